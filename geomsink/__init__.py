@@ -1,0 +1,18 @@
+"""geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
+
+from . import costs, engine, shapes
+from .divergences import Divergence, sinkhorn_divergence, solve
+from .sinkhorn import ConvergenceWarning, Solution
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvergenceWarning",
+    "Divergence",
+    "Solution",
+    "costs",
+    "engine",
+    "shapes",
+    "sinkhorn_divergence",
+    "solve",
+]

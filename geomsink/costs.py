@@ -1,0 +1,308 @@
+"""Ground costs: one symbolic expression each, shared by every engine.
+
+An expression is written once, with operations that torch tensors and KeOps LazyTensors have in common::
+
+    def manhattan(x, y):
+        return (x - y).abs().sum(-1)
+
+    geomsink.costs.register("manhattan", manhattan, degree=1)
+
+and ``cost="manhattan"`` then works everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Expression = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A ground cost c(x, y) = e(φ(x), φ(y)).
+
+    Parameters
+    ----------
+    name : str
+        What reports call it.
+    expression : callable
+        e, from points (..., D) and (..., D) that broadcast to costs (...): it runs on torch tensors and on
+        KeOps LazyTensors, and sums over coordinates with ``.sum(-1)``.
+    degree : float, optional
+        p if the cost is the p-th power of a length, so that ``blur`` σ means ε = p σ^p. Without it only
+        ``epsilon`` can be given.
+    features : callable, optional
+        φ, from points (N, D) to points (N, D'), applied once to each cloud. Default: the identity.
+    symmetric : bool, default True
+        Whether c(x, y) = c(y, x), which divergences need.
+    translation_invariant : bool, default False
+        Whether c(x + t, y + t) = c(x, y), so that points can be centred before they are rounded.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cost = power(1.0)
+    >>> cost(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor([[5.]])
+    """
+
+    name: str
+    expression: Expression
+    degree: float | None = None
+    features: Callable[[Tensor], Tensor] | None = None
+    symmetric: bool = True
+    translation_invariant: bool = False
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
+        x, y = self.map(x), self.map(y)
+        return self.expression(x[..., :, None, :], y[..., None, :, :])
+
+    def map(self, points: Tensor) -> Tensor:
+        """φ(points): what the expression is evaluated on."""
+        return points if self.features is None else self.features(points)
+
+    def transpose(self) -> Cost:
+        """The cost with its two arguments exchanged."""
+        if self.symmetric:
+            return self
+        expression = self.expression
+        return replace(self, expression=lambda x, y: expression(y, x))
+
+    def epsilon(self, blur: float) -> float:
+        """Temperature ε = p σ^p of a length σ.
+
+        Raises
+        ------
+        ValueError
+            If the cost is no power of a length.
+        """
+        if self.degree is None:
+            raise ValueError(f"blur: cost {self.name!r} is no power of a length; give epsilon, in units of the cost.")
+        return self.degree * blur**self.degree
+
+
+def _squared_distance(x: Any, y: Any) -> Any:
+    return ((x - y) ** 2).sum(-1)
+
+
+def _distance(x: Any, y: Any) -> Any:
+    return ((x - y) ** 2).sum(-1).sqrt()
+
+
+def _half_squared_chord(x: Any, y: Any) -> Any:
+    return ((x - y) ** 2).sum(-1) * 0.5
+
+
+def _angle(x: Any, y: Any) -> Any:
+    # Accurate for small and for large angles, where the arc cosine of a product is not.
+    chord, cochord = ((x - y) ** 2).sum(-1).sqrt(), ((x + y) ** 2).sum(-1).sqrt()
+    return chord.atan2(cochord) * 2.0
+
+
+def _to_sphere(points: Tensor) -> Tensor:
+    norm = points.norm(dim=-1, keepdim=True)
+    if not bool((norm > 0).all()):
+        raise ValueError("x, y: a point at the origin has no direction, which costs 'cosine' and 'geodesic' need.")
+    return points / norm
+
+
+def power(p: float) -> Cost:
+    """‖x − y‖^p for 0 < p ≤ 2, of degree p.
+
+    Raises
+    ------
+    ValueError
+        For p outside of ]0, 2].
+    """
+    if not 0 < p <= 2:
+        raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
+    if p == 2:
+        return Cost("sqeuclidean", _squared_distance, degree=2.0, translation_invariant=True)
+    if p == 1:
+        return Cost("euclidean", _distance, degree=1.0, translation_invariant=True)
+    half = p / 2
+    expression = lambda x, y: ((x - y) ** 2).sum(-1) ** half  # noqa: E731
+    return Cost(f"power:{p:g}", expression, degree=float(p), translation_invariant=True)
+
+
+def mahalanobis(weights: Any) -> Cost:
+    """(x − y)ᵀ A (x − y), of degree 2: the squared Euclidean cost with weights on its coordinates.
+
+    Parameters
+    ----------
+    weights : array_like, shape (D,) or (D, D)
+        The diagonal of A, or A itself: symmetric, positive definite.
+
+    Raises
+    ------
+    ValueError
+        If A is not symmetric positive definite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> mahalanobis([4.0, 1.0])(torch.zeros(1, 2), torch.ones(1, 2))
+    tensor([[5.]])
+    """
+    A = torch.as_tensor(weights, dtype=torch.float64)
+    if A.ndim not in (1, 2) or (A.ndim == 2 and A.shape[0] != A.shape[1]):
+        raise ValueError(f"mahalanobis: weights have shape {tuple(A.shape)}, expected (D,) or (D, D).")
+    root, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
+    if bool(failed) or not bool(root.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
+        raise ValueError("mahalanobis: weights are not a symmetric positive definite matrix (or positive diagonal).")
+
+    def features(points: Tensor) -> Tensor:
+        if points.shape[-1] != len(root):
+            raise ValueError(f"x: points have {points.shape[-1]} coordinates, but the cost's weights {len(root)}.")
+        return points @ root.to(points)
+
+    return Cost("mahalanobis", _squared_distance, degree=2.0, features=features, translation_invariant=True)
+
+
+_costs: dict[str, Cost] = {
+    "sqeuclidean": power(2),
+    "euclidean": power(1),
+    "cosine": Cost("cosine", _half_squared_chord, features=_to_sphere),
+    "geodesic": Cost("geodesic", _angle, degree=1.0, features=_to_sphere),
+}
+_families: dict[str, Callable[[list[float]], Cost]] = {
+    "power": lambda numbers: power(*numbers),
+    "mahalanobis": mahalanobis,
+}
+
+
+def names() -> list[str]:
+    """Names that ``cost=`` takes; families take numbers after a colon, as in ``power:1.5``.
+
+    Examples
+    --------
+    >>> names()[:2]
+    ['cosine', 'euclidean']
+    """
+    return sorted(_costs) + ["mahalanobis:W1,W2,...", "power:P"]
+
+
+def register(name: str, expression: Expression | Cost, *, degree: float | None = None, symmetric: bool = True) -> Cost:
+    """Add a cost to the registry.
+
+    Parameters
+    ----------
+    name : str
+        A new name, without a colon.
+    expression : callable or Cost
+        See `Cost`.
+    degree : float, optional
+        p if the cost is the p-th power of a length.
+    symmetric : bool, default True
+        Whether c(x, y) = c(y, x).
+
+    Returns
+    -------
+    Cost
+
+    Raises
+    ------
+    ValueError
+        If the name is taken, or if on random points the expression does not give one finite number a
+        pair or is not symmetric though said to be. That the engines agree on it is checked before its
+        first use, on the points at hand.
+
+    Examples
+    --------
+    >>> manhattan = register("manhattan", lambda x, y: (x - y).abs().sum(-1), degree=1)
+    >>> "manhattan" in names()
+    True
+    >>> unregister("manhattan")
+    """
+    if name in _costs or name in _families or ":" in name:
+        raise ValueError(f"name: {name!r} is taken or has a colon; the costs are {', '.join(names())}.")
+    cost = expression if isinstance(expression, Cost) else Cost(name, expression, degree, symmetric=symmetric)
+    if cost.degree is not None and not 0 < cost.degree < math.inf:
+        raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64) for n in (4, 5))
+    try:
+        C = cost(x, y)
+    except Exception as error:
+        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
+    if not isinstance(C, Tensor) or C.shape != (4, 5):
+        found = f"a tensor of shape {tuple(C.shape)}" if isinstance(C, Tensor) else f"a {type(C).__name__}"
+        raise ValueError(f"expression: 4 points against 5 give {found}, expected one cost a pair, shape (4, 5).")
+    if not bool(C.isfinite().all()):
+        raise ValueError("expression: it gives NaN or infinite costs on random points of the unit cube.")
+    if cost.symmetric and not torch.allclose(C, cost(y, x).T):
+        raise ValueError("expression: c(x, y) differs from c(y, x); register it with symmetric=False.")
+    _costs[name] = cost
+    return cost
+
+
+def temperature(cost: Cost, blur: float | None, epsilon: float | None) -> float:
+    """ε from whichever of ``blur`` and ``epsilon`` was given.
+
+    Raises
+    ------
+    ValueError
+        If both or neither were given, or one that is not positive.
+
+    Examples
+    --------
+    >>> temperature(get("sqeuclidean"), blur=0.5, epsilon=None)
+    0.5
+    """
+    if (blur is None) == (epsilon is None):
+        found = "neither was" if blur is None else f"both were ({blur} and {epsilon})"
+        raise ValueError(f"blur, epsilon: {found} given, expected one of them.")
+    name, value = ("blur", blur) if blur is not None else ("epsilon", epsilon)
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.") from None
+    if not number > 0:
+        raise ValueError(f"{name}: {number} given, expected a positive number.")
+    return cost.epsilon(number) if name == "blur" else number
+
+
+def unregister(name: str) -> None:
+    """Remove a registered cost."""
+    del _costs[name]
+
+
+def get(cost: str | Cost) -> Cost:
+    """The cost of that name, or the cost itself.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the sentence lists the known ones.
+
+    Examples
+    --------
+    >>> get("power:0.5").degree
+    0.5
+    """
+    if isinstance(cost, Cost):
+        return cost
+    if not isinstance(cost, str):
+        raise TypeError(f"cost: a {type(cost).__name__} was given, expected a name or a geomsink.costs.Cost.")
+    if cost in _costs:
+        return _costs[cost]
+    family, _, numbers = cost.partition(":")
+    if family in _families and numbers:
+        try:
+            values = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            raise ValueError(f"cost: {cost!r} has no numbers after the colon; try {family}:1.5.") from None
+        if family == "power" and len(values) != 1:
+            raise ValueError(f"cost: {cost!r} has {len(values)} exponents, expected one.")
+        return _families[family](values)
+    close = difflib.get_close_matches(cost, _costs, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ValueError(f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}.")

@@ -1,0 +1,99 @@
+"""The engine floor: the Gibbs operator on KeOps or in plain torch. Nothing above it knows KeOps."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from ..costs import Cost
+from .blocks import Blocks
+from .build import BuildError
+from .dense import DensePair
+from .diagnosis import describe, speed
+from .gibbs import Gibbs, Pair
+from .keops import KeopsPair
+
+__all__ = ["ENGINES", "Blocks", "BuildError", "Gibbs", "Pair", "check_name", "describe", "pair", "speed"]
+
+ENGINES = ("auto", "keops", "dense")
+SMALL = 2**20
+"""Up to this many pairs, ``auto`` takes the dense engine, which compiles nothing."""
+SAMPLE = 16
+"""Points of each cloud on which a compiled formula is compared with torch before its first use."""
+
+_agreed: set[tuple[object, ...]] = set()
+_told: set[str] = set()
+
+
+def check_name(engine: str) -> None:
+    """Refuse an unknown engine.
+
+    Raises
+    ------
+    ValueError
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine: unknown name {engine!r}; expected one of {', '.join(ENGINES)}.")
+
+
+def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto") -> Pair:
+    """Two clouds and a cost on an engine.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, D)
+    y : Tensor, shape (M, D)
+        Features of the points, as `Cost.map` gives them: float32 or float64, on one device.
+    cost : Cost
+    engine : {"auto", "keops", "dense"}
+        ``"dense"`` is plain torch, with any leading batch dimensions; ``"keops"`` compiles;
+        ``"auto"`` takes dense for small clouds and where nothing can be compiled, which is said once.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or if torch and KeOps disagree on the cost.
+    BuildError
+        If ``"keops"`` was asked for and cannot be had; the message says why.
+    """
+    check_name(engine)
+    if engine == "dense" or (engine == "auto" and (x.ndim > 2 or len(x) * len(y) <= SMALL)):
+        return DensePair(x, y, cost)
+    try:
+        compiled = KeopsPair(x, y, cost)
+        _check_agreement(compiled)
+        return compiled
+    except BuildError as error:
+        if engine == "keops":
+            raise
+        if str(error) not in _told:
+            _told.add(str(error))
+            warnings.warn(f"the dense engine is used, which is slower: {error}", stacklevel=2)
+        return DensePair(x, y, cost)
+
+
+def _check_agreement(compiled: KeopsPair) -> None:
+    """Refuse a cost whose compiled row sums differ from torch's on a few of the points at hand."""
+    x, y = (p[:: max(1, len(p) // SAMPLE)][:SAMPLE] for p in (compiled.x, compiled.y))
+    key = (compiled.cost.expression, x.shape[1], x.dtype, x.device)
+    if key in _agreed:
+        return
+    u, v = x.new_zeros(len(x)), x.new_zeros(len(y))
+    dense = DensePair(x, y, compiled.cost)
+    epsilon = float(dense.cost.expression(x[:, None], y[None]).abs().mean()) or 1.0
+    expected = dense.row_sums(u, v, epsilon)
+    try:
+        found = KeopsPair(x, y, compiled.cost).row_sums(u, v, epsilon)
+    except BuildError:
+        raise
+    except Exception as error:
+        raise ValueError(f"cost: {compiled.cost.name!r} cannot be written with KeOps LazyTensors: {error}") from error
+    tolerance = 1e-4 if x.dtype == torch.float32 else 1e-9
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=tolerance):
+        raise ValueError(
+            f"cost: {compiled.cost.name!r} differs between the engines: on {len(x)} x {len(y)} of the points, sums of "
+            f"exp(-C/epsilon) are {expected.tolist()[:3]} in torch and {found.tolist()[:3]} in KeOps."
+        )
+    _agreed.add(key)

@@ -1,0 +1,92 @@
+"""Block-sparse patterns: which ranges of columns each range of rows is reduced over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROWS_PER_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rows ``row_begin[k] : row_end[k]`` see the columns ``begin[r] : end[r]``, r in ``first[k] : first[k+1]``.
+
+    All are int64 tensors on the CPU. Rows of all blocks together are each row once, in order.
+    """
+
+    row_begin: Tensor
+    row_end: Tensor
+    first: Tensor
+    begin: Tensor
+    end: Tensor
+
+    @classmethod
+    def whole(cls, n_rows: int, n_columns: int) -> Blocks:
+        """Every row sees every column."""
+        row_begin = torch.arange(0, n_rows, ROWS_PER_BLOCK)
+        n = len(row_begin)
+        return cls(
+            row_begin,
+            (row_begin + ROWS_PER_BLOCK).clamp(max=n_rows),
+            torch.arange(n + 1),
+            torch.zeros(n, dtype=torch.int64),
+            torch.full((n,), n_columns),
+        )
+
+    @classmethod
+    def from_mask(cls, row_ranges: Tensor, column_ranges: Tensor, keep: Tensor) -> Blocks:
+        """Row range I sees column range J where ``keep[I, J]``; touching column ranges are joined.
+
+        Parameters
+        ----------
+        row_ranges : Tensor, shape (I, 2), int64
+            Begin and end of each range; together they cover the rows in order.
+        column_ranges : Tensor, shape (J, 2), int64
+            The same for the columns, in increasing order.
+        keep : Tensor, shape (I, J), bool
+        """
+        row, column = keep.nonzero(as_tuple=True)
+        begin, end = column_ranges[column, 0], column_ranges[column, 1]
+        joins = torch.zeros(len(row), dtype=torch.bool)
+        joins[1:] = (row[1:] == row[:-1]) & (begin[1:] == end[:-1])
+        last = torch.ones(len(row), dtype=torch.bool)
+        last[:-1] = ~joins[1:]
+        counts = torch.bincount(row[~joins], minlength=len(row_ranges))
+        first = torch.zeros(len(row_ranges) + 1, dtype=torch.int64)
+        first[1:] = counts.cumsum(0)
+        return cls(
+            row_ranges[:, 0].contiguous(), row_ranges[:, 1].contiguous(), first,
+            begin[~joins].contiguous(), end[last].contiguous(),
+        )
+
+    def parts(self, pairs: int) -> Iterator[Blocks]:
+        """The same pattern in pieces of about ``pairs`` pairs each."""
+        total = torch.zeros(len(self.end) + 1, dtype=torch.int64)
+        total[1:] = (self.end - self.begin).cumsum(0)
+        columns = total[self.first[1:]] - total[self.first[:-1]]
+        work = ((self.row_end - self.row_begin) * columns).cumsum(0)
+        piece = work // pairs
+        cuts = [0, *((piece[1:] != piece[:-1]).nonzero()[:, 0] + 1).tolist(), len(work)]
+        for low, high in zip(cuts[:-1], cuts[1:]):
+            yield Blocks(
+                self.row_begin[low:high], self.row_end[low:high], self.first[low : high + 1], self.begin, self.end
+            )
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs (i, j) that are computed."""
+        total = torch.zeros(len(self.end) + 1, dtype=torch.int64)
+        total[1:] = (self.end - self.begin).cumsum(0)
+        columns = total[self.first[1:]] - total[self.first[:-1]]
+        return int(((self.row_end - self.row_begin) * columns).sum())
+
+    def keops_ranges(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The six tensors of KeOps' ``ranges`` argument, for a reduction over columns."""
+        rows = torch.stack((self.row_begin, self.row_end), dim=1)
+        columns = torch.stack((self.begin, self.end), dim=1)
+        ranges = (rows, self.first[1:], columns, columns, self.first[1:], rows)
+        return tuple(t.to(device) for t in ranges)

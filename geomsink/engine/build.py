@@ -1,0 +1,209 @@
+"""Compiles and loads reductions for the CPU: one shared library a formula, in a folder of our own.
+
+KeOps' compiler settings, caches and build folder are read, never changed, so that other users of KeOps
+in the process keep theirs. A library is named after its formula and a checksum of its content and moves
+into place in one step: two processes may build the same one at once, and a damaged one is built again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import io
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+from . import codegen
+
+HEADERS = Path(__file__).parent
+BASE_FLAGS = ("-std=c++11", "-shared", "-fPIC", "-O3", "-fopenmp")
+VECTOR_FLAGS = (
+    "-march=native",
+    # Vector code for sqrt and rint; nothing here reads errno or traps. IEEE arithmetic otherwise:
+    # -ffast-math would also flush denormals in the whole process.
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+)
+UNROLL_FLAGS = ("--param", "max-completely-peel-times=128", "--param", "max-completely-peeled-insns=8000")
+"""For GCC: short loops over coordinates must disappear before the loop over pairs can be vectorised."""
+
+
+class BuildError(RuntimeError):
+    """No compiled engine: there is no compiler, or it refuses every set of flags."""
+
+
+@functools.cache
+def keops() -> ModuleType:
+    """``pykeops.torch``, imported without KeOps' messages and on a read-only home folder too."""
+    if "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache"):
+        # KeOps creates its cache folder on import, and fails where it cannot.
+        os.environ["KEOPS_CACHE_FOLDER"] = tempfile.mkdtemp(prefix="keops-")
+    try:
+        with redirect_stdout(io.StringIO()):
+            import pykeops.torch
+    except Exception as error:
+        raise BuildError(f"pykeops cannot be imported: {error}.") from error
+    return pykeops.torch
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def compiler() -> str:
+    """Path of the C++ compiler: ``$CXX``, then ``g++``, ``c++``, ``clang++``."""
+    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
+        path = name and shutil.which(name)
+        if path:
+            return path
+    raise BuildError("no C++ compiler was found: install g++, or name one in the environment variable CXX.")
+
+
+@functools.cache
+def flags() -> tuple[str, ...]:
+    """The first set of flags that the compiler takes: ours, ours in part, KeOps' own."""
+    candidates: list[tuple[str, ...]] = [
+        BASE_FLAGS + VECTOR_FLAGS + UNROLL_FLAGS,
+        BASE_FLAGS + VECTOR_FLAGS,
+        BASE_FLAGS + VECTOR_FLAGS[1:],
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for candidate in candidates:
+            if not _compile("extern \"C\" int geomsink_probe() { return 1; }\n", Path(folder) / "probe.so", candidate):
+                return candidate
+        keops()
+        from keopscore.config import config
+
+        own = tuple(shlex.split(config.get_cpp_flags()))
+        message = _compile("extern \"C\" int geomsink_probe() { return 1; }\n", Path(folder) / "probe.so", own)
+    if message:
+        raise BuildError(f"the C++ compiler {compiler()} cannot build a shared library: {message}")
+    warnings.warn(f"{compiler()} refuses geomsink's flags; KeOps' own are used, which is slower.", stacklevel=2)
+    return own
+
+
+def _compile(source: str, target: Path, options: tuple[str, ...]) -> str:
+    """Compile; returns the last line that the compiler printed if it failed, else an empty string."""
+    command = [compiler(), *options, f"-I{HEADERS}", "-x", "c++", "-", "-o", str(target)]
+    done = subprocess.run(command, input=source, capture_output=True, text=True)
+    if done.returncode == 0:
+        return ""
+    lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+    return lines[0] if lines else f"exit status {done.returncode}"
+
+
+@functools.cache
+def folder() -> Path:
+    """The build folder: below ``$GEOMSINK_CACHE`` or ``~/.cache/geomsink``, else a temporary one."""
+    root = Path(os.environ.get("GEOMSINK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geomsink")
+    path = root / _key()
+    if _writable(path):
+        return path
+    path = Path(tempfile.mkdtemp(prefix="geomsink-"))
+    warnings.warn(
+        f"{root} cannot be written: compiled reductions go to {path} and are lost afterwards; "
+        "set GEOMSINK_CACHE to a folder that can be written to keep them.",
+        stacklevel=2,
+    )
+    return path
+
+
+def _key() -> str:
+    """Names what a library depends on besides its formula: CPU, compiler, flags, KeOps, headers."""
+    keops()
+    import pykeops
+
+    parts = [_cpu(), compiler(), _version(compiler()), *flags(), pykeops.__version__]
+    parts += [(HEADERS / "vectormath.h").read_text(), Path(codegen.__file__).read_text()]
+    return f"keops{pykeops.__version__}-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _version(program: str) -> str:
+    return subprocess.run([program, "--version"], capture_output=True, text=True).stdout.partition("\n")[0]
+
+
+@functools.cache
+def _cpu() -> str:
+    """The CPU's model and instruction sets: what ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def cpu_name() -> str:
+    """The CPU's model."""
+    line = next((line for line in _cpu().splitlines() if line.startswith("model name")), _cpu())
+    return line.partition(":")[2].strip() or line
+
+
+_loaded: dict[codegen.Formula, ctypes.CDLL] = {}
+
+
+def load(formula: codegen.Formula) -> ctypes.CDLL:
+    """The shared library of ``formula``, compiled if need be.
+
+    Raises
+    ------
+    BuildError
+        If there is no compiler or it fails; the message says how.
+    """
+    if formula not in _loaded:
+        _loaded[formula] = _find(formula) or _build(formula)
+    return _loaded[formula]
+
+
+def is_built(formula: codegen.Formula) -> bool:
+    """Whether ``formula`` needs no compilation any more."""
+    return formula in _loaded or bool(list(folder().glob(f"{_name(formula)}-*.so")))
+
+
+def _name(formula: codegen.Formula) -> str:
+    return hashlib.sha256(repr(formula).encode()).hexdigest()[:16]
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _find(formula: codegen.Formula) -> ctypes.CDLL | None:
+    for path in folder().glob(f"{_name(formula)}-*.so"):
+        try:
+            if path.stem.partition("-")[2] == _checksum(path):
+                return ctypes.CDLL(str(path))
+            path.unlink(missing_ok=True)
+        except OSError:
+            continue
+    return None
+
+
+def _build(formula: codegen.Formula) -> ctypes.CDLL:
+    handle, name = tempfile.mkstemp(suffix=".tmp", dir=folder())
+    os.close(handle)
+    built = Path(name)
+    try:
+        message = _compile(codegen.source(formula), built, flags())
+        if message:
+            raise BuildError(f"the C++ compiler failed on {formula.text}: {message}")
+        target = folder() / f"{_name(formula)}-{_checksum(built)}.so"
+        os.replace(built, target)
+    finally:
+        built.unlink(missing_ok=True)
+    return ctypes.CDLL(str(target))

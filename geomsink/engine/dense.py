@@ -1,0 +1,110 @@
+"""The Gibbs operator in plain torch: nothing to compile, any number of batch dimensions, bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..costs import Cost
+from .blocks import Blocks
+
+STORED = 2**24
+"""A cost matrix of at most this many entries is computed once and kept."""
+CHUNK = 2**22
+"""Otherwise, entries of the cost's largest temporary, (rows, M, D), in memory at a time."""
+
+
+class DensePair:
+    """Two clouds and a cost, reduced by rows of the matrix.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., N, D)
+    y : Tensor, shape (..., M, D)
+    cost : Cost
+    """
+
+    name = "dense"
+
+    def __init__(self, x: Tensor, y: Tensor, cost: Cost):
+        self.x, self.y, self.cost = x, y, cost
+        self._stored: Tensor | None = None
+        self._transpose: DensePair | None = None
+
+    @property
+    def T(self) -> DensePair:
+        if self._transpose is None:
+            self._transpose = DensePair(self.y, self.x, self.cost.transpose())
+            self._transpose._transpose = self
+            if self._stored is not None:
+                self._transpose._stored = self._stored.transpose(-1, -2).contiguous()
+        return self._transpose
+
+    def row_sums(self, u: Tensor, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
+        return self._by_rows(lambda K, _: K.sum(-1, dtype=torch.float64).to(K.dtype), u, v, epsilon, blocks)
+
+    def row_costs(self, u: Tensor, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
+        return self._by_rows(lambda K, C: (K * C).sum(-1, dtype=torch.float64).to(K.dtype), u, v, epsilon, blocks)
+
+    def apply(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor, blocks: Blocks | None = None) -> Tensor:
+        if blocks is None:
+            return self._by_rows(lambda K, _: K @ w, u, v, epsilon, None, axis=-2)
+        out = torch.zeros(len(self.x), w.shape[1], dtype=self.x.dtype, device=self.x.device)
+        for rows, columns in _selections(blocks):
+            K = (u[rows, None] + v[columns] - self._costs(rows, columns) / epsilon).exp()
+            out[rows] = K @ w[columns]
+        return out
+
+    def row_max(self, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
+        u = torch.zeros(self.x.shape[:-1], dtype=self.x.dtype, device=self.x.device)
+        return self._by_rows(lambda z, _: z.amax(-1), u, v, epsilon, blocks, exponential=False)
+
+    def _by_rows(
+        self,
+        reduce: Callable[[Tensor, Tensor], Tensor],
+        u: Tensor,
+        v: Tensor,
+        epsilon: float,
+        blocks: Blocks | None,
+        axis: int = -1,
+        exponential: bool = True,
+    ) -> Tensor:
+        parts = []
+        everything = slice(None)
+        selections = ((rows, everything) for rows in self._row_chunks()) if blocks is None else _selections(blocks)
+        for rows, columns in selections:
+            C = self._costs(rows, columns)
+            # Not in place where autograd may want the exponent later; here nothing is differentiated.
+            z = torch.add(v[..., None, columns], C, alpha=-1.0 / epsilon).add_(u[..., rows, None])
+            parts.append(reduce(z.exp_() if exponential else z, C))
+        return torch.cat(parts, dim=axis)
+
+    def _costs(self, rows: slice, columns: slice | Tensor) -> Tensor:
+        n, m = self.x.shape[-2], self.y.shape[-2]
+        if self._stored is None and math.prod(self.x.shape[:-1]) * m <= STORED:
+            chunks = [self._cost_rows(part, slice(None)) for part in self._row_chunks()]
+            self._stored = torch.cat(chunks, dim=-2) if len(chunks) > 1 else chunks[0]
+        if self._stored is not None:
+            rows_of = self._stored if rows == slice(0, n) else self._stored[..., rows, :]
+            return rows_of if columns == slice(None) else rows_of[..., columns]
+        return self._cost_rows(rows, columns)
+
+    def _cost_rows(self, rows: slice, columns: slice | Tensor) -> Tensor:
+        return self.cost.expression(self.x[..., rows, None, :], self.y[..., None, columns, :])
+
+    def _row_chunks(self) -> Iterator[slice]:
+        n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
+        step = max(1, CHUNK // max(1, math.prod(self.x.shape[:-2]) * m * d))
+        return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def _selections(blocks: Blocks) -> Iterator[tuple[slice, Tensor]]:
+    """Each row block with the columns that it sees."""
+    for k in range(len(blocks.row_begin)):
+        ranges = range(int(blocks.first[k]), int(blocks.first[k + 1]))
+        columns = [torch.arange(int(blocks.begin[r]), int(blocks.end[r])) for r in ranges]
+        rows = slice(int(blocks.row_begin[k]), int(blocks.row_end[k]))
+        yield rows, torch.cat(columns) if columns else torch.zeros(0, dtype=torch.int64)
