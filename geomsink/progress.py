@@ -1,0 +1,60 @@
+"""Progress of a long solve, shown by tqdm where it is asked for."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Any
+
+
+class Progress:
+    """A bar that fills as the temperature, and then the marginal error, come down.
+
+    Parameters
+    ----------
+    show : bool
+        Without it nothing is shown, and tqdm is not needed.
+
+    Raises
+    ------
+    ImportError
+        If a bar is asked for and tqdm is not installed.
+    """
+
+    def __init__(self, show: bool):
+        self._bar: Any = None
+        self._name = ""
+        self._first_error = math.nan
+        if show:
+            try:
+                from tqdm.auto import tqdm
+            except ImportError:
+                raise ImportError("progress=True needs the package tqdm: pip install 'geomsink[cli]'.") from None
+            self._bar = tqdm(total=100, bar_format="{desc:<44} {percentage:3.0f} % |{bar}| {elapsed}", leave=False)
+
+    def begin(self, name: str, start: float, target: float) -> None:
+        """A new problem, annealed from one temperature to another."""
+        self._name, self._start, self._target, self._first_error = name, start, target, math.nan
+        if self._bar is not None:
+            self._bar.reset()
+
+    def update(self, epsilon: float, error: float, tol: float) -> None:
+        """An evaluation at temperature ``epsilon`` with that marginal error."""
+        if self._bar is None:
+            return
+        if epsilon > self._target:
+            share = 0.5 * math.log(self._start / epsilon) / math.log(self._start / self._target)
+        else:
+            if math.isnan(self._first_error):
+                self._first_error = error
+            wanted = math.log(max(self._first_error / tol, 1.0 + 1e-9))
+            share = 0.5 + 0.5 * math.log(max(self._first_error / max(error, tol), 1.0)) / wanted
+        self._bar.n = max(self._bar.n, min(100 * share, 100))
+        self._bar.set_description_str(f"{self._name}  ε {epsilon:.2e}  marginal error {error:.1e}")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
