@@ -1,0 +1,13 @@
+"""Point clouds from shapes: mesh and point files in and out, surface sampling, procedural shapes.
+
+NumPy is enough for point files, for writing and for the procedural shapes. Mesh files are read by
+``plyfile`` and ``trimesh``, which ``pip install 'geomsink[shapes]'`` brings and which are imported
+when a mesh file is read, not before.
+"""
+
+from geomsink.shapes.files import read, read_mesh, write
+from geomsink.shapes.mesh import Mesh
+from geomsink.shapes.procedural import names, procedural
+from geomsink.shapes.sampling import sample
+
+__all__ = ["Mesh", "names", "procedural", "read", "read_mesh", "sample", "write"]

@@ -1,0 +1,367 @@
+"""Mesh files: every format by hand, cut files, and the scans that lie in ../shared/data."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geomsink.shapes import read, read_mesh, sample, write
+
+pytest.importorskip("plyfile")
+pytest.importorskip("trimesh")
+
+SQUARE = np.float32([[0, 0, 0], [2, 0, 0], [2, 3, 0], [0, 3, 0]])
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def scan(name):
+    if not (DATA / name).exists():
+        pytest.skip(f"{DATA / name} is not on this machine")
+    return DATA / name
+
+
+def save(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def doubled_areas(mesh):
+    corners = mesh.vertices[mesh.faces].astype(float)
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def ply(body, elements, form="ascii"):
+    return f"ply\nformat {form} 1.0\n{elements}end_header\n".encode() + body
+
+
+def vertex(n, kind="float"):
+    return f"element vertex {n}\n" + "".join(f"property {kind} {axis}\n" for axis in "xyz")
+
+
+def faces(n, name="vertex_indices", element="face"):
+    return f"element {element} {n}\nproperty list int int {name}\n"
+
+
+ASCII_SQUARE = b"".join(b"%g %g %g\n" % tuple(row) for row in SQUARE.tolist())
+
+
+# PLY ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vertex_indices", "vertex_index"])
+def test_ply_ascii_with_triangles_and_a_polygon(tmp_path, name):
+    body = ASCII_SQUARE + b"3 0 1 2\n4 3 2 1 0\n"
+    mesh = read_mesh(save(tmp_path / "a.ply", ply(body, vertex(4) + faces(2, name))))
+    np.testing.assert_array_equal(mesh.vertices, SQUARE)
+    assert mesh.vertices.dtype == np.float32
+    assert mesh.faces.tolist() == [[0, 1, 2], [3, 2, 1], [3, 1, 0]]
+
+
+@pytest.mark.parametrize(("form", "order"), [("little", "<"), ("big", ">")])
+@pytest.mark.parametrize(
+    "polygons", [[[0, 1, 2], [0, 2, 3]], [[0, 1, 2, 3]], [[0, 1, 2, 3], [0, 1, 2]]]
+)
+@pytest.mark.parametrize(("kind", "dtype"), [("float", "f4"), ("double", "f8")])
+def test_ply_binary(tmp_path, form, order, polygons, kind, dtype):
+    body = SQUARE.astype(order + dtype).tobytes()
+    body += b"".join(np.array([len(p), *p], order + "i4").tobytes() for p in polygons)
+    head = vertex(4, kind) + faces(len(polygons))
+    mesh = read_mesh(save(tmp_path / "a.ply", ply(body, head, f"binary_{form}_endian")))
+    np.testing.assert_array_equal(mesh.vertices, SQUARE)
+    assert mesh.vertices.dtype == np.dtype(dtype)
+    assert mesh.faces.tolist() == [
+        [p[0], p[k], p[k + 1]] for p in polygons for k in range(1, len(p) - 1)
+    ]
+
+
+def test_ply_with_other_properties_and_elements(tmp_path):
+    head = (
+        "comment made by hand\nelement camera 1\nproperty float zoom\n"
+        "element vertex 2\nproperty uchar red\n"
+        "property float z\nproperty float x\nproperty float y\n"
+    )
+    path = save(tmp_path / "a.ply", ply(b"1.5\n255 3 1 2\n0 6 4 5\n", head))
+    assert read(path).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_mesh(path).faces.shape == (0, 3)
+
+
+def grid_rows(rows, columns):
+    """Vertices of a flat grid and, for each row of its squares, a strip that faces up."""
+    y, x = np.mgrid[: rows + 1, : columns + 1]
+    vertices = np.stack([x, y, 0 * x], axis=-1).reshape(-1, 3)
+    number = np.arange(len(vertices)).reshape(y.shape)
+    return vertices, [
+        np.stack([number[r + 1], number[r]], axis=1).ravel().tolist() for r in range(rows)
+    ]
+
+
+def restarts(rows):
+    return [[i for row in rows for i in [*row, -1]]]
+
+
+def stitches(rows):
+    return [[i for row in rows for i in [row[0], *row, row[-1]]][1:]]
+
+
+@pytest.mark.parametrize("joined", [restarts, stitches, list])
+@pytest.mark.parametrize("columns", [4, 5])
+def test_ply_triangle_strips_keep_every_triangle_and_its_side(tmp_path, joined, columns):
+    vertices, rows = grid_rows(3, columns)
+    lists = joined(rows)
+    body = vertices.astype("<f4").tobytes()
+    body += b"".join(np.array([len(strip), *strip], "<i4").tobytes() for strip in lists)
+    head = vertex(len(vertices)) + faces(len(lists), element="tristrips")
+    mesh = read_mesh(save(tmp_path / "a.ply", ply(body, head, "binary_little_endian")))
+    assert len(mesh.faces) == 2 * 3 * columns
+    np.testing.assert_array_equal(doubled_areas(mesh), [[0, 0, 1]] * len(mesh.faces))
+    assert len({frozenset(face) for face in mesh.faces.tolist()}) == len(mesh.faces)
+
+
+def test_odd_strip_then_restart_starts_the_winding_anew(tmp_path):
+    # Three vertices, a restart, three more: alternation that ran on would turn the second triangle.
+    vertices = [[0, 0, 0], [1, 0, 0], [0, 1, 0]] * 2
+    body = (
+        np.array(vertices, "<f4").tobytes() + np.array([7, 0, 1, 2, -1, 3, 4, 5], "<i4").tobytes()
+    )
+    head = vertex(6) + faces(1, element="tristrips")
+    mesh = read_mesh(save(tmp_path / "a.ply", ply(body, head, "binary_little_endian")))
+    assert mesh.faces.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("colored", [False, True])
+def test_written_ply_comes_back(tmp_path, kind, colored):
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((50, 3)).astype(kind)
+    colors = rng.integers(0, 256, (50, 3), dtype=np.uint8) if colored else None
+    write(tmp_path / "a.ply", points, colors)
+    back = read(tmp_path / "a.ply")
+    np.testing.assert_array_equal(back, points)
+    assert back.dtype == kind
+    if colored:
+        import plyfile
+
+        table = plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]
+        np.testing.assert_array_equal(
+            np.stack([table[c] for c in ("red", "green", "blue")], 1), colors
+        )
+
+
+# OBJ, OFF, STL -----------------------------------------------------------------------------------
+
+OBJ = """# by hand
+mtllib none.mtl
+o first
+v 0 0 0
+v 2 0 0 0.1 0.2 0.3
+v 2 3 0
+v 0 3 0
+v 9 9 9
+v 0 0 0
+vt 0 0
+vt 1 0
+vn 0 0 1
+usemtl red
+f 1/1/1 2/2/1 3/1/1
+usemtl blue
+f 1//1 3//1 \\
+  4//1
+f 6 2 3 4
+"""
+
+
+def test_obj_keeps_unused_and_repeated_vertices_across_materials_and_seams(tmp_path):
+    mesh = read_mesh(save(tmp_path / "a.obj", OBJ))
+    expected = [[0, 0, 0], [2, 0, 0], [2, 3, 0], [0, 3, 0], [9, 9, 9], [0, 0, 0]]
+    assert mesh.vertices.tolist() == expected and mesh.vertices.dtype == np.float32
+    faces = [[0, 1, 2], [0, 2, 3], [5, 1, 2], [2, 3, 5]]  # the last is [5, 2, 3], begun elsewhere
+    assert mesh.faces.tolist() == faces
+
+
+def test_obj_pentagons_relative_corners_and_points_alone(tmp_path):
+    points = "v 0 0 0\nv 1 0 0\nv 2 1 0\nv 1 2 0\nv 0 1 0\n"
+    assert read_mesh(save(tmp_path / "p.obj", points)).faces.shape == (0, 3)
+    five = read_mesh(save(tmp_path / "f.obj", points + "f 1 2 3 4 5\n"))
+    assert five.faces.tolist() == [[0, 1, 2], [0, 2, 3], [0, 3, 4]]
+    relative = read_mesh(save(tmp_path / "r.obj", points + "f -5 -4 -3\nf -1/2 -2/1 1/1\n"))
+    np.testing.assert_array_equal(relative.faces % 5, [[0, 1, 2], [4, 3, 0]])
+    with pytest.raises(ValueError, match="relative"):
+        read(save(tmp_path / "r.obj", points + "f -3 -2 -1\n" + points))
+
+
+OFF = "OFF # by hand\n4 2 0\n" + ASCII_SQUARE.decode() + "3 0 1 2 255 0 0\n4 3 2 1 0\n"
+
+
+def test_off(tmp_path):
+    mesh = read_mesh(save(tmp_path / "a.off", OFF))
+    np.testing.assert_array_equal(mesh.vertices, SQUARE)
+    assert sorted(mesh.faces.tolist())[0] == [0, 1, 2] and len(mesh.faces) == 3
+    assert np.abs(doubled_areas(mesh)).sum() == 6 + 12
+    assert read_mesh(save(tmp_path / "p.off", "OFF\n2 0 0\n1 2 3\n4 5 6\n")).faces.shape == (0, 3)
+
+
+CORNERS = SQUARE[[[0, 1, 2], [0, 2, 3]]]
+
+
+def stl_text(corners, name="plate"):
+    facets = "".join(
+        "facet normal 0 0 1\n outer loop\n"
+        + "".join("  vertex {} {} {}\n".format(*corner) for corner in facet.tolist())
+        + " endloop\nendfacet\n"
+        for facet in corners
+    )
+    return f"solid {name}\n{facets}endsolid {name}\n"
+
+
+def stl_binary(corners):
+    facets = b"".join(struct.pack("<12f", 0, 0, 1, *facet.ravel()) + b"\0\0" for facet in corners)
+    return b"\0" * 80 + struct.pack("<I", len(corners)) + facets
+
+
+@pytest.mark.parametrize(
+    "content", [stl_text(CORNERS), stl_binary(CORNERS)], ids=["text", "binary"]
+)
+def test_stl_joins_equal_corners_in_order_of_appearance(tmp_path, content):
+    mesh = read_mesh(save(tmp_path / "a.stl", content))
+    np.testing.assert_array_equal(mesh.vertices, SQUARE)
+    assert mesh.vertices.dtype == np.float32
+    assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+def test_stl_text_with_two_solids(tmp_path):
+    content = stl_text(CORNERS[:1], "one") + stl_text(CORNERS[1:] + np.float32([0, 0, 1]), "two")
+    assert len(read_mesh(save(tmp_path / "a.stl", content)).faces) == 2
+
+
+# Files that are not what they should be ----------------------------------------------------------
+
+BINARY = ply(
+    SQUARE.astype("<f4").tobytes() + np.array([3, 0, 1, 2, 3, 0, 2, 3], "<i4").tobytes(),
+    vertex(4) + faces(2),
+    "binary_little_endian",
+)
+TEXT = ply(ASCII_SQUARE + b"3 0 1 2\n3 0 2 3\n", vertex(4) + faces(2))
+STL = stl_binary(CORNERS)
+CUT = {
+    "header.ply": BINARY[:40],
+    "vertices.ply": BINARY[: BINARY.index(b"end_header") + 30],
+    "faces.ply": BINARY[:-5],
+    "face.ply": BINARY[:-16],
+    "vertices-ascii.ply": TEXT[: TEXT.index(b"2 3 0")],
+    "faces-ascii.ply": TEXT[:-8],
+    "word.ply": TEXT.replace(b"2 3 0", b"2 x 0"),
+    "other.ply": stl_binary(CORNERS),
+    "nameless.ply": ply(b"", "comment nothing\n"),
+    "flat.ply": ply(b"1 2\n", "element vertex 1\nproperty float x\nproperty float y\n"),
+    "vertex.obj": "v 0 0 0\nv 1 0",
+    "face.obj": "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 2 3",
+    "word.obj": "v 0 0 0\nv 1 x 0\n",
+    "vertices.off": "OFF\n4 2 0\n0 0 0\n1 0 0\n",
+    "faces.off": OFF[: OFF.index("4 3 2")],
+    "face.off": OFF[:-3],
+    "other.off": "solid",
+    "binary.stl": STL[:-10],
+    "text.stl": stl_text(CORNERS)[:-60],
+    "solid.stl": stl_text(CORNERS) + stl_text(CORNERS)[:-60],
+    "other.stl": "ply\n",
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy's, inside of trimesh
+@pytest.mark.parametrize("name", CUT)
+def test_cut_and_malformed_files_are_refused_by_name(tmp_path, name):
+    path = save(tmp_path / name, CUT[name])
+    with pytest.raises(ValueError, match="truncated or malformed") as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and message.endswith(
+        f"expected a complete {path.suffix} file."
+    )
+    assert "\n" not in message
+    assert "closed file" not in message
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_no_cut_of_the_binary_body_goes_unnoticed(tmp_path, cut):
+    with pytest.raises(ValueError, match="truncated"):
+        read(save(tmp_path / "a.ply", BINARY[:-cut]))
+
+
+NO_POINTS = {
+    "a.ply": ply(b"", vertex(0)),
+    "a.obj": "# nothing\n",
+    "a.off": "OFF\n0 0 0\n",
+}
+
+
+@pytest.mark.parametrize("name", NO_POINTS)
+def test_files_without_points_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="found no points"):
+        read(save(tmp_path / name, NO_POINTS[name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.ply", TEXT.replace(b"2 3 0", b"2 nan 0")),
+        ("a.obj", OBJ.replace("v 2 3 0", "v 2 inf 0")),
+        ("a.off", OFF.replace("2 3 0", "2 1e300 0")),
+    ],
+)
+def test_coordinates_that_are_not_finite_are_refused(tmp_path, name, content):
+    with pytest.raises(ValueError, match=r"as point 2, expected finite"):
+        read(save(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("corner", [b"7", b"-1"])
+def test_corners_that_are_not_there_are_refused(tmp_path, corner):
+    with pytest.raises(ValueError, match="faces: found corners numbered"):
+        read(save(tmp_path / "a.ply", TEXT.replace(b"3 0 1 2", b"3 0 1 " + corner)))
+
+
+# Real scans --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "n_vertices", "n_faces"),
+    [
+        ("spot.obj", 2930, 5856),
+        ("stanford-bunny.obj", 35947, 69451),
+        ("igea.ply", 134345, 268686),
+        ("horse.ply", 48485, 96966),
+    ],
+)
+def test_scans_are_read_whole(name, n_vertices, n_faces):
+    mesh = read_mesh(scan(name))
+    assert mesh.vertices.shape == (n_vertices, 3) and mesh.vertices.dtype == np.float32
+    assert mesh.faces.shape == (n_faces, 3)
+
+
+def test_spot_vertices_are_its_lines_in_order():
+    path = scan("spot.obj")
+    lines = [line.split()[1:] for line in path.read_text().splitlines() if line.startswith("v ")]
+    np.testing.assert_array_equal(read(path), np.array(lines, np.float64).astype(np.float32))
+
+
+def test_igea_strips_close_into_one_surface():
+    mesh = read_mesh(scan("igea.ply"))
+    # Each edge is passed once in each direction: nothing is missing, doubled or turned over.
+    edges = mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    forth, back = (np.sort(edges @ order) for order in ([1 << 20, 1], [1, 1 << 20]))
+    np.testing.assert_array_equal(forth, back)
+    assert (np.diff(forth) > 0).all()
+    # Euler's formula for a sphere, and the area of a head 0.1 high.
+    assert len(mesh.vertices) - len(edges) // 2 + len(mesh.faces) == 2
+    area = np.linalg.norm(doubled_areas(mesh), axis=1).sum() / 2
+    assert np.pi * 0.07**2 < area < 2 * np.pi * 0.1**2
+
+
+def test_read_and_sample_share_the_normalized_frame():
+    path = scan("spot.obj")
+    whole, drawn = read(path, normalize=True), sample(path, 20000, seed=1, normalize=True)
+    low, high = whole.min(axis=0), whole.max(axis=0)
+    np.testing.assert_allclose(low + high, 1, atol=1e-6)
+    assert (high - low).max() == pytest.approx(1, abs=1e-6)
+    assert (drawn >= low - 1e-6).all() and (drawn <= high + 1e-6).all()
+    np.testing.assert_allclose([drawn.min(axis=0), drawn.max(axis=0)], [low, high], atol=0.03)
