@@ -63,7 +63,8 @@ class Cost:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
         x, y = self.map(x), self.map(y)
-        return self.expression(x[..., :, None, :], y[..., None, :, :])
+        costs: Tensor = self.expression(x[..., :, None, :], y[..., None, :, :])
+        return costs
 
     def map(self, points: Tensor) -> Tensor:
         """φ(points): what the expression is evaluated on."""
@@ -86,7 +87,7 @@ class Cost:
         """
         if self.degree is None:
             raise ValueError(f"blur: cost {self.name!r} is no power of a length; give epsilon, in units of the cost.")
-        return self.degree * blur**self.degree
+        return float(self.degree * blur**self.degree)
 
 
 def _squared_distance(x: Any, y: Any) -> Any:
@@ -111,7 +112,8 @@ def _to_sphere(points: Tensor) -> Tensor:
     norm = points.norm(dim=-1, keepdim=True)
     if not bool((norm > 0).all()):
         raise ValueError("x, y: a point at the origin has no direction, which costs 'cosine' and 'geodesic' need.")
-    return points / norm
+    directions: Tensor = points / norm
+    return directions
 
 
 def power(p: float) -> Cost:
@@ -162,7 +164,8 @@ def mahalanobis(weights: Any) -> Cost:
     def features(points: Tensor) -> Tensor:
         if points.shape[-1] != len(root):
             raise ValueError(f"x: points have {points.shape[-1]} coordinates, but the cost's weights {len(root)}.")
-        return points @ root.to(points)
+        mapped: Tensor = points @ root.to(points)
+        return mapped
 
     return Cost("mahalanobis", _squared_distance, degree=2.0, features=features, translation_invariant=True)
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from . import costs, engine
-from .annealing import largest_cost, temperatures
 from .costs import Cost
-from .engine import Pair
-from .measures import Container, Measure, pair_of_measures
+from .problems import Setup, Solved
 from .progress import Progress
-from .sinkhorn import ROUNDING, ConvergenceWarning, Problem, Solution, Solver, solve_problem
+from .sinkhorn import ConvergenceWarning, Solution
 
 TOL = 1e-3
 MAX_ITER = 1000
 FORMS = ("entropic", "sharp")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-FEW_PAIRS = 2**20
-"""Up to this many pairs float64 costs nothing that anyone would notice."""
-CLOSE = 1e-2
-"""A divergence below this many ε is computed again from the self problems' potentials, see `_keep_sign`."""
+CLOSE = 0.1
+"""A divergence below this many ε is a small difference of three numbers, and they are refined for it."""
+SHARE = 1e-5
+"""Share of such a divergence that the errors of the three may have."""
+REFINEMENTS = 4
+FINEST = 1e-12
+"""Marginal error that float64 reaches on any problem that converges at all."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def sinkhorn_divergence(
         value and to 1 % in the gradient that follows from the potentials. The sharp form is of first
         order in the marginal error and wants a smaller one.
     max_iter : int, default 1000
-        Cycles of updates, at most, for each problem.
+        Cycles of updates, at most, for each problem; annealing and one cycle after it are done in any case.
     scaling : float, default 0.5
         Factor of the blur from one temperature to the next while annealing.
     engine : {"auto", "keops", "dense"}, default "auto"
@@ -170,26 +169,28 @@ def sinkhorn_divergence(
     began = time.perf_counter()
     if form not in FORMS:
         raise ValueError(f"form: unknown name {form!r}; expected one of {', '.join(FORMS)}.")
-    setup = _Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "sinkhorn_divergence")
+    setup = Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "sinkhorn_divergence")
     if not setup.cost.symmetric:
         raise ValueError(f"cost: {setup.cost.name!r} is not symmetric, and a divergence compares a cloud with itself.")
     alpha, beta = setup.alpha, setup.beta
     with Progress(progress) as bar:
         xx, yy = setup.solve("xx", alpha, alpha, bar), setup.solve("yy", beta, beta, bar)
         xy = setup.solve("xy", alpha, beta, bar)
-        xy = _keep_sign(setup, xy, xx, yy, bar)
-    solutions = [setup.solution(*s) for s in (xy, xx, yy)]
-    _warn(dict(zip(("xy", "xx", "yy"), solutions)))
-    parts = [float(s.value if form == "entropic" else s.transport_cost) for s in solutions]
+        xy, xx, yy = _refined(setup, xy, xx, yy, bar)
+    solutions = {name: setup.solution(*solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
+    _warn({f"{name}: ": solution for name, solution in solutions.items()})
     if form == "entropic":
-        parts = [s[0].value() for s in (xy, xx, yy)]
+        # In float64, whatever the caller's precision: the three nearly cancel.
+        parts = [solver.value() for solver, *_ in (xy, xx, yy)]
+    else:
+        parts = [float(s.transport_cost) for s in solutions.values()]
     return Divergence(
         setup.container.number(parts[0] - 0.5 * parts[1] - 0.5 * parts[2]),
         form,
-        *solutions,
+        **solutions,
         epsilon=setup.epsilon,
-        engine=solutions[0].engine,
-        dtype=solutions[0].dtype,
+        engine=solutions["xy"].engine,
+        dtype=solutions["xy"].dtype,
         seconds=time.perf_counter() - began,
     )
 
@@ -235,146 +236,42 @@ def solve(
     >>> s.value, s.transport_cost
     (25.0, 25.0)
     """
-    setup = _Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "solve")
+    setup = Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "solve")
     with Progress(progress) as bar:
         solution = setup.solution(*setup.solve("xy", setup.alpha, setup.beta, bar))
     _warn({"": solution})
     return solution
 
 
-Solved = tuple[Solver, str, float]
+def _refined(setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress) -> tuple[Solved, Solved, Solved]:
+    """The three solutions, solved further where they nearly cancel: clouds much closer than the blur.
 
-
-@dataclass(frozen=True)
-class _Setup:
-    """Validated arguments, and what is shared by the problems between the two measures."""
-
-    alpha: Measure
-    beta: Measure
-    container: Container
-    cost: Cost
-    epsilon: float
-    tol: float
-    max_iter: int
-    scaling: float
-    engine: str
-    dtype: torch.dtype | None
-    cost_scale: float
-
-    @classmethod
-    def of(
-        cls, x: Any, y: Any, a: Any, b: Any, blur: Any, epsilon: Any, cost: Any, tol: float, max_iter: int,
-        scaling: float, engine_name: str, dtype: Any, caller: str,
-    ) -> _Setup:  # fmt: skip
-        ground = costs.get(cost)
-        target = costs.temperature(ground, blur, epsilon)
-        engine.check_name(engine_name)
-        working = _dtype(dtype)
-        if not tol > 0:
-            raise ValueError(f"tol: {tol} given, expected a positive marginal error.")
-        if not (isinstance(max_iter, int) and max_iter >= 1):
-            raise ValueError(f"max_iter: {max_iter} given, expected a whole number of at least 1.")
-        alpha, beta, container = pair_of_measures(x, y, a, b)
-        if any(isinstance(t, Tensor) and t.requires_grad for t in (x, y, a, b)):
-            warnings.warn(f"{caller} carries no autograd history: its value is a constant.", stacklevel=3)
-        if target == float("inf") and abs(alpha.mass - 1.0) > 1e-6:
-            raise ValueError(f"epsilon: inf is given with weights that sum to {alpha.mass:.6g}, expected 1.")
-        points = [m.points.double() for m in (alpha, beta)]
-        if ground.translation_invariant:
-            # Rounding errors of a cost are relative to the coordinates: keep those small.
-            centre = 0.5 * (points[0].mean(0) + points[1].mean(0))
-            points = [p - centre for p in points]
-        features = [ground.map(p) for p in points]
-        scale = largest_cost(features[0], features[1], ground)
-        temperatures(scale, target, scaling, ground.degree)
-        return cls(
-            Measure(features[0], alpha.weights), Measure(features[1], beta.weights), container, ground, target,
-            tol, max_iter, scaling, engine_name, working, scale,
-        )  # fmt: skip
-
-    def solve(self, name: str, alpha: Measure, beta: Measure, bar: Progress, start: Any = None) -> Solved:
-        """Solve between two of the measures, in float64 after float32 if the latter does not reach ``tol``."""
-        dtype = self._working_dtype(alpha, beta)
-        solved = self._solve_in(dtype, name, alpha, beta, bar, start)
-        if self.dtype is None and dtype == torch.float32 and "floor" in solved[1]:
-            state = solved[0].state
-            again = self._solve_in(torch.float64, name, alpha, beta, bar, (state.f, state.g))
-            again[0].history[:0] = solved[0].history
-            solved = again[0], again[1], solved[2] + again[2]
-        return solved
-
-    def _solve_in(
-        self, dtype: torch.dtype, name: str, alpha: Measure, beta: Measure, bar: Progress, start: Any
-    ) -> Solved:
-        steps = temperatures(self.cost_scale, self.epsilon, self.scaling, self.cost.degree)
-        x = alpha.points.to(dtype)
-        y = x if beta is alpha else beta.points.to(dtype)
-        pair: Pair = engine.pair(x, y, self.cost, self.engine)
-        bar.begin(name, steps[0], self.epsilon)
-        return solve_problem(Problem(alpha, beta, pair, steps, self.cost_scale), self.tol, self.max_iter, bar, start)
-
-    def _working_dtype(self, alpha: Measure, beta: Measure) -> torch.dtype:
-        if self.dtype is not None:
-            return self.dtype
-        if self.container.dtype == torch.float64 or len(alpha.points) * len(beta.points) <= FEW_PAIRS:
-            return torch.float64
-        # Exponents C/ε are rounded relative to their size; potentials, relative to ε.
-        spread = max(self.cost_scale / self.epsilon, self.epsilon / max(self.cost_scale, 1e-300))
-        return torch.float32 if ROUNDING[torch.float32] * spread <= self.tol else torch.float64
-
-    def solution(self, solver: Solver, status: str, seconds: float) -> Solution:
-        """The report of a solve, in the caller's kind of arrays."""
-        alpha, beta, state = solver.problem.alpha, solver.problem.beta, solver.state
-        shift = float(beta.weights @ state.g - alpha.weights @ state.f) / (alpha.mass + beta.mass)
-        potentials = (self.container.array(state.f + shift), self.container.array(state.g - shift))
-        return Solution(
-            value=self.container.number(solver.value()),
-            potentials=potentials,
-            converged=status == "converged",
-            status=status,
-            marginal_error=solver.marginal_error,
-            n_iter=solver.cycles,
-            epsilon=self.epsilon,
-            temperatures=solver.problem.temperatures,
-            tol=self.tol,
-            engine=solver.problem.pair.name,
-            dtype=solver.dtype,
-            seconds=seconds,
-            history=tuple(solver.history),
-            _plan=solver.plan(),
-        )
-
-
-def _keep_sign(setup: _Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress) -> Solved:
-    """For clouds much closer than the blur: a solution of xy with which S_ε is not negative.
-
-    For any potentials p, q the dual values obey D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖²
-    in the norm of the kernel exp(−C/ε), so that plain updates from the self problems' potentials, which only
-    raise D_xy, end above zero (Feydy et al. 2019).
+    Dual values are low by about ε times the squared marginal error, which must be little of S_ε. The problem
+    xy starts again from the self problems' potentials p and q, because
+    D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
+    cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
     """
-    divergence = xy[0].value() - 0.5 * xx[0].value() - 0.5 * yy[0].value()
-    if not divergence < CLOSE * setup.epsilon or setup.epsilon == float("inf"):
-        return xy
-    start = (xx[0].state.f, yy[0].state.f)
-    again = setup.solve("xy", setup.alpha, setup.beta, bar, start)
-    return max((xy, again), key=lambda solved: solved[0].value())
-
-
-def _dtype(dtype: Any) -> torch.dtype | None:
-    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
-    if name is None:
-        return None
-    if name not in DTYPES:
-        raise ValueError(f"dtype: {dtype!r} given, expected None, 'float32' or 'float64'.")
-    return DTYPES[name]
+    for _ in range(REFINEMENTS):
+        divergence = xy[0].value() - 0.5 * xx[0].value() - 0.5 * yy[0].value()
+        if not divergence < CLOSE * setup.epsilon or setup.epsilon == float("inf"):
+            break
+        wanted = max(math.sqrt(SHARE * max(divergence, 0.0) / setup.epsilon), FINEST)
+        if setup.dtype is not None:
+            wanted = max(wanted, 3.0 * xy[0].problem.floor())
+        if max(solver.marginal_error for solver, *_ in (xy, xx, yy)) <= wanted:
+            break
+        finer = replace(setup, tol=wanted)
+        xx = finer.solve("xx", setup.alpha, setup.alpha, bar, (xx[0].state.f, xx[0].state.g))
+        yy = finer.solve("yy", setup.beta, setup.beta, bar, (yy[0].state.f, yy[0].state.g))
+        xy = finer.solve("xy", setup.alpha, setup.beta, bar, (xx[0].state.f, yy[0].state.f))
+    return xy, xx, yy
 
 
 def _warn(solutions: dict[str, Solution]) -> None:
     for name, s in solutions.items():
         if not s.converged:
             warnings.warn(
-                f"{f'{name}: ' if name else ''}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, "
-                f"tol is {s.tol:.2e}.",
+                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -143,7 +143,7 @@ def _weights(name: str, weights: Tensor | None, of: str, points: Tensor) -> Tens
     if weights is None:
         return torch.full((n,), 1.0 / n, dtype=torch.float64, device=points.device)
     if weights.shape != (n,):
-        raise ValueError(f"{name}: shape is {tuple(weights.shape)}, expected ({n},), one weight for each point of {of}.")
+        raise ValueError(f"{name}: shape is {tuple(weights.shape)}, expected ({n},), one weight a point of {of}.")
     _check_finite(name, weights)
     if bool((weights < 0).any()):
         raise ValueError(f"{name}: the smallest weight is {float(weights.min()):.3g}, expected none below zero.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,8 +60,11 @@ class Blocks:
         first = torch.zeros(len(row_ranges) + 1, dtype=torch.int64)
         first[1:] = counts.cumsum(0)
         return cls(
-            row_ranges[:, 0].contiguous(), row_ranges[:, 1].contiguous(), first,
-            begin[~joins].contiguous(), end[last].contiguous(),
+            row_ranges[:, 0].contiguous(),
+            row_ranges[:, 1].contiguous(),
+            first,
+            begin[~joins].contiguous(),
+            end[last].contiguous(),
         )
 
     def parts(self, pairs: int) -> Iterator[Blocks]:
@@ -71,7 +75,7 @@ class Blocks:
         work = ((self.row_end - self.row_begin) * columns).cumsum(0)
         piece = work // pairs
         cuts = [0, *((piece[1:] != piece[:-1]).nonzero()[:, 0] + 1).tolist(), len(work)]
-        for low, high in zip(cuts[:-1], cuts[1:]):
+        for low, high in itertools.pairwise(cuts):
             yield Blocks(
                 self.row_begin[low:high], self.row_end[low:high], self.first[low : high + 1], self.begin, self.end
             )

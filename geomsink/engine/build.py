@@ -53,7 +53,8 @@ def keops() -> ModuleType:
             import pykeops.torch
     except Exception as error:
         raise BuildError(f"pykeops cannot be imported: {error}.") from error
-    return pykeops.torch
+    module: ModuleType = pykeops.torch
+    return module
 
 
 def _writable(folder: Path) -> bool:
@@ -85,13 +86,13 @@ def flags() -> tuple[str, ...]:
     ]
     with tempfile.TemporaryDirectory() as folder:
         for candidate in candidates:
-            if not _compile("extern \"C\" int geomsink_probe() { return 1; }\n", Path(folder) / "probe.so", candidate):
+            if not _compile('extern "C" int geomsink_probe() { return 1; }\n', Path(folder) / "probe.so", candidate):
                 return candidate
         keops()
         from keopscore.config import config
 
         own = tuple(shlex.split(config.get_cpp_flags()))
-        message = _compile("extern \"C\" int geomsink_probe() { return 1; }\n", Path(folder) / "probe.so", own)
+        message = _compile('extern "C" int geomsink_probe() { return 1; }\n', Path(folder) / "probe.so", own)
     if message:
         raise BuildError(f"the C++ compiler {compiler()} cannot build a shared library: {message}")
     warnings.warn(f"{compiler()} refuses geomsink's flags; KeOps' own are used, which is slower.", stacklevel=2)
@@ -111,7 +112,8 @@ def _compile(source: str, target: Path, options: tuple[str, ...]) -> str:
 @functools.cache
 def folder() -> Path:
     """The build folder: below ``$GEOMSINK_CACHE`` or ``~/.cache/geomsink``, else a temporary one."""
-    root = Path(os.environ.get("GEOMSINK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geomsink")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(os.environ.get("GEOMSINK_CACHE") or caches / "geomsink")
     path = root / _key()
     if _writable(path):
         return path
@@ -195,6 +197,7 @@ def _find(formula: codegen.Formula) -> ctypes.CDLL | None:
 
 
 def _build(formula: codegen.Formula) -> ctypes.CDLL:
+    folder().mkdir(parents=True, exist_ok=True)  # it may have been deleted since
     handle, name = tempfile.mkstemp(suffix=".tmp", dir=folder())
     os.close(handle)
     built = Path(name)

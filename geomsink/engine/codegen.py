@@ -31,7 +31,8 @@ struct Value {{
 }};
 
 // The formula for one pair; a function of its own, so that its arrays become registers.
-static inline __attribute__((always_inline)) Value pair(const real *xi, const real *pp, int64_t ny, int64_t j{parameters}) {{
+static inline __attribute__((always_inline)) Value pair(const real *xi, const real *pp, int64_t ny,
+                                                               int64_t j{parameters}) {{
 {load_j}
     real fout[{dim}];
 {formula}
@@ -106,7 +107,7 @@ def _load(indices: list[int], dims: list[int], local: str, address: str, indent:
     """Copies of variables into the local array ``local``; ``address`` has {a} (argument) and {d} (coordinate)."""
     lines = [f"real {local}[{max(sum(dims), 1)}];"]
     offset = 0
-    for index, dim in zip(indices, dims):
+    for index, dim in zip(indices, dims, strict=True):
         for d in range(dim):
             lines.append(f"{local}[{offset + d}] = " + address.format(a=index, d=d, dim=dim) + ";")
         offset += dim
@@ -148,8 +149,7 @@ def source(formula: Formula) -> str:
         initial=initial,
         pointers="\n".join(f"    const real *__restrict arg{k} = args[{k}];" for k in range(formula.n_args)),
         load_p=_load(variables.indsp, variables.dimsp, "pp", "arg{a}[{d}]", 4),
-        load_i=_load(variables.indsi, variables.dimsx, "xi",
-                     "arg{a}[i * {dim} + {d}]", 16),
+        load_i=_load(variables.indsi, variables.dimsx, "xi", "arg{a}[i * {dim} + {d}]", 16),
         load_j=_load(variables.indsj, variables.dimsy, "yj", "arg{a}[{d} * ny + j]", 4),
         members=", ".join(f"v{d}" for d in range(dim)),
         values=", ".join(f"fout[{d}]" for d in range(dim)),

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..costs import Cost
 from .blocks import Blocks
 
-STORED = 2**24
+STORED = 2**25
 """A cost matrix of at most this many entries is computed once and kept."""
-CHUNK = 2**22
+CHUNK = 2**20
 """Otherwise, entries of the cost's largest temporary, (rows, M, D), in memory at a time."""
 
 
@@ -60,7 +60,7 @@ class DensePair:
 
     def row_max(self, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
         u = torch.zeros(self.x.shape[:-1], dtype=self.x.dtype, device=self.x.device)
-        return self._by_rows(lambda z, _: z.amax(-1), u, v, epsilon, blocks, exponential=False)
+        return self._by_rows(lambda z, _: _max(z), u, v, epsilon, blocks, exponential=False)
 
     def _by_rows(
         self,
@@ -93,12 +93,18 @@ class DensePair:
         return self._cost_rows(rows, columns)
 
     def _cost_rows(self, rows: slice, columns: slice | Tensor) -> Tensor:
-        return self.cost.expression(self.x[..., rows, None, :], self.y[..., None, columns, :])
+        costs: Tensor = self.cost.expression(self.x[..., rows, None, :], self.y[..., None, columns, :])
+        return costs
 
     def _row_chunks(self) -> Iterator[slice]:
         n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
         step = max(1, CHUNK // max(1, math.prod(self.x.shape[:-2]) * m * d))
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def _max(z: Tensor) -> Tensor:
+    """Maxima over columns; −∞ for rows without any."""
+    return z.amax(-1) if z.shape[-1] else z.new_full(z.shape[:-1], -math.inf)
 
 
 def _selections(blocks: Blocks) -> Iterator[tuple[slice, Tensor]]:

@@ -33,7 +33,8 @@ def describe() -> dict[str, str]:
         import pykeops
 
         report |= {"pykeops": pykeops.__version__, "compiler": build.compiler(), "flags": " ".join(build.flags())}
-        report |= {"build folder": str(build.folder()), "compiled formulas": str(len(list(build.folder().glob("*.so"))))}
+        report["build folder"] = str(build.folder())
+        report["compiled formulas"] = str(len(list(build.folder().glob("*.so"))))
     except build.BuildError as error:
         report["compiled engine"] = f"none: {error}"
     report |= {"CPU": build.cpu_name(), "threads": str(torch.get_num_threads())}

@@ -81,7 +81,8 @@ class KeopsPair:
         """Reduce over j: by KeOps on CUDA, by our own build of KeOps' formula on a CPU."""
         if self.x.is_cuda:
             ranges = None if blocks is None else blocks.keops_ranges(self.x.device)
-            return lazy.reduction(kind, axis=1, ranges=ranges)
+            reduced: Tensor = lazy.reduction(kind, axis=1, ranges=ranges)
+            return reduced
         reduction = lazy.reduction(kind, axis=1, call=False)
         variables: tuple[Tensor, ...] = reduction.variables
         real = {torch.float32: "float", torch.float64: "double"}[self.x.dtype]

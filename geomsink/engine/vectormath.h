@@ -6,8 +6,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <math.h>  // puts sqrt, sin, ... of both precisions where the formulas look for them
 
 namespace geomsink {
+
+template <typename T>
+static inline T abs(T x) {
+    return std::fabs(x);
+}
 
 // 2^k for an integer-valued k in the normal range, through the exponent bits.
 static inline float exp2i(float k) {

@@ -1,0 +1,36 @@
+# make demo    two shapes, their Sinkhorn divergence and a figure, demo.png
+# make test    all tests
+# make env     the environment that both use, in .venv; remade when the requirements change
+# make clean   remove everything that make has made
+#
+# All paths are relative: the checkout may lie in a folder with blanks in its name.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+STAMP := .venv/installed
+
+.PHONY: demo test env clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	$(RUN) -m geomsink demo --progress --out demo.png
+
+test: $(STAMP)
+	$(RUN) -m pytest
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "geomsink needs Python 3.10 or later; choose one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	    echo "No C++ compiler found: large clouds will be slow (Debian, Ubuntu: apt install g++)" >&2
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install -c constraints.txt -e '.[test,shapes,plot,cli]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo.png build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find geomsink tests -name __pycache__ -type d -prune -exec rm -rf {} +
