@@ -174,8 +174,8 @@ def sinkhorn_divergence(
         raise ValueError(f"cost: {setup.cost.name!r} is not symmetric, and a divergence compares a cloud with itself.")
     alpha, beta = setup.alpha, setup.beta
     with Progress(progress) as bar:
-        xx, yy = setup.solve("xx", alpha, alpha, bar), setup.solve("yy", beta, beta, bar)
-        xy = setup.solve("xy", alpha, beta, bar)
+        xx, yy = setup.solve("xx, 1 of 3", alpha, alpha, bar), setup.solve("yy, 2 of 3", beta, beta, bar)
+        xy = setup.solve("xy, 3 of 3", alpha, beta, bar)
         xy, xx, yy = _refined(setup, xy, xx, yy, bar)
     solutions = {name: setup.solution(*solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
     _warn({f"{name}: ": solution for name, solution in solutions.items()})
@@ -261,9 +261,9 @@ def _refined(setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress) ->
         if max(solver.marginal_error for solver, *_ in (xy, xx, yy)) <= wanted:
             break
         finer = replace(setup, tol=wanted)
-        xx = finer.solve("xx", setup.alpha, setup.alpha, bar, (xx[0].state.f, xx[0].state.g))
-        yy = finer.solve("yy", setup.beta, setup.beta, bar, (yy[0].state.f, yy[0].state.g))
-        xy = finer.solve("xy", setup.alpha, setup.beta, bar, (xx[0].state.f, yy[0].state.f))
+        xx = finer.solve("xx, refined", setup.alpha, setup.alpha, bar, (xx[0].state.f, xx[0].state.g))
+        yy = finer.solve("yy, refined", setup.beta, setup.beta, bar, (yy[0].state.f, yy[0].state.g))
+        xy = finer.solve("xy, refined", setup.alpha, setup.beta, bar, (xx[0].state.f, yy[0].state.f))
     return xy, xx, yy
 
 

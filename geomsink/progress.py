@@ -29,7 +29,7 @@ class Progress:
                 from tqdm.auto import tqdm
             except ImportError:
                 raise ImportError("progress=True needs the package tqdm: pip install 'geomsink[cli]'.") from None
-            self._bar = tqdm(total=100, bar_format="{desc:<44} {percentage:3.0f} % |{bar}| {elapsed}", leave=False)
+            self._bar = tqdm(total=100, bar_format="{desc:<56} {percentage:3.0f} % |{bar}| {elapsed}", leave=False)
 
     def begin(self, name: str, start: float, target: float) -> None:
         """A new problem, annealed from one temperature to another."""

@@ -1,0 +1,122 @@
+"""The cost registry: what it has, what it takes, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+import geomsink
+from geomsink import costs, engine
+
+X = torch.rand(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.3
+Y = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.3
+A = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 3.0]])
+
+CLOSED_FORMS = {
+    "sqeuclidean": lambda x, y: cdist(x, y, "sqeuclidean"),
+    "euclidean": lambda x, y: cdist(x, y),
+    "power:0.5": lambda x, y: cdist(x, y) ** 0.5,
+    "power:1.5": lambda x, y: cdist(x, y) ** 1.5,
+    "power:2": lambda x, y: cdist(x, y, "sqeuclidean"),
+    "cosine": lambda x, y: cdist(x, y, "cosine"),
+    "geodesic": lambda x, y: np.arccos(1 - cdist(x, y, "cosine")),
+    "mahalanobis:2,1,3": lambda x, y: cdist(x, y, "sqeuclidean", w=[2.0, 1.0, 3.0]),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_closed_forms(name):
+    np.testing.assert_allclose(costs.get(name)(X, Y).numpy(), CLOSED_FORMS[name](X.numpy(), Y.numpy()), rtol=1e-7)
+
+
+def test_mahalanobis_with_a_matrix():
+    found = costs.mahalanobis(A)(X, Y).numpy()
+    np.testing.assert_allclose(found, cdist(X.numpy(), Y.numpy(), "mahalanobis", VI=A) ** 2, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0, -1.0], [[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]], [[1.0, 2.0, 3.0]], [np.nan]]
+)
+def test_mahalanobis_refuses(weights):
+    with pytest.raises(ValueError, match=r"^mahalanobis: weights (are not a symmetric positive|have shape)"):
+        costs.mahalanobis(weights)
+
+
+def test_wrong_number_of_weights():
+    with pytest.raises(ValueError, match=r"points have 3 coordinates, but the cost's weights 2"):
+        geomsink.solve(X, Y, blur=0.1, cost="mahalanobis:1,2")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("euclidian", r"unknown name 'euclidian' \(did you mean 'euclidean'\?\); expected one of cosine, euclidean"),
+        ("power:x", r"'power:x' has no numbers after the colon"),
+        ("power:1,2", r"'power:1,2' has 2 exponents, expected one"),
+        ("power:0", r"p is 0.0, expected 0 < p <= 2"),
+        ("power:2.5", r"p is 2.5, expected 0 < p <= 2"),
+        ("power", r"unknown name 'power'"),
+    ],
+)
+def test_unknown_names(name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        costs.get(name)
+
+
+@pytest.mark.parametrize(
+    ("cost", "blur", "epsilon"),
+    [("sqeuclidean", 0.1, 0.02), ("euclidean", 0.1, 0.1), ("power:0.5", 0.04, 0.1), ("geodesic", 0.3, 0.3)],
+)
+def test_blur_is_a_length(cost, blur, epsilon):
+    assert costs.temperature(costs.get(cost), blur, None) == pytest.approx(epsilon, rel=1e-12)
+
+
+BAD = [
+    (lambda x, y: (x - y) ** 2, r"4 points against 5 give a tensor of shape \(4, 5, 3\), expected one cost a pair"),
+    (lambda x, y: ((x - y) ** 2).sum(), r"give a tensor of shape \(\)"),
+    (lambda x, y: 1.0, r"give a float"),
+    (lambda x, y: ((x - y) ** 2).sum(-1).log().log(), r"NaN or infinite costs on random points"),
+    (lambda x, y: (x - y).sum(-1), r"c\(x, y\) differs from c\(y, x\); register it with symmetric=False"),
+    (lambda x, y: x.no_such_method(y), r"it fails on torch tensors of shapes"),
+]
+
+
+@pytest.mark.parametrize(("expression", "sentence"), BAD)
+def test_registering_refuses(expression, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        costs.register("bad", expression)
+    assert "bad" not in costs.names()
+
+
+@pytest.mark.parametrize("name", ["sqeuclidean", "power", "a:b"])
+def test_names_that_are_taken(name):
+    with pytest.raises(ValueError, match="is taken or has a colon"):
+        costs.register(name, lambda x, y: ((x - y) ** 2).sum(-1))
+
+
+def test_registering_twice():
+    costs.register("twice", lambda x, y: (x - y).abs().sum(-1))
+    try:
+        with pytest.raises(ValueError, match="'twice' is taken"):
+            costs.register("twice", lambda x, y: (x - y).abs().sum(-1))
+    finally:
+        costs.unregister("twice")
+    with pytest.raises(ValueError, match="^degree: -1 given"):
+        costs.register("twice", lambda x, y: (x - y).abs().sum(-1), degree=-1)
+
+
+def test_a_cost_that_differs_between_the_engines_is_refused():
+    def two_faced(x, y):
+        return ((x - y) ** 2).sum(-1) * (1.0 if isinstance(x, torch.Tensor) else 1.01)
+
+    with pytest.raises(ValueError, match=r"^cost: 'two-faced' differs between the engines: on 7 x 5 of the points"):
+        engine.pair(X, Y, costs.Cost("two-faced", two_faced), "keops")
+
+
+def test_a_cost_that_keops_cannot_write_is_refused():
+    def sorted_first(x, y):
+        return (x - y).abs().sort(-1).values[..., 0]
+
+    with pytest.raises(ValueError, match=r"^cost: 'sorted' cannot be written with KeOps LazyTensors"):
+        engine.pair(X, Y, costs.Cost("sorted", sorted_first), "keops")
+    assert engine.pair(X, Y, costs.Cost("sorted", sorted_first), "dense").row_sums(X[:, 0], Y[:, 0], 1.0).shape == (7,)
