@@ -1,8 +1,9 @@
 """Speed and accuracy of the engine, against KeOps and torch as their users write them, in one run.
 
-    python benchmarks/engine.py [--device cpu|cuda] [--n 20000] [--repeat 5] [--json FILE]
+    python benchmarks/engine.py [--device cpu|cuda] [--n 20000] [--repeat 5] [--json FILE] [--quick]
 
-Prints a table, and writes it as JSON and Markdown. Speeds are billions of pairs (i, j) a second; machines are
+Prints a table, and writes it as JSON and, next to it, Markdown. Speeds are billions of pairs (i, j) a second;
+machines are
 shared and noisy, so runs are interleaved and the figure to quote is the ratio of medians in this one run.
 """
 
@@ -79,8 +80,9 @@ def medians(runs: dict[str, Callable[[], torch.Tensor]], repeat: int, device: st
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    for run in runs.values():
-        seconds(run)
+    with contextlib.redirect_stdout(io.StringIO()):  # KeOps says what it compiles
+        for run in runs.values():
+            seconds(run)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeat):
         for name, run in runs.items():
@@ -172,15 +174,17 @@ def _markdown(rows: list[dict[str, object]], machine: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--n", type=int, default=20_000, help="points a side (default 20000)")
-    parser.add_argument("--repeat", type=int, default=5, help="interleaved runs (default 5)")
-    parser.add_argument("--json", type=Path, help="default: benchmarks/results/engine-DEVICE.json")
+    parser.add_argument("--n", type=int, help="points a side (default 20000; 4000 with --quick)")
+    parser.add_argument("--repeat", type=int, help="interleaved runs (default 5; 2 with --quick)")
+    parser.add_argument("--json", type=Path, help="default: benchmarks/results/engine-DEVICE.json; none with --quick")
+    parser.add_argument("--quick", action="store_true", help="a look at every case: no figures to quote")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         print("--device cuda: torch finds no CUDA device here.", file=sys.stderr)
         return 2
-    n, device = options.n, options.device
-    bench = Bench(options.repeat, device)
+    device = options.device
+    n = options.n or (4_000 if options.quick else 20_000)
+    bench = Bench(options.repeat or (2 if options.quick else 5), device)
     print("".join(name.ljust(width) for name, width in zip(HEAD, WIDTHS, strict=True)))
 
     x, y = surfaces(n, device)
@@ -220,14 +224,15 @@ def main() -> int:
 
     about = engine.describe()
     gpu = f", {about['GPU']}" if device == "cuda" else ""
-    machine = f"{about['CPU']}, {about['threads']} threads{gpu}; torch {about['torch']}, KeOps {about['pykeops']}; N = M = {n}"
-    path = options.json or RESULTS / f"engine-{device}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"machine": machine, "n": n, "repeat": options.repeat, "rows": bench.rows}, indent=1) + "\n"
-    )
-    path.with_suffix(".md").write_text(_markdown(bench.rows, machine))
+    machine = f"{about['CPU']}, {about['threads']} threads{gpu}; torch {about['torch']}, KeOps {about['pykeops']}"
+    machine += f"; N = M = {n}, medians of {bench.repeat} runs"
     print(machine)
+    path = options.json or (None if options.quick else RESULTS / f"engine-{device}.json")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report = {"machine": machine, "n": n, "repeat": bench.repeat, "rows": bench.rows}
+        path.write_text(json.dumps(report, indent=1) + "\n")
+        path.with_suffix(".md").write_text(_markdown(bench.rows, machine))
     missed = [row["case"] for row in bench.rows if row["target"] and min(row["ratios"].values()) < row["target"]]
     print(
         f"target of {TARGET:.0f} times KeOps' logsumexp: "

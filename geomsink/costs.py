@@ -13,7 +13,9 @@ and ``cost="manhattan"`` then works everywhere.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -116,6 +118,7 @@ def _to_sphere(points: Tensor) -> Tensor:
     return directions
 
 
+@functools.cache
 def power(p: float) -> Cost:
     """‖x − y‖^p for 0 < p ≤ 2, of degree p.
 
@@ -177,7 +180,7 @@ _costs: dict[str, Cost] = {
     "geodesic": Cost("geodesic", _angle, degree=1.0, features=_to_sphere),
 }
 _families: dict[str, Callable[[list[float]], Cost]] = {
-    "power": lambda numbers: power(*numbers),
+    "power": lambda values: power(*values),
     "mahalanobis": mahalanobis,
 }
 
@@ -247,7 +250,7 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     return cost
 
 
-def temperature(cost: Cost, blur: float | None, epsilon: float | None) -> float:
+def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
     """ε from whichever of ``blur`` and ``epsilon`` was given.
 
     Raises
@@ -264,13 +267,18 @@ def temperature(cost: Cost, blur: float | None, epsilon: float | None) -> float:
         found = "neither was" if blur is None else f"both were ({blur} and {epsilon})"
         raise ValueError(f"blur, epsilon: {found} given, expected one of them.")
     name, value = ("blur", blur) if blur is not None else ("epsilon", epsilon)
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.") from None
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    number = float(value)
     if not number > 0:
         raise ValueError(f"{name}: {number} given, expected a positive number.")
-    return cost.epsilon(number) if name == "blur" else number
+    try:
+        target: float = cost.epsilon(number) if name == "blur" else number
+    except OverflowError:
+        target = math.nan
+    if not target > 0:
+        raise ValueError(f"blur: {number} given, for which epsilon is outside of the range of floating-point numbers.")
+    return target
 
 
 def unregister(name: str) -> None:
@@ -297,10 +305,10 @@ def get(cost: str | Cost) -> Cost:
         raise TypeError(f"cost: a {type(cost).__name__} was given, expected a name or a geomsink.costs.Cost.")
     if cost in _costs:
         return _costs[cost]
-    family, _, numbers = cost.partition(":")
-    if family in _families and numbers:
+    family, _, listed = cost.partition(":")
+    if family in _families and listed:
         try:
-            values = [float(number) for number in numbers.split(",")]
+            values = [float(number) for number in listed.split(",")]
         except ValueError:
             raise ValueError(f"cost: {cost!r} has no numbers after the colon; try {family}:1.5.") from None
         if family == "power" and len(values) != 1:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .costs import Cost
 from .problems import Setup, Solved
 from .progress import Progress
-from .sinkhorn import ConvergenceWarning, Solution
+from .sinkhorn import ConvergenceWarning, Solution, transport_cost
 
 TOL = 1e-3
 MAX_ITER = 1000
@@ -176,14 +176,14 @@ def sinkhorn_divergence(
     with Progress(progress) as bar:
         xx, yy = setup.solve("xx, 1 of 3", alpha, alpha, bar), setup.solve("yy, 2 of 3", beta, beta, bar)
         xy = setup.solve("xy, 3 of 3", alpha, beta, bar)
-        xy, xx, yy = _refined(setup, xy, xx, yy, bar)
-    solutions = {name: setup.solution(*solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
+        xy, xx, yy = _refined(setup, xy, xx, yy, bar, form)
+    solutions = {name: setup.solution(solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
     _warn({f"{name}: ": solution for name, solution in solutions.items()})
+    # In float64, whatever the caller's precision: the three nearly cancel.
     if form == "entropic":
-        # In float64, whatever the caller's precision: the three nearly cancel.
-        parts = [solver.value() for solver, *_ in (xy, xx, yy)]
+        parts = [setup.mass * solved.solver.value() for solved in (xy, xx, yy)]
     else:
-        parts = [float(s.transport_cost) for s in solutions.values()]
+        parts = [transport_cost(s.plan) for s in solutions.values()]
     return Divergence(
         setup.container.number(parts[0] - 0.5 * parts[1] - 0.5 * parts[2]),
         form,
@@ -238,32 +238,37 @@ def solve(
     """
     setup = Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "solve")
     with Progress(progress) as bar:
-        solution = setup.solution(*setup.solve("xy", setup.alpha, setup.beta, bar))
+        solution = setup.solution(setup.solve("xy", setup.alpha, setup.beta, bar))
     _warn({"": solution})
     return solution
 
 
-def _refined(setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress) -> tuple[Solved, Solved, Solved]:
+def _refined(
+    setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress, form: str
+) -> tuple[Solved, Solved, Solved]:
     """The three solutions, solved further where they nearly cancel: clouds much closer than the blur.
 
-    Dual values are low by about ε times the squared marginal error, which must be little of S_ε. The problem
-    xy starts again from the self problems' potentials p and q, because
+    Dual values are low by about ε times the squared marginal error, and transport costs are off by about ε
+    times the error itself: that must be little of S_ε. The problem xy starts again from the self problems'
+    potentials p and q, because
     D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
     cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
     """
+    epsilon = xy.solver.problem.epsilon
     for _ in range(REFINEMENTS):
-        divergence = xy[0].value() - 0.5 * xx[0].value() - 0.5 * yy[0].value()
-        if not divergence < CLOSE * setup.epsilon or setup.epsilon == float("inf"):
+        divergence = xy.solver.value() - 0.5 * xx.solver.value() - 0.5 * yy.solver.value()
+        if not divergence < CLOSE * epsilon or epsilon == math.inf:
             break
-        wanted = max(math.sqrt(SHARE * max(divergence, 0.0) / setup.epsilon), FINEST)
+        share = SHARE * max(divergence, 0.0) / epsilon
+        wanted = max(math.sqrt(share) if form == "entropic" else share, FINEST)
         if setup.dtype is not None:
-            wanted = max(wanted, 3.0 * xy[0].problem.floor())
-        if max(solver.marginal_error for solver, *_ in (xy, xx, yy)) <= wanted:
+            wanted = max(wanted, 3.0 * xy.solver.problem.floor())
+        if max(solved.solver.marginal_error for solved in (xy, xx, yy)) <= wanted:
             break
         finer = replace(setup, tol=wanted)
-        xx = finer.solve("xx, refined", setup.alpha, setup.alpha, bar, (xx[0].state.f, xx[0].state.g))
-        yy = finer.solve("yy, refined", setup.beta, setup.beta, bar, (yy[0].state.f, yy[0].state.g))
-        xy = finer.solve("xy, refined", setup.alpha, setup.beta, bar, (xx[0].state.f, yy[0].state.f))
+        xx = finer.solve("xx, refined", setup.alpha, setup.alpha, bar, xx.potentials, xx)
+        yy = finer.solve("yy, refined", setup.beta, setup.beta, bar, yy.potentials, yy)
+        xy = finer.solve("xy, refined", setup.alpha, setup.beta, bar, (xx.potentials[0], yy.potentials[0]), xy)
     return xy, xx, yy
 
 

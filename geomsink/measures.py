@@ -81,6 +81,9 @@ def pair_of_measures(x: Any, y: Any, a: Any = None, b: Any = None) -> tuple[Meas
     >>> beta.weights
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
+    for name, points in (("x", x), ("y", y)):
+        if points is None:
+            raise TypeError(f"{name}: None was given, expected points (points, coordinates).")
     given = {"x": x, "y": y, "a": a, "b": b}
     tensors = {name: isinstance(value, Tensor) for name, value in given.items() if value is not None}
     if len(set(tensors.values())) > 1:
@@ -92,7 +95,9 @@ def pair_of_measures(x: Any, y: Any, a: Any = None, b: Any = None) -> tuple[Meas
             found, expected = getattr(array, attribute), getattr(arrays["x"], attribute)
             if found != expected:
                 error = TypeError if attribute == "dtype" else ValueError
-                raise error(f"{name}: {attribute} is {found}, but that of x is {expected}; expected the same.")
+                raise error(
+                    f"{name}: {attribute} is {_text(found)}, but that of x is {_text(expected)}; expected the same."
+                )
     for name in ("x", "y"):
         _check_points(name, arrays[name])
     if arrays["x"].shape[1] != arrays["y"].shape[1]:
@@ -103,25 +108,30 @@ def pair_of_measures(x: Any, y: Any, a: Any = None, b: Any = None) -> tuple[Meas
     dtype = arrays["x"].dtype
     if abs(alpha.mass - beta.mass) > MASS_TOLERANCE[dtype] * max(alpha.mass, beta.mass):
         raise ValueError(f"a, b: they sum to {alpha.mass:.9g} and {beta.mass:.9g}; expected the same mass.")
-    # What rounding left of a difference would be a floor under the marginal error.
-    beta = Measure(beta.points, beta.weights * (alpha.mass / beta.mass))
     return alpha, beta, Container(not tensors["x"], dtype, arrays["x"].device)
 
 
 def _tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise TypeError(f"{name}: a tensor of layout {value.layout} was given, expected a dense one.")
         array = value.detach()
     else:
         try:
             numbers = np.asarray(value)
         except ValueError as error:
             raise ValueError(f"{name}: NumPy cannot read it as an array ({error}).") from error
-        if numbers.dtype not in (np.float32, np.float64):
+        if numbers.dtype.newbyteorder("=") not in (np.float32, np.float64):
             raise TypeError(f"{name}: dtype is {numbers.dtype}, expected float32 or float64.")
-        array = torch.from_numpy(np.ascontiguousarray(numbers))
+        # torch wants memory of its own: native byte order, contiguous and writable.
+        array = torch.from_numpy(np.array(numbers, dtype=numbers.dtype.newbyteorder("="), order="C"))
     if array.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name}: dtype is {array.dtype}, expected float32 or float64.")
+        raise TypeError(f"{name}: dtype is {_text(array.dtype)}, expected float32 or float64.")
     return array
+
+
+def _text(attribute: object) -> str:
+    return str(attribute).removeprefix("torch.")
 
 
 def _check_points(name: str, points: Tensor) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from . import costs, engine
 from .annealing import largest_cost, temperatures
 from .costs import Cost
-from .engine import Pair
+from .engine import Gibbs
 from .measures import Container, Measure, pair_of_measures
 from .progress import Progress
 from .sinkhorn import ROUNDING, Problem, Solution, Solver, solve_problem
@@ -25,15 +27,43 @@ AVERAGED = 8.0
 WARM = 10.0
 """Largest ε, in units of the largest cost, of a solve in float32: potentials are rounded by 6e-8 ε."""
 
-Solved = tuple[Solver, str, float]
+ENDLESS = 1e8
+"""ε, in units of the largest cost, from which on the limit ε = ∞ is computed: the difference is of order C/ε,
+and the rounding of potentials of size ε would be larger."""
+RANGE = {torch.float32: 1e30, torch.float64: 1e290}
+"""Costs and temperatures are kept inside of [1/RANGE, RANGE]."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A solver in its final state, why it stopped, and the seconds it took."""
+
+    solver: Solver
+    status: str
+    seconds: float
+
+    @property
+    def potentials(self) -> tuple[Tensor, Tensor]:
+        return self.solver.state.f, self.solver.state.g
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Validated arguments, and what is shared by the problems between the two measures."""
+    """Validated arguments, and what is shared by the problems between the two measures.
+
+    Attributes
+    ----------
+    alpha, beta : Measure
+        Features of the points in float64, centred where the cost allows it, and weights of mass 1.
+    mass : float
+        What the caller's weights sum to.
+    cost_scale : float
+        About the largest cost between the two.
+    """
 
     alpha: Measure
     beta: Measure
+    mass: float
     container: Container
     cost: Cost
     epsilon: float
@@ -46,22 +76,26 @@ class Setup:
 
     @classmethod
     def of(
-        cls, x: Any, y: Any, a: Any, b: Any, blur: Any, epsilon: Any, cost: Any, tol: float, max_iter: int,
-        scaling: float, engine_name: str, dtype: Any, caller: str,
+        cls, x: Any, y: Any, a: Any, b: Any, blur: Any, epsilon: Any, cost: Any, tol: Any, max_iter: Any,
+        scaling: Any, engine_name: str, dtype: Any, caller: str,
     ) -> Setup:  # fmt: skip
         ground = costs.get(cost)
         target = costs.temperature(ground, blur, epsilon)
         engine.check_name(engine_name)
         working = _dtype(dtype)
+        for name, value in (("tol", tol), ("scaling", scaling)):
+            if not isinstance(value, numbers.Real):
+                raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
         if not tol > 0:
             raise ValueError(f"tol: {tol} given, expected a positive marginal error.")
-        if not (isinstance(max_iter, int) and max_iter >= 1):
+        if not (isinstance(max_iter, numbers.Integral) and int(max_iter) >= 1):
             raise ValueError(f"max_iter: {max_iter} given, expected a whole number of at least 1.")
         alpha, beta, container = pair_of_measures(x, y, a, b)
         if any(isinstance(t, Tensor) and t.requires_grad for t in (x, y, a, b)):
             warnings.warn(f"{caller} carries no autograd history: its value is a constant.", stacklevel=3)
-        if target == float("inf") and abs(alpha.mass - 1.0) > 1e-6:
-            raise ValueError(f"epsilon: inf is given with weights that sum to {alpha.mass:.6g}, expected 1.")
+        mass = alpha.mass
+        if target == math.inf and abs(mass - 1.0) > 1e-6:
+            raise ValueError(f"epsilon: inf is given with weights that sum to {mass:.6g}, expected 1.")
         points = [m.points.double() for m in (alpha, beta)]
         if ground.translation_invariant:
             # Rounding errors of a cost are relative to the coordinates: keep those small.
@@ -69,32 +103,58 @@ class Setup:
             points = [p - centre for p in points]
         features = [ground.map(p) for p in points]
         scale = largest_cost(features[0], features[1], ground)
+        if not scale < RANGE[torch.float64]:
+            raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
+        if working is not None and not _in_range(scale, target, working):
+            raise ValueError(f"dtype: costs of {scale:.3g} and epsilon {target:.3g} leave the range of {dtype}.")
         temperatures(scale, target, scaling, ground.degree)
+        # Masses that differ by rounding would be a floor under the marginal error: each is made 1.
+        weights = [m.weights / m.mass for m in (alpha, beta)]
         return cls(
-            Measure(features[0], alpha.weights), Measure(features[1], beta.weights), container, ground, target,
-            tol, max_iter, scaling, engine_name, working, scale,
+            Measure(features[0], weights[0]), Measure(features[1], weights[1]), mass, container, ground, target,
+            tol, int(max_iter), scaling, engine_name, working, scale,
         )  # fmt: skip
 
-    def solve(self, name: str, alpha: Measure, beta: Measure, bar: Progress, start: Any = None) -> Solved:
-        """Solve between two of the measures, in float64 after float32 if the latter does not reach ``tol``."""
+    def solve(
+        self,
+        name: str,
+        alpha: Measure,
+        beta: Measure,
+        bar: Progress,
+        start: tuple[Tensor, Tensor] | None = None,
+        before: Solved | None = None,
+    ) -> Solved:
+        """Solve between two of the measures, in float64 after float32 if the latter does not reach ``tol``.
+
+        ``start`` are potentials to start from, ``before`` is an earlier solve that the report continues.
+        """
         dtype = self._working_dtype(alpha, beta)
-        solved = self._solve_in(dtype, name, alpha, beta, bar, start)
-        if self.dtype is None and dtype == torch.float32 and "floor" in solved[1]:
-            state = solved[0].state
-            again = self._solve_in(torch.float64, name, alpha, beta, bar, (state.f, state.g))
-            again[0].history[:0] = solved[0].history
-            solved = again[0], again[1], solved[2] + again[2]
+        solved = self._solve_in(dtype, name, alpha, beta, bar, start, before)
+        if self.dtype is None and dtype == torch.float32 and "floor" in solved.status:
+            solved = self._solve_in(torch.float64, name, alpha, beta, bar, solved.potentials, solved)
         return solved
 
     def _solve_in(
-        self, dtype: torch.dtype, name: str, alpha: Measure, beta: Measure, bar: Progress, start: Any
+        self,
+        dtype: torch.dtype,
+        name: str,
+        alpha: Measure,
+        beta: Measure,
+        bar: Progress,
+        start: tuple[Tensor, Tensor] | None,
+        before: Solved | None,
     ) -> Solved:
         steps = temperatures(self.cost_scale, self.epsilon, self.scaling, self.cost.degree)
+        if self.epsilon > ENDLESS * self.cost_scale > 0:
+            steps = (math.inf,)
         x = alpha.points.to(dtype)
         y = x if beta is alpha else beta.points.to(dtype)
-        pair: Pair = engine.pair(x, y, self.cost, self.engine)
-        bar.begin(name, steps[0], self.epsilon)
-        return solve_problem(Problem(alpha, beta, pair, steps, self.cost_scale), self.tol, self.max_iter, bar, start)
+        pair = engine.pair(x, y, self.cost, self.engine)
+        bar.begin(name, steps[0], steps[-1])
+        problem = Problem(alpha, beta, pair, steps, self.cost_scale)
+        earlier = before.solver if before else None
+        solver, status, seconds = solve_problem(problem, self.tol, self.max_iter, bar, start, earlier)
+        return Solved(solver, status, seconds + (before.seconds if before else 0.0))
 
     def _working_dtype(self, alpha: Measure, beta: Measure) -> torch.dtype:
         if self.dtype is not None:
@@ -102,40 +162,62 @@ class Setup:
         if self.container.dtype == torch.float64 or len(alpha.points) * len(beta.points) <= FEW_PAIRS:
             return torch.float64
         # Exponents are rounded by 6e-8 C/ε, of which sums over many pairs average most away (a thirtieth to a
-        # ninetieth is left as marginal error on the scanned shapes of the benchmarks); potentials, by 6e-8 ε.
+        # ninetieth is left as marginal error on the scanned shapes of the tests); potentials, by 6e-8 ε.
         rounded = ROUNDING[torch.float32] * self.cost_scale / self.epsilon
         fits = rounded <= AVERAGED * self.tol and self.epsilon <= WARM * self.cost_scale
-        return torch.float32 if fits else torch.float64
+        return torch.float32 if fits and _in_range(self.cost_scale, self.epsilon, torch.float32) else torch.float64
 
-    def solution(self, solver: Solver, status: str, seconds: float) -> Solution:
-        """The report of a solve, in the caller's kind of arrays."""
+    def solution(self, solved: Solved) -> Solution:
+        """The report of a solve, in the caller's kind of arrays and mass.
+
+        With P = m P₁ for the plan of mass 1, OT_ε = m OT_ε,₁ − ε m log m + ε (m² − m), and f + g is lower by
+        ε log m.
+        """
+        solver, mass, epsilon = solved.solver, self.mass, self.epsilon
         alpha, beta, state = solver.problem.alpha, solver.problem.beta, solver.state
+        value, lower = mass * solver.value(), 0.0
+        if epsilon < math.inf:
+            value += epsilon * (mass * mass - mass - mass * math.log(mass))
+            lower = epsilon * math.log(mass)
+        shift = 0.5 * float(beta.weights @ state.g - alpha.weights @ state.f)
         error = solver.marginal_error
-        status = "converged" if error <= self.tol else status
-        shift = float(beta.weights @ state.g - alpha.weights @ state.f) / (alpha.mass + beta.mass)
-        potentials = (self.container.array(state.f + shift), self.container.array(state.g - shift))
         return Solution(
-            value=self.container.number(solver.value()),
-            potentials=potentials,
-            converged=status == "converged",
-            status=status,
+            value=self.container.number(value),
+            potentials=(
+                self.container.array(state.f + (shift - 0.5 * lower)),
+                self.container.array(state.g - (shift + 0.5 * lower)),
+            ),
+            converged=error <= self.tol,
+            status="converged" if error <= self.tol else solved.status,
             marginal_error=error,
             n_iter=solver.cycles,
-            epsilon=self.epsilon,
+            epsilon=epsilon,
             temperatures=solver.problem.temperatures,
             tol=self.tol,
             engine=solver.problem.pair.name,
             dtype=solver.dtype,
-            seconds=seconds,
+            seconds=solved.seconds,
             history=tuple(solver.history),
-            _plan=solver.plan(),
+            plan=self._plan(solver),
         )
+
+    def _plan(self, solver: Solver) -> Gibbs:
+        plan, old = solver.plan(), solver.problem.pair
+        pair = engine.pair(old.x, old.y, old.cost, old.name)
+        return replace(plan, pair=pair, u=plan.u + math.log(self.mass))
+
+
+def _in_range(scale: float, epsilon: float, dtype: torch.dtype) -> bool:
+    """Whether costs, ε and 1/ε are normal numbers of the precision, with room for sums."""
+    largest = RANGE[dtype]
+    return scale < largest and (epsilon == math.inf or 1 / largest < epsilon < largest)
 
 
 def _dtype(dtype: Any) -> torch.dtype | None:
-    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
-    if name is None:
+    if dtype is None:
         return None
+    # torch.float32, numpy.float32 and numpy.dtype("float32") all have the name in their text.
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype).removeprefix("torch."))
     if name not in DTYPES:
         raise ValueError(f"dtype: {dtype!r} given, expected None, 'float32' or 'float64'.")
     return DTYPES[name]

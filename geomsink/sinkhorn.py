@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Problem:
     Attributes
     ----------
     alpha, beta : Measure
-        Of equal mass; ``beta is alpha`` makes it a self problem, with one potential.
+        Of mass 1; ``beta is alpha`` makes it a self problem, with one potential.
     pair : Pair
         The same points on an engine, in the working precision.
     temperatures : tuple of float
@@ -104,10 +105,12 @@ class Solution:
         The working precision.
     seconds : float
     history : tuple of Step
+    plan : Gibbs
+        P, as an operator in the working precision; its engine computes costs anew, so that none are kept.
     """
 
     value: float | Tensor
-    potentials: tuple[Tensor, Tensor]
+    potentials: tuple[Any, Any]
     converged: bool
     status: str
     marginal_error: float
@@ -119,13 +122,18 @@ class Solution:
     dtype: str
     seconds: float
     history: tuple[Step, ...] = field(repr=False)
-    _plan: Gibbs = field(repr=False)
+    plan: Gibbs = field(repr=False)
 
     @cached_property
     def transport_cost(self) -> float | Tensor:
         """⟨P, C⟩, by one reduction when first asked for; its error is of first order in the marginal error."""
-        total = float(self._plan.row_costs().double().sum())
+        total = transport_cost(self.plan)
         return self.value.new_tensor(total) if isinstance(self.value, Tensor) else total
+
+
+def transport_cost(plan: Gibbs) -> float:
+    """⟨P, C⟩ of a plan, in float64 whatever the caller's precision."""
+    return float(plan.row_costs().double().sum())
 
 
 @dataclass
@@ -139,23 +147,27 @@ class _State:
 
 
 class Solver:
-    """Solves one problem; an object because a solve can be taken up again in higher precision.
+    """Solves one problem; an object because a solve can be taken up again, finer or in higher precision.
 
     Parameters
     ----------
     problem : Problem
+        Between measures of mass 1.
     tol : float
         Marginal error at which to stop, relative to the mass.
     max_iter : int
         Cycles, at most.
     progress : Progress
         Told of every evaluation.
+    before : Solver, optional
+        An earlier solve of the same problem, whose evaluations and history this one continues.
     """
 
-    def __init__(self, problem: Problem, tol: float, max_iter: int, progress: Progress):
+    def __init__(self, problem: Problem, tol: float, max_iter: int, progress: Progress, before: Solver | None = None):
         self.problem, self.tol, self.max_iter, self.progress = problem, tol, max_iter, progress
-        self.history: list[Step] = []
-        self.evaluations = 0
+        self.history: list[Step] = list(before.history) if before else []
+        self.evaluations: int = before.evaluations if before else 0
+        self.cycles_before: int = before.cycles if before else 0
         zeros = torch.zeros_like
         a, b = problem.alpha.weights, problem.beta.weights
         self.state = _State(zeros(a), zeros(b), zeros(a), zeros(b))
@@ -171,10 +183,12 @@ class Solver:
         for error in steps:
             if error <= self.tol:
                 return "converged"
+            if not error < float("inf"):
+                return "the marginal error is not a number"
             best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
             if since >= STALL and best < 10 * self.problem.floor():
                 return f"the floor of {self.dtype} is reached"
-            if self.cycles >= self.max_iter:
+            if self.cycles - self.cycles_before >= self.max_iter:
                 return f"max_iter={self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
 
@@ -189,11 +203,11 @@ class Solver:
 
     @property
     def marginal_error(self) -> float:
-        """That of the present state, relative to the mass."""
+        """That of the present state."""
         alpha, beta, state = self.problem.alpha, self.problem.beta, self.state
         rows = (alpha.weights * state.log_rows.expm1()).abs().sum()
         columns = (beta.weights * state.log_columns.expm1()).abs().sum()
-        return float(rows + columns) / alpha.mass
+        return float(rows + columns)
 
     def value(self) -> float:
         """The dual value of the present state."""
@@ -201,8 +215,7 @@ class Solver:
         value = float(alpha.weights @ state.f + beta.weights @ state.g)
         if self.problem.epsilon == float("inf"):
             return value
-        excess = float(beta.weights @ state.log_columns.expm1()) + alpha.mass - alpha.mass * beta.mass
-        return value - self.problem.epsilon * excess
+        return value - self.problem.epsilon * float(beta.weights @ state.log_columns.expm1())
 
     def plan(self) -> Gibbs:
         """The plan of the present state, in the working precision."""
@@ -244,9 +257,10 @@ class Solver:
             yield self._note(epsilon)
 
     def _self_cycles(self) -> Iterator[float]:
-        """The symmetric fixed point f ← f − ½ ε log(row sums), which contracts by two or more from any start.
+        """The symmetric fixed point f ← f − ½ ε log(row sums), which contracts by two or more.
 
-        It needs no annealing: the cost vanishes on the diagonal, so that no row sum can underflow.
+        It needs no annealing: where the cost vanishes on the diagonal, no row sum underflows. The contraction is
+        that of costs whose kernel exp(−C/ε) is positive definite; with others it is seen whether it converges.
         """
         state, epsilon = self.state, self.problem.epsilon
         while True:
@@ -302,6 +316,7 @@ def solve_problem(
     max_iter: int,
     progress: Progress,
     start: tuple[Tensor, Tensor] | None = None,
+    before: Solver | None = None,
 ) -> tuple[Solver, str, float]:
     """Solve; returns the solver with its final state, the status and the seconds taken.
 
@@ -313,8 +328,10 @@ def solve_problem(
     progress : Progress
     start : pair of Tensors, shapes (N,) and (M,), optional
         Potentials to start from at the target temperature. Default: annealing from zero.
+    before : Solver, optional
+        An earlier solve, to be continued in the report.
     """
     began = time.perf_counter()
-    solver = Solver(problem, tol, max_iter, progress)
+    solver = Solver(problem, tol, max_iter, progress, before)
     status = solver.run(start)
     return solver, status, time.perf_counter() - began

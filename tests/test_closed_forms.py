@@ -159,7 +159,9 @@ def test_kernel_limit():
         for e in (1e2, 1e3, 1e4)
     ]
     assert gaps[1] == pytest.approx(gaps[0] / 10, rel=0.05) and gaps[2] == pytest.approx(gaps[1] / 10, rel=0.05)
-    # Up to ε = 10⁶ times the cost, rounding of potentials (ε · 1e-16) stays below the limit's own gap.
+    # Beyond ε = 10⁸ times the cost the limit itself is computed: rounding of potentials of size ε would be more.
+    for e in (1e7, 1e9, 1e12, 1e300):
+        assert sinkhorn_divergence(x, y, a, b, epsilon=e, cost="euclidean").value == pytest.approx(mmd, rel=1e-6)
     assert sinkhorn_divergence(x, y, a, b, epsilon=1e6, cost="euclidean", tol=1e-12).value == pytest.approx(
         mmd, rel=1e-5
     )
@@ -228,9 +230,24 @@ def test_masses():
     """For masses m, KL is taken relative to a ⊗ b: S scales with m."""
     x, y, a, b = clouds()
     one = sinkhorn_divergence(x, y, a, b, blur=0.2, tol=1e-10)
-    many = sinkhorn_divergence(x, y, 40 * a, 40 * b, blur=0.2, tol=1e-10)
-    assert many.value == pytest.approx(40 * one.value, rel=1e-8)
-    assert many.marginal_error < 1e-10
+    for mass in (1e-9, 40.0, 1e12):
+        many = sinkhorn_divergence(x, y, mass * a, mass * b, blur=0.2, tol=1e-10)
+        assert many.value == pytest.approx(mass * one.value, rel=1e-12)
+        assert many.xy.transport_cost == pytest.approx(mass * one.xy.transport_cost, rel=1e-12)
+    close = [sinkhorn_divergence(x, x + 1e-3, m * a, m * a, blur=0.5).value / m for m in (1.0, 1e-6, 1e6)]
+    assert close == pytest.approx([3e-6] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+def test_close_clouds_are_refined(form):
+    """S(α, α + t) = ‖t‖² in both forms, to digits that the three problems' default tolerance would not give."""
+    x = clouds(200)[0].astype(np.float32)
+    t = np.float32([1e-2, 0.0, 0.0])
+    r = sinkhorn_divergence(x, x + t, blur=0.3, form=form)
+    assert r.value == pytest.approx(1e-4, rel=2e-5)  # float32 points are moved by t to 6e-6 of it
+    assert r.converged and r.xy.history[0].epsilon == r.xy.temperatures[0] and len(r.xy.temperatures) > 1
+    assert r.xy.n_iter == (r.xy.history[-1].evaluations + 1) // 2
+    assert r.xy.seconds + r.xx.seconds + r.yy.seconds < r.seconds
 
 
 def test_a_cost_of_the_users_own():

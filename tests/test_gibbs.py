@@ -65,6 +65,18 @@ def test_apply_of_any_width(width):
     np.testing.assert_allclose(K.T.apply(back).numpy()[:, 0], matrix(K)[0].sum(0), rtol=1e-12)
 
 
+def test_vectors_that_are_views_of_the_points():
+    """Exponents and weights may share memory with the points, and leave the pair as it was."""
+    K = operator(ALL[0], 3, torch.float32, "keops")
+    x, y = K.pair.x, K.pair.y
+    for u, v, w in ((x[:, 0], y[:, 0], y), (K.u, K.v, y[:, 1:2])):
+        odd, plain = (Gibbs(engine.pair(x, y, ALL[0], name), u, v, EPSILON) for name in ("keops", "dense"))
+        shared = Gibbs(K.pair, u, v, EPSILON)
+        for operated in (odd, shared):
+            torch.testing.assert_close(operated.row_sums(), plain.row_sums(), rtol=1e-5, atol=0)
+            torch.testing.assert_close(operated.apply(w), plain.apply(w), rtol=1e-4, atol=1e-3)
+
+
 def test_infinite_temperature_leaves_out_the_cost():
     K = operator(ALL[0], 3, torch.float64, "keops")
     K = Gibbs(K.pair, K.u, K.v, float("inf"))

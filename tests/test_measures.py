@@ -27,11 +27,26 @@ BAD = [
     (dict(a=2 * A), ValueError, r"^a, b: they sum to 2 and 1; expected the same mass"),
     (dict(a=A[:7]), ValueError, r"^a: shape is \(7,\), expected \(20,\)"),
     (dict(x=torch.tensor(X)), TypeError, r"^x, y, a, b: torch tensors and other arrays are mixed"),
-    (dict(y=Y.astype(np.float32)), TypeError, r"^y: dtype is torch.float32, but that of x is torch.float64"),
-    (dict(a=A.astype(np.float32)), TypeError, r"^a: dtype is torch.float32, but that of x"),
+    (dict(y=Y.astype(np.float32)), TypeError, r"^y: dtype is float32, but that of x is float64"),
+    (dict(a=A.astype(np.float32)), TypeError, r"^a: dtype is float32, but that of x"),
     (dict(x=np.arange(6).reshape(2, 3)), TypeError, r"^x: dtype is int64, expected float32 or float64"),
     (dict(x=X.astype(np.float16)), TypeError, r"^x: dtype is float16, expected"),
-    (dict(x=torch.ones(2, 3, dtype=torch.int32), y=torch.ones(2, 3)), TypeError, r"^x: dtype is torch.int32, expected"),
+    (dict(x=torch.ones(2, 3, dtype=torch.int32), y=torch.ones(2, 3)), TypeError, r"^x: dtype is int32, expected"),
+    (dict(y=None), TypeError, r"^y: None was given"),
+    (dict(x=torch.eye(3).to_sparse(), y=torch.ones(2, 3)), TypeError, r"^x: a tensor of layout torch.sparse_coo"),
+    (dict(x=np.float64(3.0)), ValueError, r"^x: shape is \(\), expected"),
+    (dict(x=1e200 * X), ValueError, r"^x, y: costs reach inf, expected"),
+    (
+        dict(x=1e30 * X, dtype="float32", blur=1e29),
+        ValueError,
+        r"^dtype: costs of .* and epsilon .* leave the range of float32",
+    ),
+    (dict(blur=1e-200), ValueError, r"^blur: 1e-200 given, for which epsilon is outside of the range"),
+    (dict(blur=1e200), ValueError, r"^blur: 1e\+200 given, for which epsilon is outside of the range"),
+    (dict(tol="small"), TypeError, r"^tol: a str was given, expected a number"),
+    (dict(scaling="half"), TypeError, r"^scaling: a str was given, expected a number"),
+    (dict(blur="0.1"), TypeError, r"^blur: a str was given"),
+    (dict(max_iter=2.5), ValueError, r"^max_iter: 2.5 given, expected a whole number"),
     (dict(x=[[1.0, 2.0], [3.0]]), ValueError, r"^x: NumPy cannot read it"),
     (dict(x="points.ply"), TypeError, r"^x: dtype is <U10, expected"),
     (dict(epsilon=0.1), ValueError, r"^blur, epsilon: both were \(0.1 and 0.1\) given, expected one"),
@@ -109,6 +124,15 @@ def test_unusual_memory_layouts():
     assert geomsink.sinkhorn_divergence(backwards, torch.tensor(Y), blur=0.1).value.item() == pytest.approx(
         expected, rel=1e-12
     )
+
+
+def test_anything_that_numpy_reads():
+    expected = geomsink.sinkhorn_divergence(X, Y, blur=0.1).value
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    assert geomsink.sinkhorn_divergence(frozen, Y.astype(">f8"), blur=0.1).value == expected
+    scalars = dict(tol=np.float64(1e-3), max_iter=np.int64(50), blur=np.float32(0.5))
+    assert geomsink.sinkhorn_divergence(X, Y, **scalars, dtype=np.float64).converged
 
 
 def test_a_gradient_that_is_not_there_is_said():

@@ -38,7 +38,7 @@ def check(name: str, dtype: str, engine: str) -> None:
     assert r.converged and r.engine == engine and r.dtype == dtype
     for key, value in found.items():
         assert value == pytest.approx(float(solved[key]), rel=WITHIN[dtype]), key
-    for key, potential in zip("fg", r.xy.potentials):
+    for key, potential in zip("fg", r.xy.potentials, strict=True):
         assert np.abs(centred(potential - solved[key])).max() < 1e-3 * float(solved["epsilon"]), key
 
 

@@ -7,6 +7,7 @@ into place in one step: two processes may build the same one at once, and a dama
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -45,16 +46,28 @@ class BuildError(RuntimeError):
 @functools.cache
 def keops() -> ModuleType:
     """``pykeops.torch``, imported without KeOps' messages and on a read-only home folder too."""
-    if "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache"):
-        # KeOps creates its cache folder on import, and fails where it cannot.
+    # KeOps creates its cache folder on import, and fails where it cannot; it reads the variable only then.
+    elsewhere = "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache")
+    if elsewhere:
         os.environ["KEOPS_CACHE_FOLDER"] = tempfile.mkdtemp(prefix="keops-")
     try:
         with redirect_stdout(io.StringIO()):
             import pykeops.torch
     except Exception as error:
         raise BuildError(f"pykeops cannot be imported: {error}.") from error
+    finally:
+        if elsewhere:
+            del os.environ["KEOPS_CACHE_FOLDER"]
     module: ModuleType = pykeops.torch
     return module
+
+
+def keops_folder() -> str:
+    """Where KeOps itself keeps what it compiles."""
+    keops()
+    from keopscore.config import config
+
+    return str(config.get_build_folder())
 
 
 def _writable(folder: Path) -> bool:
@@ -118,6 +131,7 @@ def folder() -> Path:
     if _writable(path):
         return path
     path = Path(tempfile.mkdtemp(prefix="geomsink-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
     warnings.warn(
         f"{root} cannot be written: compiled reductions go to {path} and are lost afterwards; "
         "set GEOMSINK_CACHE to a folder that can be written to keep them.",

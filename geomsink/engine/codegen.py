@@ -19,7 +19,10 @@ ROWS = 64
 CACHED = 4096
 """Numbers in a tile of columns, which is read once for each row: half of a small first-level cache."""
 
-_TEMPLATE = """
+MANY = 12
+"""From this many numbers a column on, GCC must order a pair's operations so that they stay in registers."""
+
+_TEMPLATE = """{pragma}
 #include "vectormath.h"
 
 namespace geomsink {{
@@ -31,7 +34,7 @@ struct Value {{
 }};
 
 // The formula for one pair; a function of its own, so that its arrays become registers.
-static inline __attribute__((always_inline)) Value pair(const real *xi, const real *pp, int64_t ny,
+static inline __attribute__((always_inline)) Value pair(const real *xi, const real *pp, int64_t stride,
                                                                int64_t j{parameters}) {{
 {load_j}
     real fout[{dim}];
@@ -40,7 +43,7 @@ static inline __attribute__((always_inline)) Value pair(const real *xi, const re
     return value;
 }}
 
-static inline void rows(int64_t i0, int64_t i1, int64_t ny, int64_t n_ranges, const int64_t *begin,
+static inline void rows(int64_t i0, int64_t i1, int64_t stride, int64_t n_ranges, const int64_t *begin,
                         const int64_t *end, real *out, const real *const *args) {{
     double acc[{rows}][{dim}];
     for (int64_t i = i0; i < i1; i++)
@@ -55,7 +58,7 @@ static inline void rows(int64_t i0, int64_t i1, int64_t ny, int64_t n_ranges, co
 {declare_partial}
 #pragma omp simd reduction({op}:{partial_names})
                 for (int64_t j = j0; j < j1; j++) {{
-                    const Value value = pair(xi, pp, ny, j{arguments});
+                    const Value value = pair(xi, pp, stride, j{arguments});
 {accumulate}
                 }}
 {flush}
@@ -67,15 +70,16 @@ static inline void rows(int64_t i0, int64_t i1, int64_t ny, int64_t n_ranges, co
 
 }}  // namespace geomsink
 
+// Variables over j are stored coordinate by coordinate, one every `stride` numbers.
 // Rows of block k are row_begin[k] .. row_end[k]; its column ranges are first[k] .. first[k + 1].
-extern "C" void geomsink_reduce(int64_t ny, int64_t n_blocks, const int64_t *row_begin,
+extern "C" void geomsink_reduce(int64_t stride, int64_t n_blocks, const int64_t *row_begin,
                                 const int64_t *row_end, const int64_t *first, const int64_t *begin,
                                 const int64_t *end, {real} *out, const {real} *const *args, int threads) {{
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t k = 0; k < n_blocks; k++)
         for (int64_t i0 = row_begin[k]; i0 < row_end[k]; i0 += {rows}) {{
             const int64_t i1 = i0 + {rows} < row_end[k] ? i0 + {rows} : row_end[k];
-            geomsink::rows(i0, i1, ny, first[k + 1] - first[k], begin + first[k], end + first[k], out, args);
+            geomsink::rows(i0, i1, stride, first[k + 1] - first[k], begin + first[k], end + first[k], out, args);
         }}
 }}
 """
@@ -141,6 +145,7 @@ def source(formula: Formula) -> str:
         flush = [f"acc[i - i0][{d}] = {p} > acc[i - i0][{d}] ? {p} : acc[i - i0][{d}];" for d, p in enumerate(partial)]
         start = "-INFINITY"
     return _TEMPLATE.format(
+        pragma='#pragma GCC optimize("schedule-insns", "sched-pressure")' if variables.dimy > MANY else "",
         real=real,
         rows=ROWS,
         tile=max(64, CACHED // max(variables.dimy, 1)),
@@ -150,7 +155,7 @@ def source(formula: Formula) -> str:
         pointers="\n".join(f"    const real *__restrict arg{k} = args[{k}];" for k in range(formula.n_args)),
         load_p=_load(variables.indsp, variables.dimsp, "pp", "arg{a}[{d}]", 4),
         load_i=_load(variables.indsi, variables.dimsx, "xi", "arg{a}[i * {dim} + {d}]", 16),
-        load_j=_load(variables.indsj, variables.dimsy, "yj", "arg{a}[{d} * ny + j]", 4),
+        load_j=_load(variables.indsj, variables.dimsy, "yj", "arg{a}[{d} * stride + j]", 4),
         members=", ".join(f"v{d}" for d in range(dim)),
         values=", ".join(f"fout[{d}]" for d in range(dim)),
         parameters="".join(f", const real *__restrict arg{k}" for k in variables.indsj),

@@ -33,6 +33,7 @@ def describe() -> dict[str, str]:
         import pykeops
 
         report |= {"pykeops": pykeops.__version__, "compiler": build.compiler(), "flags": " ".join(build.flags())}
+        report["KeOps cache"] = build.keops_folder()
         report["build folder"] = str(build.folder())
         report["compiled formulas"] = str(len(list(build.folder().glob("*.so"))))
     except build.BuildError as error:

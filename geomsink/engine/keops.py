@@ -94,7 +94,7 @@ class KeopsPair:
         for part in (blocks or Blocks.whole(len(self.x), len(self.y))).parts(PAIRS_PER_CALL):
             pattern = (part.row_begin, part.row_end, part.first, part.begin, part.end)
             library.geomsink_reduce(
-                ctypes.c_int64(len(self.y)),
+                ctypes.c_int64(_stride(self.y)),
                 ctypes.c_int64(len(part.row_begin)),
                 *(ctypes.c_void_p(t.data_ptr()) for t in pattern),
                 ctypes.c_void_p(out.data_ptr()),
@@ -105,8 +105,23 @@ class KeopsPair:
 
     def _by_columns(self, t: Tensor) -> Tensor:
         """A j-variable, coordinate by coordinate; the points', which every reduction reads, are kept."""
-        if t.data_ptr() != self.y.data_ptr():
-            return t.t().contiguous()
-        if self._columns is None:
-            self._columns = t.t().contiguous()
-        return self._columns
+        if t.shape[1] == 1:
+            return t.contiguous()
+        is_points = t.data_ptr() == self.y.data_ptr() and t.shape == self.y.shape
+        if self._columns is not None and is_points:
+            return self._columns
+        columns = t.new_empty(t.shape[1], _stride(t))
+        columns[:, : len(t)] = t.t()
+        if is_points:
+            self._columns = columns
+        return columns
+
+
+def _stride(t: Tensor) -> int:
+    """Numbers from one coordinate of a j-variable to the next: an odd number of cache lines.
+
+    With 16 coordinates and a stride of a power of two, all would compete for the same places in the
+    cache, which was measured to be 2 to 3 times slower.
+    """
+    per_line = 64 // t.element_size()
+    return (-(-len(t) // per_line) | 1) * per_line

@@ -89,9 +89,7 @@ def read_mesh(path: FilePath) -> Mesh:
     """
     points, faces = load(path)
     if points.shape[1] != 3:
-        raise ValueError(
-            f"{path}: found points of shape {points.shape}, expected (N, 3) for a mesh."
-        )
+        raise ValueError(f"{path}: found points of shape {points.shape}, expected (N, 3) for a mesh.")
     return Mesh(points, faces)
 
 
@@ -158,8 +156,7 @@ def load(path: FilePath) -> tuple[Points, Faces]:
     except Exception as error:  # whatever a library raises on a file that it cannot make sense of
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"{path}: found a truncated or malformed file ({reason.rstrip('.')}), "
-            f"expected a complete {suffix} file."
+            f"{path}: found a truncated or malformed file ({reason.rstrip('.')}), expected a complete {suffix} file."
         ) from error
     points = check_points(points, str(path))
     return points, check_faces(faces, len(points), f"{path}: faces")
@@ -187,9 +184,7 @@ def _numpy(file: BinaryIO) -> tuple[Points, Faces]:
 
 
 def _text(file: BinaryIO, delimiter: str | None) -> tuple[Points, Faces]:
-    lines = [
-        line.partition("#")[0].strip() for line in file.read().decode("utf-8-sig").splitlines()
-    ]
+    lines = [line.partition("#")[0].strip() for line in file.read().decode("utf-8-sig").splitlines()]
     lines = [line for line in lines if line]
     if delimiter and lines and not any(map(_is_number, lines[0].split(delimiter))):
         del lines[0]  # the names of the columns

@@ -58,10 +58,7 @@ def check_points(points: ArrayLike, name: str) -> Points:
     array = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
-        raise ValueError(
-            f"{name}: found {array[bad[0]].tolist()} as point {bad[0]}, "
-            "expected finite coordinates."
-        )
+        raise ValueError(f"{name}: found {array[bad[0]].tolist()} as point {bad[0]}, expected finite coordinates.")
     return array
 
 
@@ -69,9 +66,7 @@ def check_faces(faces: ArrayLike, n_vertices: int, name: str) -> Faces:
     """Return ``faces`` as an (F, 3) array of rows below ``n_vertices``, or say what is wrong."""
     array = np.asarray(faces)
     if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name}: found shape {array.shape} of type {array.dtype}, expected integers (F, 3)."
-        )
+        raise ValueError(f"{name}: found shape {array.shape} of type {array.dtype}, expected integers (F, 3).")
     if array.size and (array.min() < 0 or array.max() >= n_vertices):
         raise ValueError(
             f"{name}: found corners numbered {array.min()} to {array.max()}, "

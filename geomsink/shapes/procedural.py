@@ -94,9 +94,7 @@ def _directions(n: int, rng: np.random.Generator) -> Array:
     return directions
 
 
-def _polyhedron(
-    n: int, rng: np.random.Generator, solid: Callable[[], tuple[Array, Faces]]
-) -> tuple[Points, Box]:
+def _polyhedron(n: int, rng: np.random.Generator, solid: Callable[[], tuple[Array, Faces]]) -> tuple[Points, Box]:
     vertices, faces = solid()
     return sample_surface(vertices, faces, n, rng), (vertices.min(axis=0), vertices.max(axis=0))
 
@@ -121,9 +119,7 @@ def _star(tips: int = 5, notch: float = 0.45, thickness: float = 0.35) -> tuple[
     return vertices, np.concatenate([front, back])
 
 
-def _rejection(
-    n: int, rng: np.random.Generator, propose: Callable[[int], tuple[Array, Array]]
-) -> Array:
+def _rejection(n: int, rng: np.random.Generator, propose: Callable[[int], tuple[Array, Array]]) -> Array:
     """Draw ``n`` points of those that ``propose(m)`` gives with their probability of staying."""
     parts: list[Array] = []
     missing = n
@@ -134,9 +130,7 @@ def _rejection(
     return np.concatenate(parts)
 
 
-def _tube(
-    n: int, rng: np.random.Generator, p: int, q: int, minor: float, radius: float
-) -> tuple[Array, Box]:
+def _tube(n: int, rng: np.random.Generator, p: int, q: int, minor: float, radius: float) -> tuple[Array, Box]:
     """A tube around a curve on a torus.
 
     At angle φ from the normal of a curve of speed s and curvature κ, a tube of radius r has the
@@ -157,9 +151,7 @@ def _tube(
     return _rejection(n, rng, propose), ((point - reach).min(axis=0), (point + reach).max(axis=0))
 
 
-def _torus_curve(
-    t: Array, p: int, q: int, minor: float
-) -> tuple[Array, Array, Array, Array, Array]:
+def _torus_curve(t: Array, p: int, q: int, minor: float) -> tuple[Array, Array, Array, Array, Array]:
     """The curve on a torus (radii 1, minor) that turns p times about the axis, q times in the tube.
 
     Returns points, unit tangents and unit normals (T, 3), speeds and curvatures (T,).
@@ -170,9 +162,7 @@ def _torus_curve(
     turn = np.exp(1j * p * t)
     point = _spatial((1 + ring) * turn, height)
     velocity = _spatial((-q * height + 1j * p * (1 + ring)) * turn, q * ring)
-    acceleration = _spatial(
-        (-(q**2) * ring - 2j * p * q * height - p**2 * (1 + ring)) * turn, -(q**2) * height
-    )
+    acceleration = _spatial((-(q**2) * ring - 2j * p * q * height - p**2 * (1 + ring)) * turn, -(q**2) * height)
     speed = np.linalg.norm(velocity, axis=1)
     tangent = velocity / speed[:, None]
     bend = acceleration - (acceleration * tangent).sum(axis=1, keepdims=True) * tangent

@@ -116,9 +116,7 @@ def test_empty_and_missing_files(tmp_path, suffix):
 @pytest.mark.parametrize("name", ["a.txt", "a.ply.gz", "a"])
 def test_wrong_extensions_name_the_right_ones(tmp_path, name):
     (tmp_path / name).write_text("0 0 0\n")
-    with pytest.raises(
-        ValueError, match=r"expected a name that ends in one of .ply, .obj, .*\.npz"
-    ):
+    with pytest.raises(ValueError, match=r"expected a name that ends in one of .ply, .obj, .*\.npz"):
         read(tmp_path / name)
     with pytest.raises(ValueError, match=r"expected a name that ends in .ply or .npz"):
         write(tmp_path / name, POINTS)
@@ -148,9 +146,7 @@ def test_truncated_and_mistaken_point_files(tmp_path):
         assert caught.value.__cause__ is not None
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.xyz", "# only this\n"), ("a.csv", "x,y,z\n"), ("b.csv", "\n\n")]
-)
+@pytest.mark.parametrize(("name", "content"), [("a.xyz", "# only this\n"), ("a.csv", "x,y,z\n"), ("b.csv", "\n\n")])
 def test_text_without_points(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=f"{name}: found no points"):
@@ -211,8 +207,6 @@ def test_ply_is_written_without_any_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plyfile", None)
     write(tmp_path / "a.ply", POINTS.astype("f4"), np.uint8([[1, 2, 3], [4, 5, 6]]))
     head, _, body = (tmp_path / "a.ply").read_bytes().partition(b"end_header\n")
-    assert head.startswith(
-        b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\n"
-    )
+    assert head.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\n")
     rows = [point.astype("<f4").tobytes() for point in POINTS]
     assert body == rows[0] + bytes([1, 2, 3]) + rows[1] + bytes([4, 5, 6])

@@ -59,9 +59,7 @@ def test_ply_ascii_with_triangles_and_a_polygon(tmp_path, name):
 
 
 @pytest.mark.parametrize(("form", "order"), [("little", "<"), ("big", ">")])
-@pytest.mark.parametrize(
-    "polygons", [[[0, 1, 2], [0, 2, 3]], [[0, 1, 2, 3]], [[0, 1, 2, 3], [0, 1, 2]]]
-)
+@pytest.mark.parametrize("polygons", [[[0, 1, 2], [0, 2, 3]], [[0, 1, 2, 3]], [[0, 1, 2, 3], [0, 1, 2]]])
 @pytest.mark.parametrize(("kind", "dtype"), [("float", "f4"), ("double", "f8")])
 def test_ply_binary(tmp_path, form, order, polygons, kind, dtype):
     body = SQUARE.astype(order + dtype).tobytes()
@@ -70,9 +68,7 @@ def test_ply_binary(tmp_path, form, order, polygons, kind, dtype):
     mesh = read_mesh(save(tmp_path / "a.ply", ply(body, head, f"binary_{form}_endian")))
     np.testing.assert_array_equal(mesh.vertices, SQUARE)
     assert mesh.vertices.dtype == np.dtype(dtype)
-    assert mesh.faces.tolist() == [
-        [p[0], p[k], p[k + 1]] for p in polygons for k in range(1, len(p) - 1)
-    ]
+    assert mesh.faces.tolist() == [[p[0], p[k], p[k + 1]] for p in polygons for k in range(1, len(p) - 1)]
 
 
 def test_ply_with_other_properties_and_elements(tmp_path):
@@ -91,9 +87,7 @@ def grid_rows(rows, columns):
     y, x = np.mgrid[: rows + 1, : columns + 1]
     vertices = np.stack([x, y, 0 * x], axis=-1).reshape(-1, 3)
     number = np.arange(len(vertices)).reshape(y.shape)
-    return vertices, [
-        np.stack([number[r + 1], number[r]], axis=1).ravel().tolist() for r in range(rows)
-    ]
+    return vertices, [np.stack([number[r + 1], number[r]], axis=1).ravel().tolist() for r in range(rows)]
 
 
 def restarts(rows):
@@ -121,9 +115,7 @@ def test_ply_triangle_strips_keep_every_triangle_and_its_side(tmp_path, joined, 
 def test_odd_strip_then_restart_starts_the_winding_anew(tmp_path):
     # Three vertices, a restart, three more: alternation that ran on would turn the second triangle.
     vertices = [[0, 0, 0], [1, 0, 0], [0, 1, 0]] * 2
-    body = (
-        np.array(vertices, "<f4").tobytes() + np.array([7, 0, 1, 2, -1, 3, 4, 5], "<i4").tobytes()
-    )
+    body = np.array(vertices, "<f4").tobytes() + np.array([7, 0, 1, 2, -1, 3, 4, 5], "<i4").tobytes()
     head = vertex(6) + faces(1, element="tristrips")
     mesh = read_mesh(save(tmp_path / "a.ply", ply(body, head, "binary_little_endian")))
     assert mesh.faces.tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -143,9 +135,7 @@ def test_written_ply_comes_back(tmp_path, kind, colored):
         import plyfile
 
         table = plyfile.PlyData.read(tmp_path / "a.ply")["vertex"]
-        np.testing.assert_array_equal(
-            np.stack([table[c] for c in ("red", "green", "blue")], 1), colors
-        )
+        np.testing.assert_array_equal(np.stack([table[c] for c in ("red", "green", "blue")], 1), colors)
 
 
 # OBJ, OFF, STL -----------------------------------------------------------------------------------
@@ -219,9 +209,7 @@ def stl_binary(corners):
     return b"\0" * 80 + struct.pack("<I", len(corners)) + facets
 
 
-@pytest.mark.parametrize(
-    "content", [stl_text(CORNERS), stl_binary(CORNERS)], ids=["text", "binary"]
-)
+@pytest.mark.parametrize("content", [stl_text(CORNERS), stl_binary(CORNERS)], ids=["text", "binary"])
 def test_stl_joins_equal_corners_in_order_of_appearance(tmp_path, content):
     mesh = read_mesh(save(tmp_path / "a.stl", content))
     np.testing.assert_array_equal(mesh.vertices, SQUARE)
@@ -275,9 +263,7 @@ def test_cut_and_malformed_files_are_refused_by_name(tmp_path, name):
     with pytest.raises(ValueError, match="truncated or malformed") as caught:
         read(path)
     message = str(caught.value)
-    assert message.startswith(str(path)) and message.endswith(
-        f"expected a complete {path.suffix} file."
-    )
+    assert message.startswith(str(path)) and message.endswith(f"expected a complete {path.suffix} file.")
     assert "\n" not in message
     assert "closed file" not in message
 

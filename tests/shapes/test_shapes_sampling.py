@@ -178,9 +178,7 @@ def test_torus_has_the_density_of_its_area():
     assert uniform(np.histogram(np.arctan2(y, x), edges)[0], np.ones(24))
 
 
-@pytest.mark.parametrize(
-    ("name", "p", "q", "minor", "radius"), [("knot", 2, 3, 0.5, 0.22), ("coil", 1, 9, 0.35, 0.12)]
-)
+@pytest.mark.parametrize(("name", "p", "q", "minor", "radius"), [("knot", 2, 3, 0.5, 0.22), ("coil", 1, 9, 0.35, 0.12)])
 def test_tubes_have_the_density_of_their_area(name, p, q, minor, radius):
     t = np.linspace(0, 2 * np.pi, 60001)
     ring = 1 + minor * np.cos(q * t)
@@ -242,22 +240,17 @@ def test_blob_has_the_density_of_its_area():
 
     def radius(d):
         return 1 + 0.14 * sum(
-            np.cos(d @ wave + k)
-            for k, wave in enumerate(([5, 0, 2], [-1, 4, -3], [-3, 3, 4], [0, -2, 5]))
+            np.cos(d @ wave + k) for k, wave in enumerate(([5, 0, 2], [-1, 4, -3], [-3, 3, 4], [0, -2, 5]))
         )
 
     size = np.linalg.norm(points, axis=1, keepdims=True)
     np.testing.assert_allclose(size[:, 0], radius(points / size), atol=3e-6)
     # The same surface as a fine mesh over latitudes and longitudes, its area cut into 32 sectors.
-    theta, phi = np.meshgrid(
-        np.linspace(0, np.pi, 401), np.linspace(-np.pi, np.pi, 801), indexing="ij"
-    )
+    theta, phi = np.meshgrid(np.linspace(0, np.pi, 401), np.linspace(-np.pi, np.pi, 801), indexing="ij")
     d = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=-1)
     grid = radius(d)[..., None] * d
     a, b, c, e = grid[:-1, :-1], grid[1:, :-1], grid[:-1, 1:], grid[1:, 1:]
-    area = sum(
-        np.linalg.norm(np.cross(v, w), axis=-1) / 2 for v, w in ((b - a, c - a), (b - e, c - e))
-    )
+    area = sum(np.linalg.norm(np.cross(v, w), axis=-1) / 2 for v, w in ((b - a, c - a), (b - e, c - e)))
     expected = area.reshape(4, 100, 8, 100).sum(axis=(1, 3)).ravel()
     at = np.histogram2d(
         np.arccos(points[:, 2] / size[:, 0]),
