@@ -3,8 +3,7 @@
     python benchmarks/engine.py [--device cpu|cuda] [--n 20000] [--repeat 5] [--json FILE] [--quick]
 
 Prints a table, and writes it as JSON and, next to it, Markdown. Speeds are billions of pairs (i, j) a second;
-machines are
-shared and noisy, so runs are interleaved and the figure to quote is the ratio of medians in this one run.
+machines are shared and noisy, so runs are interleaved and the figure to quote is the ratio of medians in this one run.
 """
 
 from __future__ import annotations

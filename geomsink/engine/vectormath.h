@@ -32,9 +32,13 @@ static inline double exp2i(double k) {
 // exp: Cody-Waite reduction to |r| <= ln(2)/2, then the Taylor polynomial; 2 ulp. Arguments are clamped
 // to the normal range: exp(-inf) is 1e-38 (2e-308 in double) and exp(inf) is 2e38, both far outside of
 // what the solver accepts as a row sum.
+// The bounds are variables, because GCC turns constant ones into compares and blends in place of max and min.
+float lowest_f = -87.0f, highest_f = 88.0f;
+double lowest = -708.0, highest = 709.0;
+
 static inline float exp(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
+    x = x < lowest_f ? lowest_f : x;
+    x = x > highest_f ? highest_f : x;
     float k = std::rint(x * 1.44269504088896341f);
     float r = x - k * 0.693359375f;
     r = r + k * 2.12194440e-4f;
@@ -49,8 +53,8 @@ static inline float exp(float x) {
     return p * exp2i(k);
 }
 static inline double exp(double x) {
-    x = x < -708.0 ? -708.0 : x;
-    x = x > 709.0 ? 709.0 : x;
+    x = x < lowest ? lowest : x;
+    x = x > highest ? highest : x;
     double k = std::rint(x * 1.44269504088896338700);
     double r = x - k * 6.93145751953125e-1;
     r = r - k * 1.42860682030941723212e-6;
