@@ -1,5 +1,7 @@
 """How the compiled loops lay out their memory and patterns; the reductions themselves are in test_gibbs.py."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
 from geomsink import costs, engine
-from geomsink.engine import Blocks, Gibbs, KeopsPair
+from geomsink.engine import Blocks, Gibbs, KeopsPair, build
 from geomsink.engine.build import keops as pykeops
 from geomsink.engine.keops import _stride
 
@@ -112,3 +114,19 @@ def test_parts_are_the_pattern_in_pieces():
         assert torch.equal(torch.cat([p.row_begin for p in parts]), blocks.row_begin)
         assert sum(int(((p.end - p.begin)[p.first[0] : p.first[-1]] * 10).sum()) for p in parts) == blocks.pairs
     assert len(parts) == 1 and len(list(blocks.parts(1))) >= 8  # a row block that sees nothing joins its neighbour
+
+
+def test_threads_may_compile_at_once(tmp_path, monkeypatch):
+    """Eight formulas, from eight threads, with nothing built before."""
+    monkeypatch.setattr(build, "folder", lambda: tmp_path)
+    monkeypatch.setattr(build, "_loaded", {})
+
+    def error(d):
+        x = torch.rand(40, d, generator=torch.Generator().manual_seed(d), dtype=torch.float64)
+        K = Gibbs(KeopsPair(x, x, SQEUCLIDEAN), x[:, 0].contiguous(), x[:, 0].contiguous(), EPSILON)
+        exact = np.exp(exponents(x, x, x[:, 0], x[:, 0])).sum(1)
+        return np.abs(K.row_sums().numpy() / exact - 1).max()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(error, range(4, 12))) < 1e-12
+    assert len(list(tmp_path.glob("*.so"))) == 8

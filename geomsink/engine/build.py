@@ -18,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -171,6 +172,8 @@ def cpu_name() -> str:
 
 
 _loaded: dict[codegen.Formula, ctypes.CDLL] = {}
+_one_at_a_time = threading.Lock()
+"""KeOps' code generator counts its variables globally, and is not safe in several threads."""
 
 
 def load(formula: codegen.Formula) -> ctypes.CDLL:
@@ -181,9 +184,10 @@ def load(formula: codegen.Formula) -> ctypes.CDLL:
     BuildError
         If there is no compiler or it fails; the message says how.
     """
-    if formula not in _loaded:
-        _loaded[formula] = _find(formula) or _build(formula)
-    return _loaded[formula]
+    with _one_at_a_time:
+        if formula not in _loaded:
+            _loaded[formula] = _find(formula) or _build(formula)
+        return _loaded[formula]
 
 
 def is_built(formula: codegen.Formula) -> bool:
