@@ -6,6 +6,7 @@ The updates need no maximum: with the potentials in the exponent, the row sums o
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -183,7 +184,7 @@ class Solver:
         for error in steps:
             if error <= self.tol:
                 return "converged"
-            if not error < float("inf"):
+            if math.isnan(error):
                 return "the marginal error is not a number"
             best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
             if since >= STALL and best < 10 * self.problem.floor():
@@ -205,8 +206,8 @@ class Solver:
     def marginal_error(self) -> float:
         """That of the present state."""
         alpha, beta, state = self.problem.alpha, self.problem.beta, self.state
-        rows = (alpha.weights * state.log_rows.expm1()).abs().sum()
-        columns = (beta.weights * state.log_columns.expm1()).abs().sum()
+        rows = alpha.weights @ _excess(state.log_rows).abs()
+        columns = beta.weights @ _excess(state.log_columns).abs()
         return float(rows + columns)
 
     def value(self) -> float:
@@ -215,7 +216,7 @@ class Solver:
         value = float(alpha.weights @ state.f + beta.weights @ state.g)
         if self.problem.epsilon == float("inf"):
             return value
-        return value - self.problem.epsilon * float(beta.weights @ state.log_columns.expm1())
+        return value - self.problem.epsilon * float(beta.weights @ _excess(state.log_columns))
 
     def plan(self) -> Gibbs:
         """The plan of the present state, in the working precision."""
@@ -308,6 +309,11 @@ class Solver:
         self.history.append(step)
         self.progress.update(step.epsilon, step.marginal_error, self.tol)
         return step.marginal_error
+
+
+def _excess(log_ratio: Tensor) -> Tensor:
+    """Marginal over weight, less one; bounded, so that a point without weight never makes 0 · ∞."""
+    return log_ratio.clamp(max=700.0).expm1()
 
 
 def solve_problem(

@@ -10,7 +10,8 @@ import torch
 from reference import squared_distances
 
 import geomsink
-from geomsink import sinkhorn_divergence, solve
+from geomsink import problems, sinkhorn_divergence, solve
+from geomsink.progress import Progress
 
 
 def shapes(n: int = 800) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +104,6 @@ def test_the_floor_of_float32_is_reported_and_left_by_itself():
         stuck = solve(x, y, blur=0.05, tol=1e-9, dtype="float32")
     assert not stuck.converged and stuck.marginal_error < 1e-4
     # Chosen by itself, float32 goes on in float64 when it turns out not to be enough.
-    from geomsink import problems
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(problems.Setup, "_working_dtype", lambda *_: torch.float32)
         s = solve(x, y, blur=0.05, tol=1e-9)
@@ -134,6 +133,18 @@ def test_underflow_is_caught(monkeypatch):
     far = np.concatenate((x, [[60.0, 0, 0]]))
     s = solve(far, y, np.r_[np.full(300, 1 / 300), 0.0], None, blur=0.05, tol=1e-8, max_iter=3000)
     assert s.value == pytest.approx(expected, rel=1e-8) and np.isfinite(s.potentials[0]).all()
+
+
+def test_marginals_far_beyond_the_range_of_exp():
+    """From absurd potentials the first marginals overflow; a point without weight must not turn that into NaN."""
+    x, y = (p.astype(np.float64) for p in shapes(200))
+    a = np.r_[0.0, np.full(199, 1 / 199)]
+    setup = problems.Setup.of(x, y, a, None, 0.1, None, "sqeuclidean", 1e-9, 1000, 0.5, "dense", None, "solve")
+    expected = setup.solve("xx", setup.alpha, setup.alpha, Progress(False))
+    absurd = torch.full((200,), 100.0, dtype=torch.float64)  # row sums of exp(10000)
+    solved = setup.solve("xx", setup.alpha, setup.alpha, Progress(False), (absurd, absurd))
+    assert solved.status == "converged"
+    assert solved.solver.value() == pytest.approx(expected.solver.value(), rel=1e-9)
 
 
 def test_results_keep_no_matrix():
