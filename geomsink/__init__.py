@@ -2,11 +2,13 @@
 
 from . import costs, engine, shapes
 from .divergences import Divergence, sinkhorn_divergence, solve
-from .sinkhorn import ConvergenceWarning, Solution
+from .solution import ConvergenceWarning, Solution
+from .sums import Approximation
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approximation",
     "ConvergenceWarning",
     "Divergence",
     "Solution",

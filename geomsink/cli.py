@@ -9,7 +9,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -24,6 +24,7 @@ from geomsink.problems import DTYPES
 
 NOT_CONVERGED, BAD_USE, INTERRUPTED = 3, 2, 130
 SHAPE_SAMPLES = 20_000
+DEMO_SAMPLES = 100_000
 BLUR = 0.05
 MEASURED_SECONDS = 5.0
 
@@ -100,6 +101,8 @@ def _solver_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--dtype", type=click.Choice(list(DTYPES)),
                      help="Working precision. [default: float32 where it is good enough]"),
         click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True),
+        click.option("--multiscale/--single-scale", default=None,
+                     help="Whether to solve between cells of points first. [default: where it pays]"),
         click.option("--scaling", type=float, default=0.5, show_default=True,
                      help="Factor between two temperatures, as lengths, while annealing."),
         click.option("--max-iter", type=int, default=MAX_ITER, show_default=True,
@@ -172,7 +175,7 @@ def divergence(
 
 
 @cli.command()
-@click.option("--samples", type=int, default=SHAPE_SAMPLES, show_default=True, help="Points on each shape.")
+@click.option("--samples", type=int, default=DEMO_SAMPLES, show_default=True, help="Points on each shape.")
 @click.option("--blur", type=float, default=BLUR, show_default=True, help="Temperature as a length.")
 @click.option("--out", default="demo.png", show_default=True, help="The figure to write.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -269,12 +272,23 @@ def _show(result: Any, x: Cloud, y: Cloud, frame: str, settings: dict[str, Any],
     table.add_row("iterations", f"{result.n_iter}")
     first, last = result.temperatures[0], result.temperatures[-1]
     table.add_row("temperatures", f"{len(result.temperatures)}, from {first:.3g} to {last:.3g}")
+    table.add_row("levels", _levels(result.xy))
     table.add_row("engine", result.engine)
     table.add_row("precision", result.dtype)
     table.add_row("seconds", f"{result.seconds:.2f}")
     if figure is not None:
         table.add_row("figure", figure)
     _console().print(table)
+
+
+def _levels(solution: Any) -> str:
+    """What was solved between, and how much of it."""
+    used = solution.approximation
+    if used is None:
+        return "the points alone, all pairs"
+    sizes = ", then ".join(f"{n:,} x {m:,}" for n, m in used.levels)
+    certificate = f"audit {used.audit:.1e}, skipped {used.skipped:.1e}"
+    return f"{sizes}; {100 * used.share:.2g} % of the pairs an evaluation, {certificate}"
 
 
 def _report(result: Any, x: Cloud, y: Cloud, settings: dict[str, Any]) -> dict[str, Any]:
@@ -293,6 +307,7 @@ def _report(result: Any, x: Cloud, y: Cloud, settings: dict[str, Any]) -> dict[s
         part = getattr(result, key)
         names = ("value", "converged", "status", "marginal_error", "n_iter")
         report[key] = {name: _finite(getattr(part, name)) for name in names}
+        report[key]["approximation"] = None if part.approximation is None else asdict(part.approximation)
     return report
 
 

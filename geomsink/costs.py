@@ -46,6 +46,11 @@ class Cost:
         Whether c(x, y) = c(y, x), which divergences need.
     translation_invariant : bool, default False
         Whether c(x + t, y + t) = c(x, y), so that points can be centred before they are rounded.
+    lower_bound : callable, optional
+        ρ, nondecreasing, with e(x, y) ≥ ρ(‖x − y‖) for features x and y: pairs of far cells can then be left out
+        of sums. Without it all pairs are computed.
+    quadratic : float, optional
+        κ, if e(x, y) = κ‖x − y‖²: bounds are then tighter, and cells may have stand-ins.
 
     Examples
     --------
@@ -61,6 +66,8 @@ class Cost:
     features: Callable[[Tensor], Tensor] | None = None
     symmetric: bool = True
     translation_invariant: bool = False
+    lower_bound: Callable[[Tensor], Tensor] | None = None
+    quadratic: float | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
@@ -130,12 +137,12 @@ def power(p: float) -> Cost:
     if not 0 < p <= 2:
         raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
     if p == 2:
-        return Cost("sqeuclidean", _squared_distance, degree=2.0, translation_invariant=True)
+        return Cost("sqeuclidean", _squared_distance, 2.0, None, True, True, torch.square, 1.0)
     if p == 1:
-        return Cost("euclidean", _distance, degree=1.0, translation_invariant=True)
+        return Cost("euclidean", _distance, 1.0, None, True, True, torch.abs)
     half = p / 2
     expression = lambda x, y: ((x - y) ** 2).sum(-1) ** half  # noqa: E731
-    return Cost(f"power:{p:g}", expression, degree=float(p), translation_invariant=True)
+    return Cost(f"power:{p:g}", expression, float(p), None, True, True, lambda distance: distance**p)
 
 
 def mahalanobis(weights: Any) -> Cost:
@@ -170,14 +177,22 @@ def mahalanobis(weights: Any) -> Cost:
         mapped: Tensor = points @ root.to(points)
         return mapped
 
-    return Cost("mahalanobis", _squared_distance, degree=2.0, features=features, translation_invariant=True)
+    return Cost("mahalanobis", _squared_distance, 2.0, features, True, True, torch.square, 1.0)
 
 
 _costs: dict[str, Cost] = {
     "sqeuclidean": power(2),
     "euclidean": power(1),
-    "cosine": Cost("cosine", _half_squared_chord, features=_to_sphere),
-    "geodesic": Cost("geodesic", _angle, degree=1.0, features=_to_sphere),
+    "cosine": Cost(
+        "cosine", _half_squared_chord, features=_to_sphere, lower_bound=lambda chord: 0.5 * chord**2, quadratic=0.5
+    ),
+    "geodesic": Cost(
+        "geodesic",
+        _angle,
+        degree=1.0,
+        features=_to_sphere,
+        lower_bound=lambda chord: chord,  # an arc is longer
+    ),
 }
 _families: dict[str, Callable[[list[float]], Cost]] = {
     "power": lambda values: power(*values),

@@ -13,7 +13,7 @@ from torch import Tensor
 from .costs import Cost
 from .problems import Setup, Solved
 from .progress import Progress
-from .sinkhorn import ConvergenceWarning, Solution, transport_cost
+from .solution import ConvergenceWarning, Solution, transport_cost
 
 TOL = 1e-3
 MAX_ITER = 1000
@@ -102,6 +102,8 @@ def sinkhorn_divergence(
     scaling: float = 0.5,
     engine: str = "auto",
     dtype: Any = None,
+    multiscale: bool | None = None,
+    init: Divergence | None = None,
     progress: bool = False,
 ) -> Divergence:
     """S_ε(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β) between two weighted point clouds.
@@ -134,6 +136,12 @@ def sinkhorn_divergence(
     engine : {"auto", "keops", "dense"}, default "auto"
     dtype : {None, "float32", "float64"} or torch.dtype, optional
         Working precision. None takes the points' own, and float64 where float32 cannot reach ``tol``.
+    multiscale : {None, True, False}, optional
+        Whether to solve between cells of points first, and then between the points with far fewer pairs (see
+        `Approximation`). None where it pays: for some four million pairs or more, if cells can be about as narrow as
+        the blur.
+    init : Divergence, optional
+        An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False
         Show a progress bar (needs tqdm).
 
@@ -169,13 +177,17 @@ def sinkhorn_divergence(
     began = time.perf_counter()
     if form not in FORMS:
         raise ValueError(f"form: unknown name {form!r}; expected one of {', '.join(FORMS)}.")
-    setup = Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "sinkhorn_divergence")
+    setup = Setup.of(
+        x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, multiscale, "sinkhorn_divergence"
+    )
     if not setup.cost.symmetric:
         raise ValueError(f"cost: {setup.cost.name!r} is not symmetric, and a divergence compares a cloud with itself.")
     alpha, beta = setup.alpha, setup.beta
+    starts = _starts(setup, init)
     with Progress(progress) as bar:
-        xx, yy = setup.solve("xx, 1 of 3", alpha, alpha, bar), setup.solve("yy, 2 of 3", beta, beta, bar)
-        xy = setup.solve("xy, 3 of 3", alpha, beta, bar)
+        xx = setup.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
+        yy = setup.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
+        xy = setup.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
         xy, xx, yy = _refined(setup, xy, xx, yy, bar, form)
     solutions = {name: setup.solution(solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
     _warn({f"{name}: ": solution for name, solution in solutions.items()})
@@ -209,11 +221,14 @@ def solve(
     scaling: float = 0.5,
     engine: str = "auto",
     dtype: Any = None,
+    multiscale: bool | None = None,
+    init: Solution | tuple[Any, Any] | None = None,
     progress: bool = False,
 ) -> Solution:
     """OT_ε(α, β) = min_P ⟨P, C⟩ + ε KL(P | a ⊗ b) between two weighted point clouds.
 
-    Takes the arguments of `sinkhorn_divergence`; the cost may be asymmetric.
+    Takes the arguments of `sinkhorn_divergence`; the cost may be asymmetric, and ``init`` is an earlier Solution or
+    potentials (f, g) to start from, arrays of shapes (N,) and (M,) in units of the cost.
 
     Returns
     -------
@@ -227,7 +242,7 @@ def solve(
 
     Notes
     -----
-    Cuturi 2013 (arXiv:1306.0895), in the log domain, with ε-scaling and over-relaxation.
+    Cuturi 2013 (arXiv:1306.0895), in the log domain, with ε-scaling, over-relaxation and Newton's steps.
 
     Examples
     --------
@@ -236,11 +251,29 @@ def solve(
     >>> s.value, s.transport_cost
     (25.0, 25.0)
     """
-    setup = Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, "solve")
+    setup = Setup.of(x, y, a, b, blur, epsilon, cost, tol, max_iter, scaling, engine, dtype, multiscale, "solve")
+    start = None
+    if init is not None:
+        given = init.potentials if isinstance(init, Solution) else init
+        start = setup.start("init", given, setup.alpha, setup.beta)
     with Progress(progress) as bar:
-        solution = setup.solution(setup.solve("xy", setup.alpha, setup.beta, bar))
+        solution = setup.solution(setup.solve("xy", setup.alpha, setup.beta, bar, start))
     _warn({"": solution})
     return solution
+
+
+def _starts(setup: Setup, init: Divergence | None) -> dict[str, tuple[Tensor, Tensor] | None]:
+    """Potentials to start the three problems from."""
+    alpha, beta = setup.alpha, setup.beta
+    if init is None:
+        return {"xy": None, "xx": None, "yy": None}
+    if not isinstance(init, Divergence):
+        raise TypeError(f"init: a {type(init).__name__} was given, expected an earlier Divergence.")
+    return {
+        "xy": setup.start("init.xy", init.xy.potentials, alpha, beta),
+        "xx": setup.start("init.xx", init.xx.potentials, alpha, alpha),
+        "yy": setup.start("init.yy", init.yy.potentials, beta, beta),
+    }
 
 
 def _refined(

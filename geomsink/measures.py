@@ -111,6 +111,40 @@ def pair_of_measures(x: Any, y: Any, a: Any = None, b: Any = None) -> tuple[Meas
     return alpha, beta, Container(not tensors["x"], dtype, arrays["x"].device)
 
 
+def potentials(name: str, given: Any, sizes: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two potentials, in float64, from what the caller gave under this name.
+
+    Parameters
+    ----------
+    name : str
+    given : pair of array_like, shapes (N,) and (M,)
+    sizes : (int, int)
+        N and M.
+    device : torch.device
+        Of the points.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything but two vectors of those lengths, of finite numbers in float32 or float64.
+
+    Examples
+    --------
+    >>> potentials("init", ([0.0, 1.0], [2.0]), (2, 1), torch.device("cpu"))[1]
+    tensor([2.], dtype=torch.float64)
+    """
+    if not (isinstance(given, (tuple, list)) and len(given) == 2):
+        raise TypeError(f"{name}: a {type(given).__name__} was given, expected an earlier solution or a pair (f, g).")
+    vectors = []
+    for which, vector, n in zip("fg", given, sizes, strict=True):
+        array = _tensor(f"{name}, {which}", vector)
+        if array.shape != (n,):
+            raise ValueError(f"{name}, {which}: shape is {tuple(array.shape)}, expected ({n},), one number a point.")
+        _check_finite(f"{name}, {which}", array)
+        vectors.append(array.to(device, torch.float64))
+    return vectors[0], vectors[1]
+
+
 def _tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value.layout != torch.strided:

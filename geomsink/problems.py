@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,15 @@ from torch import Tensor
 
 from . import costs, engine
 from .annealing import largest_cost, temperatures
+from .cellsums import Cloud
 from .costs import Cost
 from .engine import Gibbs
-from .measures import Container, Measure, pair_of_measures
+from .measures import Container, Measure, pair_of_measures, potentials
+from .multiscale import Levels, solve_multiscale
+from .newton import Newton
 from .progress import Progress
-from .sinkhorn import ROUNDING, Problem, Solution, Solver, solve_problem
+from .sinkhorn import Solver, solve_problem
+from .solution import ROUNDING, Problem, Solution
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 FEW_PAIRS = 2**20
@@ -57,6 +61,8 @@ class Setup:
         Features of the points in float64, centred where the cost allows it, and weights of mass 1.
     mass : float
         What the caller's weights sum to.
+    multiscale : bool or None
+        Whether to solve on several levels; None where it pays.
     cost_scale : float
         About the largest cost between the two.
     """
@@ -73,11 +79,13 @@ class Setup:
     engine: str
     dtype: torch.dtype | None
     cost_scale: float
+    multiscale: bool | None = None
+    _clouds: dict[str, Cloud] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, x: Any, y: Any, a: Any, b: Any, blur: Any, epsilon: Any, cost: Any, tol: Any, max_iter: Any,
-        scaling: Any, engine_name: str, dtype: Any, caller: str,
+        scaling: Any, engine_name: str, dtype: Any, multiscale: Any, caller: str,
     ) -> Setup:  # fmt: skip
         ground = costs.get(cost)
         target = costs.temperature(ground, blur, epsilon)
@@ -88,6 +96,8 @@ class Setup:
                 raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
         if not tol > 0:
             raise ValueError(f"tol: {tol} given, expected a positive marginal error.")
+        if not (multiscale is None or isinstance(multiscale, bool)):
+            raise TypeError(f"multiscale: {multiscale!r} given, expected None, True or False.")
         if not (isinstance(max_iter, numbers.Integral) and int(max_iter) >= 1):
             raise ValueError(f"max_iter: {max_iter} given, expected a whole number of at least 1.")
         alpha, beta, container = pair_of_measures(x, y, a, b)
@@ -112,7 +122,7 @@ class Setup:
         weights = [m.weights / m.mass for m in (alpha, beta)]
         return cls(
             Measure(features[0], weights[0]), Measure(features[1], weights[1]), mass, container, ground, target,
-            tol, int(max_iter), scaling, engine_name, working, scale,
+            tol, int(max_iter), scaling, engine_name, working, scale, multiscale,
         )  # fmt: skip
 
     def solve(
@@ -153,8 +163,25 @@ class Setup:
         bar.begin(name, steps[0], steps[-1])
         problem = Problem(alpha, beta, pair, steps, self.cost_scale)
         earlier = before.solver if before else None
-        solver, status, seconds = solve_problem(problem, self.tol, self.max_iter, bar, start, earlier)
+        levels = None if steps[-1] == math.inf or self.multiscale is False else self._levels(alpha, beta)
+        if levels is None:
+            newton = None if beta is alpha else Newton(self._cloud(alpha), self._cloud(beta), self.cost, self.epsilon)
+            solver, status, seconds = solve_problem(problem, self.tol, self.max_iter, bar, start, earlier, newton)
+        else:
+            solver, status, seconds = solve_multiscale(
+                problem, (self._cloud(alpha), self._cloud(beta)), levels, self.tol, self.max_iter, bar, self.engine,
+                self.scaling, start, earlier,
+            )  # fmt: skip
         return Solved(solver, status, seconds + (before.seconds if before else 0.0))
+
+    def _cloud(self, measure: Measure) -> Cloud:
+        name = "alpha" if measure is self.alpha else "beta"
+        if name not in self._clouds:
+            self._clouds[name] = Cloud(measure, self.cost, self.epsilon)
+        return self._clouds[name]
+
+    def _levels(self, alpha: Measure, beta: Measure) -> Levels | None:
+        return Levels.of(self._cloud(alpha), self._cloud(beta), force=self.multiscale is True)
 
     def _working_dtype(self, alpha: Measure, beta: Measure) -> torch.dtype:
         if self.dtype is not None:
@@ -166,6 +193,12 @@ class Setup:
         rounded = ROUNDING[torch.float32] * self.cost_scale / self.epsilon
         fits = rounded <= AVERAGED * self.tol and self.epsilon <= WARM * self.cost_scale
         return torch.float32 if fits and _in_range(self.cost_scale, self.epsilon, torch.float32) else torch.float64
+
+    def start(self, name: str, given: Any, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor]:
+        """Potentials between two of the measures at mass 1, from those of an earlier solution."""
+        f, g = potentials(name, given, (len(alpha.points), len(beta.points)), alpha.points.device)
+        lower = 0.0 if self.epsilon == math.inf else self.epsilon * math.log(self.mass)
+        return f + 0.5 * lower, g + 0.5 * lower
 
     def solution(self, solved: Solved) -> Solution:
         """The report of a solve, in the caller's kind of arrays and mass.
@@ -197,6 +230,7 @@ class Setup:
             engine=solver.problem.pair.name,
             dtype=solver.dtype,
             seconds=solved.seconds,
+            approximation=solver.approximation,
             history=tuple(solver.history),
             plan=self._plan(solver),
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+BAR = "{desc:<76} {percentage:3.0f} % |{bar}| {elapsed}, {remaining} left"
+
 
 class Progress:
-    """A bar that fills as the temperature, and then the marginal error, come down.
+    """A bar that fills as the temperature, and then the marginal error, come down; once for each level of a problem.
 
     Parameters
     ----------
@@ -22,18 +24,23 @@ class Progress:
 
     def __init__(self, show: bool):
         self._bar: Any = None
-        self._name = ""
+        self._name = self._level = ""
         self._first_error = math.nan
         if show:
             try:
                 from tqdm.auto import tqdm
             except ImportError:
                 raise ImportError("progress=True needs the package tqdm: pip install 'geomsink[cli]'.") from None
-            self._bar = tqdm(total=100, bar_format="{desc:<56} {percentage:3.0f} % |{bar}| {elapsed}", leave=False)
+            self._bar = tqdm(total=100, bar_format=BAR, leave=False)
 
     def begin(self, name: str, start: float, target: float) -> None:
         """A new problem, annealed from one temperature to another."""
-        self._name, self._start, self._target, self._first_error = name, start, target, math.nan
+        self._name, self._start, self._target = name, start, target
+        self.level("")
+
+    def level(self, name: str) -> None:
+        """The next level of the problem; the name says between what."""
+        self._level, self._first_error = name, math.nan
         if self._bar is not None:
             self._bar.reset()
 
@@ -49,7 +56,7 @@ class Progress:
             wanted = math.log(max(self._first_error / tol, 1.0 + 1e-9))
             share = 0.5 + 0.5 * math.log(max(self._first_error / max(error, tol), 1.0)) / wanted
         self._bar.n = max(self._bar.n, min(100 * share, 100))
-        self._bar.set_description_str(f"{self._name}  ε {epsilon:.2e}  marginal error {error:.1e}")
+        self._bar.set_description_str(f"{self._name}{self._level}  ε {epsilon:.2e}  marginal error {error:.1e}")
 
     def __enter__(self) -> Progress:
         return self

@@ -9,21 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .engine import Gibbs, Pair
-from .measures import Measure
+from .acceleration import Acceleration
+from .engine import Gibbs
 from .progress import Progress
 from .relaxation import Relaxation
+from .solution import Problem, Step
+from .sums import Approximation, FullSums, Sums
 
-SAFE = {torch.float32: 1e30, torch.float64: 1e290}
-"""Row sums outside of [1/SAFE, SAFE] are computed again with their maximum taken out."""
-ROUNDING = {torch.float32: 6e-8, torch.float64: 1.2e-16}
 STALL = 80
 """Evaluations without progress, near the floor of the precision, after which a solve gives up."""
 NEAR = 5.0
@@ -31,110 +29,28 @@ NEAR = 5.0
 plain one takes away."""
 
 
-class ConvergenceWarning(UserWarning):
-    """A solve stopped before its marginal error came below ``tol``."""
+USELESS = 1.0
+"""Marginal error (of 2 at most) from which on given potentials are not worth starting from."""
+SMALL = 0.3
+"""Marginal error from which on self problems are extrapolated."""
+RELAXED = 20
+"""Cycles of over-relaxed updates that are tried before Newton's step."""
+CAUTION = 0.03
+"""Share of the marginal error that Newton's matrix is shifted by: far from the solution it promises too much."""
+GROWTH = 1.5
+"""Growth of the marginal error that a step may have which raises the dual value."""
+FAILURES = 4
+"""Corrections undone in a row after which there are no more."""
+STEPS, SLOW = 8, 0.5
+"""Corrections in which the error falls by this factor at least; otherwise there are no more."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One entropic transport problem, ready to be solved.
+class Correction(Protocol):
+    """What a column update leaves out and can be found elsewhere: the smooth part of Newton's step."""
 
-    Attributes
-    ----------
-    alpha, beta : Measure
-        Of mass 1; ``beta is alpha`` makes it a self problem, with one potential.
-    pair : Pair
-        The same points on an engine, in the working precision.
-    temperatures : tuple of float
-        To anneal through; the last one is the problem's ε.
-    cost_scale : float
-        About the largest cost.
-    """
-
-    alpha: Measure
-    beta: Measure
-    pair: Pair
-    temperatures: tuple[float, ...]
-    cost_scale: float
-
-    @property
-    def epsilon(self) -> float:
-        return self.temperatures[-1]
-
-    @property
-    def is_self(self) -> bool:
-        return self.beta is self.alpha
-
-    def floor(self) -> float:
-        """About the smallest marginal error that rounding of the exponents allows."""
-        return ROUNDING[self.pair.x.dtype] * max(self.cost_scale / self.epsilon, 16.0)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One evaluation on the way: how many row sums so far, at which ε, with which marginal error."""
-
-    evaluations: int
-    epsilon: float
-    marginal_error: float
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A solved problem OT_ε(α, β), and how well it is solved.
-
-    Attributes
-    ----------
-    value : float or Tensor
-        The dual value ⟨a, f⟩ + ⟨b, g⟩ − ε (Σ P_ij − m²) for masses m: a lower bound of OT_ε(α, β), whose
-        error is of second order in the marginal error.
-    potentials : tuple of arrays, shapes (N,) and (M,)
-        f and g, in units of the cost, shifted so that ⟨a, f⟩ = ⟨b, g⟩.
-    converged : bool
-    status : str
-        ``"converged"``, or why not.
-    marginal_error : float
-        ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), relative to the mass.
-    n_iter : int
-        Cycles, of one update of each potential; annealing included.
-    epsilon : float
-    temperatures : tuple of float
-        Annealed through.
-    tol : float
-    engine : str
-    dtype : str
-        The working precision.
-    seconds : float
-    history : tuple of Step
-    plan : Gibbs
-        P, as an operator in the working precision; its engine computes costs anew, so that none are kept.
-    """
-
-    value: float | Tensor
-    potentials: tuple[Any, Any]
-    converged: bool
-    status: str
-    marginal_error: float
-    n_iter: int
-    epsilon: float
-    temperatures: tuple[float, ...]
-    tol: float
-    engine: str
-    dtype: str
-    seconds: float
-    history: tuple[Step, ...] = field(repr=False)
-    plan: Gibbs = field(repr=False)
-
-    @cached_property
-    def transport_cost(self) -> float | Tensor:
-        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in the marginal error."""
-        total = transport_cost(self.plan)
-        return self.value.new_tensor(total) if isinstance(self.value, Tensor) else total
-
-
-def transport_cost(plan: Gibbs) -> float:
-    """⟨P, C⟩ of a plan, in float64 whatever the caller's precision."""
-    return float(plan.row_costs().double().sum())
+    def step(self, f: Tensor, g: Tensor, log_columns: Tensor, shift: float) -> Tensor | None:
+        """To be added to g after a row update, beside −ε log_columns; less of it the larger ``shift`` is."""
+        ...
 
 
 @dataclass
@@ -162,31 +78,64 @@ class Solver:
         Told of every evaluation.
     before : Solver, optional
         An earlier solve of the same problem, whose evaluations and history this one continues.
+    sums : Sums, optional
+        How row and column sums are found. Default: over all pairs.
+    correction : Correction, optional
+        Added to column updates for as long as it helps.
+    newton : Correction, optional
+        The same, where some over-relaxed updates have not been enough.
+    patience : int, optional
+        Evaluations without progress after which to give up. Default: 80, and only near the precision's floor.
+
+    Attributes
+    ----------
+    allowance : float
+        What the sums may be off by, as a marginal error.
+    missing_mass : float
+        What they are found to leave out of the plan's mass.
     """
 
-    def __init__(self, problem: Problem, tol: float, max_iter: int, progress: Progress, before: Solver | None = None):
+    def __init__(
+        self,
+        problem: Problem,
+        tol: float,
+        max_iter: int,
+        progress: Progress,
+        before: Solver | None = None,
+        sums: Sums | None = None,
+        correction: Correction | None = None,
+        newton: Correction | None = None,
+        patience: int | None = None,
+    ):
         self.problem, self.tol, self.max_iter, self.progress = problem, tol, max_iter, progress
+        self.sums = sums or FullSums(problem.pair, problem.alpha, problem.beta)
+        self.correction, self.newton, self.patience = correction, newton, patience
         self.history: list[Step] = list(before.history) if before else []
         self.evaluations: int = before.evaluations if before else 0
         self.cycles_before: int = before.cycles if before else 0
         zeros = torch.zeros_like
         a, b = problem.alpha.weights, problem.beta.weights
         self.state = _State(zeros(a), zeros(b), zeros(a), zeros(b))
+        self.allowance = self.missing_mass = 0.0
+        self.approximation: Approximation | None = None
 
-    def run(self, start: tuple[Tensor, Tensor] | None = None) -> str:
-        """Solve, from the given potentials or by annealing; returns the status."""
-        if start is not None:
-            self.state.f, self.state.g = (potential.clone() for potential in start)
-        if self.problem.epsilon == float("inf"):
+    def run(self, start: tuple[Tensor, Tensor] | None = None, otherwise: tuple[Tensor, Tensor] | None = None) -> str:
+        """Solve, and return the status.
+
+        From ``start``, unless that is useless: then from ``otherwise``, or by annealing.
+        """
+        if self.problem.epsilon == math.inf:
             return self._infinite_temperature()
-        steps = self._self_cycles() if self.problem.is_self else self._cycles(annealed=start is not None)
-        best, since = float("inf"), 0
-        for error in steps:
+        cycles = self._self_cycles if self.problem.is_self else self._cycles
+        best, since = math.inf, 0
+        for error in cycles(start, otherwise):
             if error <= self.tol:
                 return "converged"
             if math.isnan(error):
                 return "the marginal error is not a number"
             best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
+            if self.patience is not None and since >= self.patience:
+                return "no progress is made"
             if since >= STALL and best < 10 * self.problem.floor():
                 return f"the floor of {self.dtype} is reached"
             if self.cycles - self.cycles_before >= self.max_iter:
@@ -208,7 +157,7 @@ class Solver:
         alpha, beta, state = self.problem.alpha, self.problem.beta, self.state
         rows = alpha.weights @ _excess(state.log_rows).abs()
         columns = beta.weights @ _excess(state.log_columns).abs()
-        return float(rows + columns)
+        return float(rows + columns) + self.allowance
 
     def value(self) -> float:
         """The dual value of the present state."""
@@ -216,7 +165,8 @@ class Solver:
         value = float(alpha.weights @ state.f + beta.weights @ state.g)
         if self.problem.epsilon == float("inf"):
             return value
-        return value - self.problem.epsilon * float(beta.weights @ _excess(state.log_columns))
+        excess = float(beta.weights @ _excess(state.log_columns)) + self.missing_mass
+        return value - self.problem.epsilon * excess
 
     def plan(self) -> Gibbs:
         """The plan of the present state, in the working precision."""
@@ -227,48 +177,132 @@ class Solver:
 
     # ------------------------------------------------------------------ updates
 
-    def _cycles(self, annealed: bool) -> Iterator[float]:
-        """Alternating updates: one cycle a temperature, then over-relaxed ones; yields marginal errors."""
+    def _cycles(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> Iterator[float]:
+        """Alternating updates: one cycle a temperature, then corrected or over-relaxed ones; yields marginal errors.
+
+        Between cycles the rows are exact and the columns' marginals are known.
+        """
+        error = math.inf if start is None else self._row_update(start)
+        if not error <= USELESS:
+            start, error = otherwise, self._row_update(otherwise or self._annealed())
+        yield error
+        if self.correction is not None:
+            yield from self._corrected(self.correction, accelerated=True)
+        if self.newton is not None:
+            if start is None:
+                yield from self._relaxed(RELAXED)
+                yield self._exact_rows()
+            yield from self._corrected(self.newton, accelerated=False)
+        yield from self._relaxed()
+
+    def _row_update(self, potentials: tuple[Tensor, Tensor]) -> float:
+        """The plain update of f, and the error that it leaves."""
+        state, epsilon = self.state, self.problem.epsilon
+        state.f, state.g = potentials
+        state.f = state.f - epsilon * self._log_rows(epsilon)
+        state.log_rows = torch.zeros_like(state.f)
+        state.log_columns = self._log_columns(epsilon)
+        return self._note(epsilon)
+
+    def _annealed(self) -> tuple[Tensor, Tensor]:
+        """Potentials after one cycle at each higher temperature, from zero."""
         state, problem = self.state, self.problem
-        for epsilon in () if annealed else problem.temperatures[:-1]:
-            state.f -= epsilon * self._log_row_sums(epsilon)
-            state.log_rows.zero_()
-            state.log_columns = self._log_column_sums(epsilon)
+        state.f, state.g = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
+        for epsilon in problem.temperatures[:-1]:
+            state.f = state.f - epsilon * self._log_rows(epsilon)
+            state.log_rows = torch.zeros_like(state.f)
+            state.log_columns = self._log_columns(epsilon)
             self._note(epsilon)
-            state.g -= epsilon * state.log_columns
-        epsilon, relaxation = problem.epsilon, Relaxation()
-        log_rows, near, plain_cycles = self._log_row_sums(epsilon), NEAR * self.tol, 0
+            state.g = state.g - epsilon * state.log_columns
+        return state.f, state.g
+
+    def _relaxed(self, limit: float = math.inf) -> Iterator[float]:
+        """Over-relaxed updates, for ``limit`` cycles."""
+        state, epsilon, relaxation = self.state, self.problem.epsilon, Relaxation()
+        near, plain_cycles, last = NEAR * self.tol, 0, self.cycles + limit
         while True:
             omega = 1.0 if plain_cycles else relaxation.omega
-            # The update multiplies row sums by their own power −ω: the row marginal is known without a sum.
-            state.f -= omega * epsilon * log_rows
+            # The update multiplies column sums by their own power −ω: that marginal is known without a sum.
+            state.g = state.g - omega * epsilon * state.log_columns
+            state.log_columns = (1.0 - omega) * state.log_columns
+            log_rows = state.log_rows = self._log_rows(epsilon)
+            yield self._note(epsilon)
+            state.f = state.f - omega * epsilon * log_rows
             state.log_rows = (1.0 - omega) * log_rows
-            state.log_columns = self._log_column_sums(epsilon)
+            state.log_columns = self._log_columns(epsilon)
             error = self._note(epsilon)
             yield error
+            if self.cycles >= last:
+                return
             if plain_cycles:
                 plain_cycles -= 1
             elif error < near:
                 plain_cycles, near = 2, 0.5 * error
             else:
                 relaxation.observe(error)
-            state.g -= omega * epsilon * state.log_columns
-            state.log_columns = (1.0 - omega) * state.log_columns
-            state.log_rows = log_rows = self._log_row_sums(epsilon)
-            yield self._note(epsilon)
 
-    def _self_cycles(self) -> Iterator[float]:
-        """The symmetric fixed point f ← f − ½ ε log(row sums), which contracts by two or more.
+    def _corrected(self, correction: Correction, accelerated: bool) -> Iterator[float]:
+        """Column updates with a correction; ends where they do not help.
 
-        It needs no annealing: where the cost vanishes on the diagonal, no row sum underflows. The contraction is
-        that of costs whose kernel exp(−C/ε) is positive definite; with others it is seen whether it converges.
+        A step that reduces neither the error nor the distance to the dual optimum is undone, and the next one is nearer
+        to the plain update. Where the correction stays the same, steps are extrapolated from the last few.
         """
+        state, epsilon, failures, caution = self.state, self.problem.epsilon, 0, CAUTION
+        scale, acceleration = self.problem.beta.weights.sqrt(), Acceleration()
+        errors = [self.marginal_error]
+        while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
+            error, value = errors[-1], self.value()
+            before = state.f, state.g, state.log_columns
+            smooth = correction.step(state.f, state.g, state.log_columns, caution * error)
+            if smooth is None:
+                return
+            step = smooth - epsilon * state.log_columns
+            g = acceleration.next(state.g, step, scale) if accelerated else state.g + step
+            new = self._row_update((state.f, g))
+            yield new
+            slack = epsilon * max(error**2, self.problem.floor())
+            if new < GROWTH * error and self.value() > value - (slack if new < error else 0.0):
+                failures, caution = 0, max(0.5 * caution, CAUTION)
+                errors.append(new)
+            else:
+                failures, caution, acceleration = failures + 1, 8.0 * caution, Acceleration()
+                state.f, state.g, state.log_columns = before
+
+    def _exact_rows(self) -> float:
+        """The plain update of f after over-relaxed ones, which have left row sums at a known power."""
         state, epsilon = self.state, self.problem.epsilon
+        state.f = state.f - epsilon * state.log_rows
+        state.log_rows = torch.zeros_like(state.f)
+        state.log_columns = self._log_columns(epsilon)
+        return self._note(epsilon)
+
+    def _self_cycles(
+        self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None
+    ) -> Iterator[float]:
+        """The symmetric fixed point f ← f − ½ ε log(row sums), extrapolated from the last few once it contracts.
+
+        It contracts by two or more and needs no annealing: where the cost vanishes on the diagonal, no row sum
+        underflows. That is so for costs whose kernel exp(−C/ε) is positive definite; with others it is seen whether
+        it converges.
+        """
+        state, epsilon, best = self.state, self.problem.epsilon, math.inf
+        first = otherwise or (torch.zeros_like(state.f), torch.zeros_like(state.f))
+        state.f = state.g = (start or first)[0]
+        scale, acceleration = self.problem.alpha.weights.sqrt(), Acceleration()
         while True:
-            log_rows = self._log_row_sums(epsilon)
+            log_rows = self._log_rows(epsilon)
             state.log_rows = state.log_columns = log_rows
-            yield self._note(epsilon)
-            state.f = state.g = state.f - 0.5 * epsilon * log_rows
+            error = self._note(epsilon)
+            if start is not None and not error <= USELESS:
+                start, state.f = None, first[0]
+                state.g = state.f
+                continue
+            start = None
+            yield error
+            if not error < min(best, SMALL):
+                acceleration = Acceleration()
+            best = error
+            state.f = state.g = acceleration.next(state.f, -0.5 * epsilon * log_rows, scale)
 
     def _infinite_temperature(self) -> str:
         """ε = ∞, where the plan is a ⊗ b and f = Cb − ½⟨a, Cb⟩, g = Ca − ½⟨a, Cb⟩ in the limit."""
@@ -285,24 +319,13 @@ class Solver:
 
     # --------------------------------------------------------------- evaluations
 
-    def _log_row_sums(self, epsilon: float) -> Tensor:
-        return self._log_sums(self.problem.pair, self.state.f, self.state.g, self.problem.beta, epsilon)
-
-    def _log_column_sums(self, epsilon: float) -> Tensor:
-        return self._log_sums(self.problem.pair.T, self.state.g, self.state.f, self.problem.alpha, epsilon)
-
-    def _log_sums(self, pair: Pair, f: Tensor, g: Tensor, other: Measure, epsilon: float) -> Tensor:
-        """log Σ_j b_j exp((f_i + g_j − C_ij) / ε), in float64."""
+    def _log_rows(self, epsilon: float) -> Tensor:
         self.evaluations += 1
-        dtype = pair.x.dtype
-        exact_u = f / epsilon
-        u, v = exact_u.to(dtype), (g / epsilon + other.log_weights).to(dtype)
-        sums = Gibbs(pair, u, v, epsilon).row_sums().double()
-        if bool(((sums > 1 / SAFE[dtype]) & (sums < SAFE[dtype])).all()):
-            return sums.log() + (exact_u - u.double())
-        largest = Gibbs(pair, u, v, epsilon).row_max()
-        sums = Gibbs(pair, -largest, v, epsilon).row_sums().double()
-        return sums.log() + largest.double() + exact_u
+        return self.sums.log_rows(self.state.f, self.state.g, epsilon)
+
+    def _log_columns(self, epsilon: float) -> Tensor:
+        self.evaluations += 1
+        return self.sums.log_columns(self.state.f, self.state.g, epsilon)
 
     def _note(self, epsilon: float) -> float:
         step = Step(self.evaluations, epsilon, self.marginal_error)
@@ -323,6 +346,7 @@ def solve_problem(
     progress: Progress,
     start: tuple[Tensor, Tensor] | None = None,
     before: Solver | None = None,
+    newton: Correction | None = None,
 ) -> tuple[Solver, str, float]:
     """Solve; returns the solver with its final state, the status and the seconds taken.
 
@@ -336,8 +360,10 @@ def solve_problem(
         Potentials to start from at the target temperature. Default: annealing from zero.
     before : Solver, optional
         An earlier solve, to be continued in the report.
+    newton : Correction, optional
+        Tried where over-relaxed updates are slow.
     """
     began = time.perf_counter()
-    solver = Solver(problem, tol, max_iter, progress, before)
+    solver = Solver(problem, tol, max_iter, progress, before, newton=newton)
     status = solver.run(start)
     return solver, status, time.perf_counter() - began

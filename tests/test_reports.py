@@ -139,7 +139,7 @@ def test_marginals_far_beyond_the_range_of_exp():
     """From absurd potentials the first marginals overflow; a point without weight must not turn that into NaN."""
     x, y = (p.astype(np.float64) for p in shapes(200))
     a = np.r_[0.0, np.full(199, 1 / 199)]
-    setup = problems.Setup.of(x, y, a, None, 0.1, None, "sqeuclidean", 1e-9, 1000, 0.5, "dense", None, "solve")
+    setup = problems.Setup.of(x, y, a, None, 0.1, None, "sqeuclidean", 1e-9, 1000, 0.5, "dense", None, None, "solve")
     expected = setup.solve("xx", setup.alpha, setup.alpha, Progress(False))
     absurd = torch.full((200,), 100.0, dtype=torch.float64)  # row sums of exp(10000)
     solved = setup.solve("xx", setup.alpha, setup.alpha, Progress(False), (absurd, absurd))

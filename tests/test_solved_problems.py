@@ -8,8 +8,10 @@ from reference import NAMES, load
 import geomsink
 
 # Transport cost and potentials are of first order in the marginal error. Slow modes amplify it in the potentials,
-# by a hundred at blur 0.05 and a thousand at blur 0.01, hence 1e-6 for 1e-3 ε; float32 has a floor of 1e-6 to 1e-5.
+# by a hundred at blur 0.05 and a thousand at blur 0.01, hence 1e-6 for 1e-3 ε; float32 has a floor of 1e-6 to 1e-5,
+# and what it leaves there of slow modes is 3e-3 ε at blur 0.01.
 TOL = {"float64": 1e-6, "float32": 1e-5}
+CLOSE = {"float64": 1e-3, "float32": 5e-3}
 WITHIN = {"float64": 1e-5, "float32": 1e-4}
 
 
@@ -40,7 +42,7 @@ def check(name: str, dtype: str, engine: str) -> None:
     for key, value in found.items():
         assert value == pytest.approx(float(solved[key]), rel=WITHIN[dtype]), key
     for key, potential in zip("fg", r.xy.potentials, strict=True):
-        assert np.abs(centred(potential - solved[key])).max() < 1e-3 * float(solved["epsilon"]), key
+        assert np.abs(centred(potential - solved[key])).max() < CLOSE[dtype] * float(solved["epsilon"]), key
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,46 @@
+"""Anderson acceleration: the next iterate of a fixed-point iteration, extrapolated from the last few.
+
+Among the affine combinations of the last steps, the one of least norm is where the iteration goes on (Anderson 1965;
+Walker, Ni 2011, SIAM J. Numer. Anal. 49): for a linear iteration, as good as GMRES.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+MEMORY = 6
+CUTOFF = 1e-10
+"""Directions that carry less than this share of the Gram matrix are noise."""
+
+
+@dataclass
+class Acceleration:
+    """The last iterates of z ← z + step(z), and their steps.
+
+    Examples
+    --------
+    >>> rate, z, acceleration = torch.tensor([0.9, 0.5], dtype=torch.float64), torch.ones(2).double(), Acceleration()
+    >>> for _ in range(3):  # as many as there are modes, and one more
+    ...     z = acceleration.next(z, (rate - 1.0) * z, torch.ones(2).double())
+    >>> bool(z.abs().max() < 1e-9)
+    True
+    """
+
+    _reached: list[Tensor] = field(default_factory=list)
+    _steps: list[Tensor] = field(default_factory=list)
+
+    def next(self, z: Tensor, step: Tensor, scale: Tensor) -> Tensor:
+        """The next iterate after ``z`` and its step; ``scale`` weights the coordinates of the norm."""
+        self._reached = [*self._reached[-MEMORY:], z + step]
+        self._steps = [*self._steps[-MEMORY:], step * scale]
+        if len(self._steps) == 1:
+            return z + step
+        steps, reached = torch.stack(self._steps), torch.stack(self._reached)
+        differences = steps.diff(dim=0)
+        gram = differences @ differences.T
+        combination = torch.linalg.pinv(gram, rtol=CUTOFF, hermitian=True) @ (differences @ steps[-1])
+        out: Tensor = reached[-1] - combination @ reached.diff(dim=0)
+        return out
