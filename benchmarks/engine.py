@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import statistics
 import sys
 import time
@@ -19,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from common import RESULTS, machine, table, write
 
 from geomsink import costs, engine, shapes
 
 with contextlib.redirect_stdout(io.StringIO()):
     from pykeops.torch import LazyTensor
 
-RESULTS = Path(__file__).parent / "results"
 TARGET = 10.0
 CHECKED = 200
 SIGMAS = (0.2, 0.05, 0.01)
@@ -164,12 +163,6 @@ def _line(row: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def _markdown(rows: list[dict[str, object]], machine: str) -> str:
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
-    lines += ["| " + " | ".join(cells) + " |" for row in rows for cells in _cells(row)]
-    return f"{machine}\n\n" + "\n".join(lines) + "\n"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -221,17 +214,13 @@ def main() -> int:
             blocks.pairs,
         )
 
-    about = engine.describe()
-    gpu = f", {about['GPU']}" if device == "cuda" else ""
-    machine = f"{about['CPU']}, {about['threads']} threads{gpu}; torch {about['torch']}, KeOps {about['pykeops']}"
-    machine += f"; N = M = {n}, medians of {bench.repeat} runs"
-    print(machine)
+    about = f"{machine(device)}; N = M = {n}, medians of {bench.repeat} runs"
+    print(about)
     path = options.json or (None if options.quick else RESULTS / f"engine-{device}.json")
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        report = {"machine": machine, "n": n, "repeat": bench.repeat, "rows": bench.rows}
-        path.write_text(json.dumps(report, indent=1) + "\n")
-        path.with_suffix(".md").write_text(_markdown(bench.rows, machine))
+        report = {"machine": about, "n": n, "repeat": bench.repeat, "rows": bench.rows}
+        rows = table(HEAD, [cells for row in bench.rows for cells in _cells(row)])
+        write(path, report, f"{about}\n\n{rows}")
     missed = [row["case"] for row in bench.rows if row["target"] and min(row["ratios"].values()) < row["target"]]
     print(
         f"target of {TARGET:.0f} times KeOps' logsumexp: "

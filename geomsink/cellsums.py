@@ -110,6 +110,7 @@ class Side:
             K = Gibbs(self.pair, rounded, v.to(dtype), epsilon, self._pattern.blocks)
             sums = (K.row_sums() if factors is None else K.apply(factors.to(dtype)[:, None])[:, 0]).double()
             if not bool(((sums > 1 / SAFE[dtype]) & (sums < SAFE[dtype])).all()):
+                self._pattern = None  # it may be what left rows without sums
                 return None
             log_sums = sums.log() + (u - rounded.double())
             # Exponents have drifted since the pattern was built, and the rows' mass is not 1.

@@ -34,3 +34,25 @@ def dense_ot(C: np.ndarray, a: np.ndarray, b: np.ndarray, epsilon: float, n_iter
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ((x[:, None].astype(np.float64) - y) ** 2).sum(-1)
+
+
+def exponents(C: np.ndarray, a: np.ndarray, b: np.ndarray, epsilon: float, n_iter: int = 100):
+    """u and v of the plan exp(u_i + v_j − C_ij/ε) after annealed log-domain updates: its rows are exactly a."""
+    with np.errstate(divide="ignore"):
+        log_a, log_b = np.log(a).clip(-1e30), np.log(b).clip(-1e30)
+    u, v = log_a, log_b
+    warmest = max(np.log2(C.max() / epsilon), 0.0)
+    for halvings in [*np.arange(warmest, 0, -1), *np.zeros(n_iter)]:
+        cold = C / (epsilon * 2**halvings)
+        v = log_b - logsumexp(u[:, None] - cold, axis=0)
+        u = log_a - logsumexp(v - cold, axis=1)
+    return u, v
+
+
+def mask(blocks, n: int, m: int) -> np.ndarray:
+    """The pairs of a block-sparse pattern, as a dense (n, m) matrix of booleans."""
+    pairs = np.zeros((n, m), dtype=bool)
+    for k, (begin, end) in enumerate(zip(blocks.row_begin.tolist(), blocks.row_end.tolist(), strict=True)):
+        for r in range(int(blocks.first[k]), int(blocks.first[k + 1])):
+            pairs[begin:end, int(blocks.begin[r]) : int(blocks.end[r])] = True
+    return pairs
