@@ -103,6 +103,8 @@ class Setup:
         alpha, beta, container = pair_of_measures(x, y, a, b)
         if any(isinstance(t, Tensor) and t.requires_grad for t in (x, y, a, b)):
             warnings.warn(f"{caller} carries no autograd history: its value is a constant.", stacklevel=3)
+        if multiscale and container.device.type != "cpu":
+            raise ValueError(f"multiscale: True given with points on {container.device}, expected them on the CPU.")
         mass = alpha.mass
         if target == math.inf and abs(mass - 1.0) > 1e-6:
             raise ValueError(f"epsilon: inf is given with weights that sum to {mass:.6g}, expected 1.")
@@ -163,9 +165,13 @@ class Setup:
         bar.begin(name, steps[0], steps[-1])
         problem = Problem(alpha, beta, pair, steps, self.cost_scale)
         earlier = before.solver if before else None
-        levels = None if steps[-1] == math.inf or self.multiscale is False else self._levels(alpha, beta)
+        # Trees and sparse plans are made on the CPU, where an evaluation is dear; a GPU has all pairs at once.
+        on_cpu = pair.x.device.type == "cpu"
+        levels = self._levels(alpha, beta) if on_cpu and steps[-1] < math.inf and self.multiscale is not False else None
         if levels is None:
-            newton = None if beta is alpha else Newton(self._cloud(alpha), self._cloud(beta), self.cost, self.epsilon)
+            newton = None
+            if on_cpu and beta is not alpha:
+                newton = Newton(self._cloud(alpha), self._cloud(beta), self.cost, self.epsilon)
             solver, status, seconds = solve_problem(problem, self.tol, self.max_iter, bar, start, earlier, newton)
         else:
             solver, status, seconds = solve_multiscale(

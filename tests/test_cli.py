@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -239,3 +240,15 @@ def test_doctor_says_what_to_install_when_nothing_compiles(monkeypatch):
 
 def test_version():
     assert run("--version").stdout == f"geomsink, version {geomsink.__version__}\n"
+
+
+def test_levels_are_chosen_and_shown():
+    """On several levels: what was solved between, and how far off it can be; in the table and in JSON."""
+    pair = ("divergence", "shape:knot", "shape:star", "--samples", 600, "--blur", "0.1", "--engine", "dense")
+    done = run(*pair, "--multiscale")
+    assert done.exit_code == 0 and re.search(r"levels +256 x 256, then 600 x 600; .* audit .*, skipped", done.stdout)
+    used = json.loads(run(*pair, "--multiscale", "--json").stdout)["xy"]["approximation"]
+    assert used["levels"] == [[256, 256], [600, 600]] and 0.0 < used["share"] <= 1.0
+    done = run(*pair, "--single-scale")
+    assert done.exit_code == 0 and "the points alone, all pairs" in done.stdout
+    assert json.loads(run(*pair, "--single-scale", "--json").stdout)["xy"]["approximation"] is None

@@ -172,6 +172,14 @@ def test_progress_is_shown_and_removed(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_progress_names_the_level_and_the_time_left(capfd):
+    pytest.importorskip("tqdm")
+    x, y = shapes(600)
+    sinkhorn_divergence(x, y, blur=0.1, multiscale=True, engine="dense", progress=True)
+    shown = capfd.readouterr().err
+    assert "xy, 3 of 3, 256 against 256 cells" in shown and "600 against 600 points" in shown and " left" in shown
+
+
 def test_progress_without_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
