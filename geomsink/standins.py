@@ -220,7 +220,7 @@ def _tilt(points: Tensor, v: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     rest = v - (t @ prior[:, :, None])[..., 0]
     rest = (rest - rest.mean(1, keepdim=True))[..., None]
     gram = t.mT @ t + RIDGE * t.shape[1] * torch.eye(t.shape[2], dtype=t.dtype)
-    more = torch.linalg.solve(gram, t.mT @ rest)
+    more = torch.cholesky_solve(t.mT @ rest, torch.linalg.cholesky(gram))
     rest = (rest - t @ more)[..., 0]
     return prior + more[..., 0], rest.amax(1) - rest.amin(1)
 

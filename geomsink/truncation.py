@@ -71,8 +71,9 @@ class Boxes:
         rest = (rest - rest.mean(1, keepdim=True))[..., None]
         gram = inside.mT @ inside
         gram.diagonal(dim1=1, dim2=2).add_(RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True) + 1e-300)
-        slopes: Tensor = torch.linalg.solve(gram, inside.mT @ rest)[..., 0]
-        return slopes
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        slopes = torch.cholesky_solve(inside.mT @ rest, factor)[..., 0]
+        return slopes.masked_fill((failed > 0)[:, None], 0.0)
 
     def above(self, exponents: Tensor, slopes: Tensor, total: bool) -> Tensor:
         """Per block, the largest of exponents − slopes · (x − centre), or the logarithm of their exponentials' sum."""
