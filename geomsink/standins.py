@@ -39,6 +39,8 @@ ROUGH = 1.5
 """Range of v on a cell, about a linear function, above which it is cut: the transport map varies too much there."""
 RIDGE = 0.05
 """Of the fit, in σ², so that thin cells keep the slope across that they are given."""
+FINEST = 3e-7
+"""Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
 FEWEST = 32
 """Cells of fewer points are left as they are."""
 
@@ -73,11 +75,11 @@ class Bases:
     sigma : float
         Standard deviation of the kernel, in the units of the points.
     accuracy : float
-        Largest share of the kernel at a point that its cell's stand-ins may miss.
+        Largest share of the kernel at a point that its cell's stand-ins may miss, 3e-7 at best.
     """
 
     def __init__(self, tree: Tree, sigma: float, accuracy: float):
-        self.tree, self.sigma, self.accuracy = tree, sigma, accuracy
+        self.tree, self.sigma, self.accuracy = tree, sigma, max(accuracy, FINEST)
         self.points = tree.measure.points.double()
         self._known: dict[int, Tensor] = {}
         self._found: dict[int, list[_Basis]] = {}
