@@ -35,7 +35,7 @@ from geomsink.sinkhorn import solve_problem
 from geomsink.solution import Problem
 
 TOL = 1e-6
-CAP = 400
+CAP = 200
 """Evaluations of plain updates."""
 REACHED = (1e-3, 1e-4, 1e-6)
 SETTLED = 1e-2
