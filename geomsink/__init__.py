@@ -1,8 +1,8 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
 from . import costs, engine, shapes
-from .divergences import Divergence, sinkhorn_divergence, solve
-from .solution import ConvergenceWarning, Solution
+from .divergences import sinkhorn_divergence, solve
+from .solution import ConvergenceWarning, Divergence, Solution
 from .sums import Approximation
 
 __version__ = "0.1.0"

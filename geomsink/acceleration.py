@@ -33,14 +33,17 @@ class Acceleration:
     _steps: list[Tensor] = field(default_factory=list)
 
     def next(self, z: Tensor, step: Tensor, scale: Tensor) -> Tensor:
-        """The next iterate after ``z`` and its step; ``scale`` weights the coordinates of the norm."""
+        """The next iterate after ``z`` and its step; ``scale`` weights the coordinates of the norm.
+
+        Along the last axis; other axes are batches.
+        """
         self._reached = [*self._reached[-MEMORY:], z + step]
         self._steps = [*self._steps[-MEMORY:], step * scale]
         if len(self._steps) == 1:
             return z + step
-        steps, reached = torch.stack(self._steps), torch.stack(self._reached)
-        differences = steps.diff(dim=0)
-        gram = differences @ differences.T
-        combination = torch.linalg.pinv(gram, rtol=CUTOFF, hermitian=True) @ (differences @ steps[-1])
-        out: Tensor = reached[-1] - combination @ reached.diff(dim=0)
+        steps, reached = torch.stack(self._steps, -2), torch.stack(self._reached, -2)
+        differences = steps.diff(dim=-2)
+        gram = differences @ differences.mT
+        combination = torch.linalg.pinv(gram, rtol=CUTOFF, hermitian=True) @ (differences @ steps[..., -1, :, None])
+        out: Tensor = reached[..., -1, :] - (combination.mT @ reached.diff(dim=-2))[..., 0, :]
         return out

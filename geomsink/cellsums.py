@@ -12,6 +12,7 @@ from . import engine
 from .costs import Cost
 from .engine import Gibbs
 from .measures import Measure
+from .penalties import Penalty, residual
 from .standins import Bases, Slopes, StandIns
 from .sums import SAFE, FullSums, log_sums
 from .tree import Tree
@@ -99,7 +100,8 @@ class Side:
         u, v = u[self.rows.tree.order], v[self.columns.tree.order]
         factors = None
         if not self.sources.are_points:
-            v, factors = self.sources.spread(v)
+            v, spread = self.sources.spread(v)
+            factors = spread[:, 0]
         sizes = v if factors is None else v + factors.abs().clamp(min=1e-300).log()
         dtype = self.pair.x.dtype
         rounded = u.to(dtype)
@@ -120,6 +122,17 @@ class Side:
                 return log_sums[self.rows.tree.rank]
             self._build(u - log_sums, sizes, epsilon)
         return None
+
+    def products(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Tensor | None:
+        """Σ_j exp(u_i + v_j − C_ij/ε) w_j for w (M, E), over the pairs of the last sums; None if there were none."""
+        if self._pattern is None:
+            return None
+        u, v, w = u[self.rows.tree.order], v[self.columns.tree.order], w[self.columns.tree.order]
+        if not self.sources.are_points:
+            v, w = self.sources.spread(v, w)
+        dtype = self.pair.x.dtype
+        K = Gibbs(self.pair, u.to(dtype), v.to(dtype), epsilon, self._pattern.blocks)
+        return K.apply(w.to(dtype)).double()[self.rows.tree.rank]
 
     def _build(self, u: Tensor, sizes: Tensor, epsilon: float) -> None:
         self._pattern = pattern(
@@ -162,15 +175,23 @@ class CellSums:
         found = self.columns.log_sums(g / epsilon, f / epsilon + self.full.alpha.log_weights, epsilon)
         return self.full.log_columns(f, g, epsilon) if found is None else found
 
+    def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        found = self.rows.products(f / epsilon, g / epsilon + self.full.beta.log_weights, epsilon, w)
+        return self.full.row_products(f, g, epsilon, w) if found is None else found
+
+    def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        found = self.columns.products(g / epsilon, f / epsilon + self.full.alpha.log_weights, epsilon, w)
+        return self.full.column_products(f, g, epsilon, w) if found is None else found
+
     @property
     def skipped(self) -> float:
         """Bound of what truncation adds to the marginal error."""
         return self.rows.lost + self.columns.lost
 
-    def row_error(self, f: Tensor, g: Tensor, epsilon: float) -> float:
+    def row_error(self, f: Tensor, g: Tensor, epsilon: float, penalty: Penalty) -> float:
         """About the rows' marginal error, from some of them."""
-        _, full = self.rows.sample(f / epsilon, g / epsilon + self.full.beta.log_weights, epsilon)
-        return float(full.clamp(max=50.0).expm1().abs().mean())
+        drawn, full = self.rows.sample(f / epsilon, g / epsilon + self.full.beta.log_weights, epsilon)
+        return float(residual(penalty, f[drawn], full, epsilon).clamp(max=50.0).expm1().abs().mean())
 
     def audit(self, f: Tensor, g: Tensor, log_rows: Tensor, log_columns: Tensor, epsilon: float) -> tuple[float, float]:
         """What the approximations were found to do to the marginal error, and to leave out of the plan's mass.
@@ -180,7 +201,9 @@ class CellSums:
         if self.rows.sources.are_points and self.columns.sources.are_points:
             return 0.0, 0.0
         log_a, log_b = self.full.alpha.log_weights, self.full.beta.log_weights
+        masses = self.full.alpha.mass, self.full.beta.mass
         off, missing = self.columns.audit(g / epsilon, f / epsilon + log_a, log_columns, epsilon)
         if self.columns is self.rows:
-            return 2.0 * off, missing
-        return off + self.rows.audit(f / epsilon, g / epsilon + log_b, log_rows, epsilon)[0], missing
+            return 2.0 * off, missing * masses[1]
+        rows_off, _ = self.rows.audit(f / epsilon, g / epsilon + log_b, log_rows, epsilon)
+        return (off * masses[1] + rows_off * masses[0]) / (0.5 * sum(masses)), missing * masses[1]

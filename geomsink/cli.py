@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geomsink import ConvergenceWarning, __version__, costs, engine, shapes, sinkhorn_divergence
-from geomsink.divergences import FORMS, MAX_ITER, TOL
-from geomsink.problems import DTYPES
+from geomsink.options import DTYPES, FORMS, MAX_ITER, TOL
 
 NOT_CONVERGED, BAD_USE, INTERRUPTED = 3, 2, 130
 SHAPE_SAMPLES = 20_000

@@ -17,7 +17,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class Cost:
         of sums. Without it all pairs are computed.
     quadratic : float, optional
         κ, if e(x, y) = κ‖x − y‖²: bounds are then tighter, and cells may have stand-ins.
+    unit : float, default 1
+        λ if the cost is λ times a power of a length; then ε = λ p σ^p.
+    parameters : tuple of Tensor, default ()
+        Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
+        that losses are differentiated in.
 
     Examples
     --------
@@ -68,11 +73,17 @@ class Cost:
     translation_invariant: bool = False
     lower_bound: Callable[[Tensor], Tensor] | None = None
     quadratic: float | None = None
+    unit: float = 1.0
+    parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
         x, y = self.map(x), self.map(y)
-        costs: Tensor = self.expression(x[..., :, None, :], y[..., None, :, :])
+        return self.between(x[..., :, None, :], y[..., None, :, :])
+
+    def between(self, x: Tensor, y: Tensor) -> Tensor:
+        """e(x, y) of features that broadcast against each other, at the parameters' present values."""
+        costs: Tensor = self.expression(x, y, *(p.detach().to(x) for p in self.parameters))
         return costs
 
     def map(self, points: Tensor) -> Tensor:
@@ -84,10 +95,27 @@ class Cost:
         if self.symmetric:
             return self
         expression = self.expression
-        return replace(self, expression=lambda x, y: expression(y, x))
+        return replace(self, expression=lambda x, y, *parameters: expression(y, x, *parameters))
 
-    def epsilon(self, blur: float) -> float:
-        """Temperature ε = p σ^p of a length σ.
+    def scaled(self, factor: float) -> Cost:
+        """The cost times a positive number.
+
+        A blur keeps its meaning: ``cost.scaled(0.5).epsilon(blur)`` is half of ``cost.epsilon(blur)``.
+        """
+        if not 0 < factor < math.inf:
+            raise ValueError(f"factor: {factor} given, expected a positive number.")
+        expression, bound = self.expression, self.lower_bound
+        return replace(
+            self,
+            name=f"{factor:g} {self.name}",
+            expression=lambda x, y, *parameters: expression(x, y, *parameters) * factor,
+            lower_bound=None if bound is None else (lambda distance: factor * bound(distance)),
+            quadratic=None if self.quadratic is None else factor * self.quadratic,
+            unit=factor * self.unit,
+        )
+
+    def epsilon(self, blur: float, name: str = "blur") -> float:
+        """Temperature ε = p σ^p of a length σ, times ``unit``; ``name`` is what an error calls the length.
 
         Raises
         ------
@@ -95,16 +123,25 @@ class Cost:
             If the cost is no power of a length.
         """
         if self.degree is None:
-            raise ValueError(f"blur: cost {self.name!r} is no power of a length; give epsilon, in units of the cost.")
-        return float(self.degree * blur**self.degree)
+            instead = {"blur": "epsilon", "reach": "rho"}[name]
+            raise ValueError(f"{name}: cost {self.name!r} is no power of a length; give {instead}, in its units.")
+        return float(self.unit * self.degree * blur**self.degree)
 
 
 def _squared_distance(x: Any, y: Any) -> Any:
     return ((x - y) ** 2).sum(-1)
 
 
+def _root(s: Any, exponent: float) -> Any:
+    """s^exponent for s ≥ 0, with derivatives 0 at s = 0: those of a distance between a point and itself."""
+    if isinstance(s, Tensor):
+        positive = s > 0
+        return torch.where(positive, s, 1.0) ** exponent * positive
+    return s.sqrt() if exponent == 0.5 else (-s).ifelse(s, s**exponent)
+
+
 def _distance(x: Any, y: Any) -> Any:
-    return ((x - y) ** 2).sum(-1).sqrt()
+    return _root(((x - y) ** 2).sum(-1), 0.5)
 
 
 def _half_squared_chord(x: Any, y: Any) -> Any:
@@ -113,7 +150,7 @@ def _half_squared_chord(x: Any, y: Any) -> Any:
 
 def _angle(x: Any, y: Any) -> Any:
     # Accurate for small and for large angles, where the arc cosine of a product is not.
-    chord, cochord = ((x - y) ** 2).sum(-1).sqrt(), ((x + y) ** 2).sum(-1).sqrt()
+    chord, cochord = _distance(x, y), _distance(x, -y)
     return chord.atan2(cochord) * 2.0
 
 
@@ -141,7 +178,7 @@ def power(p: float) -> Cost:
     if p == 1:
         return Cost("euclidean", _distance, 1.0, None, True, True, torch.abs)
     half = p / 2
-    expression = lambda x, y: ((x - y) ** 2).sum(-1) ** half  # noqa: E731
+    expression = lambda x, y: _root(((x - y) ** 2).sum(-1), half)  # noqa: E731
     return Cost(f"power:{p:g}", expression, float(p), None, True, True, lambda distance: distance**p)
 
 
@@ -151,7 +188,8 @@ def mahalanobis(weights: Any) -> Cost:
     Parameters
     ----------
     weights : array_like, shape (D,) or (D, D)
-        The diagonal of A, or A itself: symmetric, positive definite.
+        The diagonal of A, or A itself: symmetric, positive definite. A tensor is read anew at every use, and losses
+        are differentiated in it.
 
     Raises
     ------
@@ -164,19 +202,26 @@ def mahalanobis(weights: Any) -> Cost:
     >>> mahalanobis([4.0, 1.0])(torch.zeros(1, 2), torch.ones(1, 2))
     tensor([[5.]])
     """
-    A = torch.as_tensor(weights, dtype=torch.float64)
-    if A.ndim not in (1, 2) or (A.ndim == 2 and A.shape[0] != A.shape[1]):
-        raise ValueError(f"mahalanobis: weights have shape {tuple(A.shape)}, expected (D,) or (D, D).")
-    root, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
-    if bool(failed) or not bool(root.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
-        raise ValueError("mahalanobis: weights are not a symmetric positive definite matrix (or positive diagonal).")
+    given = torch.as_tensor(weights)
+    if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]):
+        raise ValueError(f"mahalanobis: weights have shape {tuple(given.shape)}, expected (D,) or (D, D).")
+
+    def root() -> Tensor:
+        A = given.double()
+        factor, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
+        if bool(failed) or not bool(factor.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
+            raise ValueError(
+                "mahalanobis: weights are not a symmetric positive definite matrix (or positive diagonal)."
+            )
+        return factor
 
     def features(points: Tensor) -> Tensor:
-        if points.shape[-1] != len(root):
-            raise ValueError(f"x: points have {points.shape[-1]} coordinates, but the cost's weights {len(root)}.")
-        mapped: Tensor = points @ root.to(points)
+        if points.shape[-1] != len(given):
+            raise ValueError(f"x: points have {points.shape[-1]} coordinates, but the cost's weights {len(given)}.")
+        mapped: Tensor = points @ root().to(points)
         return mapped
 
+    root()
     return Cost("mahalanobis", _squared_distance, 2.0, features, True, True, torch.square, 1.0)
 
 

@@ -9,19 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .batches import Layout, is_list, split
+
 MASS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Relative difference of the two masses that rounding of the weights explains."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A discrete measure Σ a_i δ(x_i).
+    """A discrete measure Σ a_i δ(x_i), or a batch of them.
 
     Attributes
     ----------
-    points : Tensor, shape (N, D)
+    points : Tensor, shape (N, D) or (B, N, D)
         float32 or float64.
-    weights : Tensor, shape (N,)
+    weights : Tensor, shape (N,) or (B, N)
         float64 whatever the points are, on their device; zeros are allowed.
     """
 
@@ -30,6 +32,7 @@ class Measure:
 
     @property
     def mass(self) -> float:
+        """Of one measure."""
         return float(self.weights.sum())
 
     @property
@@ -40,33 +43,67 @@ class Measure:
 
 @dataclass(frozen=True)
 class Container:
-    """What the caller's arrays were, so that answers come back as the same."""
+    """What the caller's arrays were, so that answers come back as the same.
+
+    Attributes
+    ----------
+    layouts : pair of Layout, optional
+        Of the two batches of clouds; None is two clouds.
+    """
 
     is_numpy: bool
     dtype: torch.dtype
     device: torch.device
+    layouts: tuple[Layout, Layout] | None = None
 
-    def array(self, t: Tensor) -> Any:
-        """A vector or matrix, as the caller's kind of array and precision."""
+    def array(self, t: Tensor, side: int) -> Any:
+        """Numbers over the points of a side, (..., N) or (..., N, E), as the caller's kind of arrays and precision."""
         t = t.to(self.dtype)
-        return t.cpu().numpy() if self.is_numpy else t.to(self.device)
+        t = t.detach().cpu() if self.is_numpy else t.to(self.device)
+        whole = self.layouts[side].unpad(t) if self.layouts else t
+        if not self.is_numpy:
+            return whole
+        return [item.numpy() for item in whole] if isinstance(whole, list) else whole.numpy()
 
-    def number(self, value: float) -> Any:
-        """A Python float for NumPy callers, a scalar tensor for torch callers."""
-        return value if self.is_numpy else torch.tensor(value, dtype=self.dtype, device=self.device)
+    def number(self, value: Tensor) -> Any:
+        """A Python float for NumPy callers, a scalar tensor for torch callers; of a batch, an array (B,)."""
+        if not self.is_numpy:
+            return value.to(self.device, self.dtype)
+        return (
+            value.detach().cpu().numpy().astype(str(self.dtype).removeprefix("torch.")) if value.ndim else float(value)
+        )
+
+    def padded(self, given: Any, side: int) -> Any:
+        """The inverse of `array` for a batch of clouds of different sizes; anything else as it is."""
+        if self.layouts is None or self.layouts[side].kind == "tensor":
+            return given
+        layout = self.layouts[side]
+        items = given if isinstance(given, (list, tuple)) else torch.as_tensor(given).split(list(layout.lengths))
+        return layout.pad([torch.as_tensor(item) for item in items], fill=True)
 
 
-def pair_of_measures(x: Any, y: Any, a: Any = None, b: Any = None) -> tuple[Measure, Measure, Container]:
-    """Two measures of equal mass from what the caller gave.
+def pair_of_measures(
+    x: Any, y: Any, a: Any = None, b: Any = None, equal_masses: bool = True, x_batch: Any = None, y_batch: Any = None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
+    """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
     Parameters
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+        NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64. Batches are (B, N, D), or lists
+        of B arrays, or all points with ``x_batch``.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
-        Weights; None is 1/N each.
+        Weights in the form of the points; None is 1/N each.
+    equal_masses : bool, default True
+        Whether the two masses must be the same.
+    x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+        The item of the batch that each point belongs to.
+
+    Returns
+    -------
+    pair of points, pair of weights (float64), Container
 
     Raises
     ------
@@ -77,71 +114,119 @@ def pair_of_measures(x: Any, y: Any, a: Any = None, b: Any = None) -> tuple[Meas
 
     Examples
     --------
-    >>> alpha, beta, container = pair_of_measures([[0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
-    >>> beta.weights
+    >>> points, weights, container = pair_of_measures([[0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
+    >>> weights[1]
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     for name, points in (("x", x), ("y", y)):
         if points is None:
             raise TypeError(f"{name}: None was given, expected points (points, coordinates).")
-    given = {"x": x, "y": y, "a": a, "b": b}
-    tensors = {name: isinstance(value, Tensor) for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {}
+    sides = [_Side.of("x", "a", x, a, x_batch, given), _Side.of("y", "b", y, b, y_batch, given)]
+    first, *_ = given
+    tensors = {name: isinstance(value, Tensor) for name, value in given.items()}
     if len(set(tensors.values())) > 1:
         kinds = ", ".join(f"{name} is a {type(given[name]).__name__}" for name in tensors)
         raise TypeError(f"x, y, a, b: torch tensors and other arrays are mixed ({kinds}); expected one kind.")
-    arrays = {name: _tensor(name, given[name]) for name in tensors}
+    arrays = {name: _tensor(name, value) for name, value in given.items()}
     for name, array in arrays.items():
         for attribute in ("dtype", "device"):
-            found, expected = getattr(array, attribute), getattr(arrays["x"], attribute)
+            found, expected = getattr(array, attribute), getattr(arrays[first], attribute)
             if found != expected:
                 error = TypeError if attribute == "dtype" else ValueError
-                raise error(
-                    f"{name}: {attribute} is {_text(found)}, but that of x is {_text(expected)}; expected the same."
-                )
-    for name in ("x", "y"):
-        _check_points(name, arrays[name])
-    if arrays["x"].shape[1] != arrays["y"].shape[1]:
-        found = f"{arrays['y'].shape[1]} coordinates a point, but x has {arrays['x'].shape[1]}"
-        raise ValueError(f"y: {found}; expected the same number.")
-    alpha = Measure(arrays["x"], _weights("a", arrays.get("a"), "x", arrays["x"]))
-    beta = Measure(arrays["y"], _weights("b", arrays.get("b"), "y", arrays["y"]))
-    dtype = arrays["x"].dtype
-    if abs(alpha.mass - beta.mass) > MASS_TOLERANCE[dtype] * max(alpha.mass, beta.mass):
-        raise ValueError(f"a, b: they sum to {alpha.mass:.9g} and {beta.mass:.9g}; expected the same mass.")
-    return alpha, beta, Container(not tensors["x"], dtype, arrays["x"].device)
+                wanted = f"but that of {first} is {_text(expected)}; expected the same."
+                raise error(f"{name}: {attribute} is {_text(found)}, {wanted}")
+    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays) for side in sides)
+    if xs.shape[-1] != ys.shape[-1]:
+        raise ValueError(f"y: {ys.shape[-1]} coordinates a point, but x has {xs.shape[-1]}; expected the same number.")
+    if (x_layout is None) != (y_layout is None) or xs.shape[:-2] != ys.shape[:-2]:
+        sizes = [str(xs.shape[0]) if layout else "none" for xs, layout in ((xs, x_layout), (ys, y_layout))]
+        raise ValueError(f"x, y: batches of {sizes[0]} and {sizes[1]} clouds, expected as many of each.")
+    dtype = xs.dtype
+    masses = a_.detach().sum(-1), b_.detach().sum(-1)
+    apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE[dtype] * masses[0].maximum(masses[1])
+    if equal_masses and bool(apart.any()):
+        one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
+        raise ValueError(f"a, b: they sum to {one:.9g} and {other:.9g}; expected the same mass, or reach= for others.")
+    layouts = (x_layout, y_layout) if x_layout and y_layout else None
+    return (xs, ys), (a_, b_), Container(not tensors[first], dtype, xs.device, layouts)
 
 
-def potentials(name: str, given: Any, sizes: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Side:
+    """One of the two measures or batches as the caller gave it: names of its points and weights, item by item."""
+
+    kind: str | None
+    names: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, of_points: str, of_weights: str, points: Any, weights: Any, index: Any, given: dict[str, Any]) -> _Side:
+        """Puts the arrays into ``given`` under their names."""
+        kind = "list" if is_list(points) else None
+        many: list[Any] = [points]
+        of_items: list[Any] = [weights]
+        if index is not None:
+            arrays = {of_points: points} | ({} if weights is None else {of_weights: weights})
+            parts, kind = split(f"{of_points}_batch", index, arrays), "index"
+            many, of_items = parts[of_points], parts.get(of_weights, [None] * len(parts[of_points]))
+        elif kind == "list":
+            many = list(points)
+            of_items = [None] * len(many) if weights is None else list(weights)
+            if len(of_items) != len(many):
+                raise ValueError(f"{of_weights}: {len(of_items)} weights for {len(many)} clouds, expected one of each.")
+        names = [
+            (f"{of_points}[{k}]", f"{of_weights}[{k}]") if kind else (of_points, of_weights) for k in range(len(many))
+        ]
+        for pair, item, w in zip(names, many, of_items, strict=True):
+            given[pair[0]] = item
+            if w is not None:
+                given[pair[1]] = w
+        return cls(kind, names)
+
+    def assembled(self, arrays: dict[str, Tensor]) -> tuple[Tensor, Tensor, Layout | None]:
+        """Points, weights, and the layout of a batch."""
+        points, weights = [], []
+        for of_points, of_weights in self.names:
+            points.append(_check_points(of_points, arrays[of_points], batched=self.kind is None))
+            weights.append(_weights(of_weights, arrays.get(of_weights), of_points, points[-1]))
+            if points[-1].shape[-1] != points[0].shape[-1]:
+                found = f"{points[-1].shape[-1]} coordinates a point, but {self.names[0][0]} has {points[0].shape[-1]}"
+                raise ValueError(f"{of_points}: {found}; expected the same number.")
+        if self.kind is not None:
+            layout = Layout(self.kind, tuple(len(p) for p in points))
+            return layout.pad(points, fill=True), layout.pad(weights, fill=False), layout
+        batch = Layout("tensor", (points[0].shape[1],) * len(points[0])) if points[0].ndim == 3 else None
+        return points[0], weights[0], batch
+
+
+def potentials(name: str, given: Any, measures: tuple[Measure, Measure], container: Container) -> tuple[Tensor, Tensor]:
     """Two potentials, in float64, from what the caller gave under this name.
 
     Parameters
     ----------
     name : str
     given : pair of array_like, shapes (N,) and (M,)
-    sizes : (int, int)
-        N and M.
-    device : torch.device
-        Of the points.
+        Or in the form of a batch.
+    measures : pair of Measure
+        That the potentials are of.
+    container : Container
 
     Raises
     ------
     TypeError, ValueError
         For anything but two vectors of those lengths, of finite numbers in float32 or float64.
-
-    Examples
-    --------
-    >>> potentials("init", ([0.0, 1.0], [2.0]), (2, 1), torch.device("cpu"))[1]
-    tensor([2.], dtype=torch.float64)
     """
     if not (isinstance(given, (tuple, list)) and len(given) == 2):
         raise TypeError(f"{name}: a {type(given).__name__} was given, expected an earlier solution or a pair (f, g).")
     vectors = []
-    for which, vector, n in zip("fg", given, sizes, strict=True):
-        array = _tensor(f"{name}, {which}", vector)
-        if array.shape != (n,):
-            raise ValueError(f"{name}, {which}: shape is {tuple(array.shape)}, expected ({n},), one number a point.")
+    for side, (which, vector, measure) in enumerate(zip("fg", given, measures, strict=True)):
+        expected = measure.weights.shape
+        array = _tensor(f"{name}, {which}", container.padded(vector, side)).detach()
+        if array.shape != expected:
+            found = f"{name}, {which}: shape is {tuple(array.shape)}"
+            raise ValueError(f"{found}, expected {tuple(expected)}, one number a point.")
         _check_finite(f"{name}, {which}", array)
-        vectors.append(array.to(device, torch.float64))
+        vectors.append(array.to(measure.weights.device, torch.float64))
     return vectors[0], vectors[1]
 
 
@@ -149,7 +234,7 @@ def _tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             raise TypeError(f"{name}: a tensor of layout {value.layout} was given, expected a dense one.")
-        array = value.detach()
+        array = value
     else:
         try:
             numbers = np.asarray(value)
@@ -168,12 +253,13 @@ def _text(attribute: object) -> str:
     return str(attribute).removeprefix("torch.")
 
 
-def _check_points(name: str, points: Tensor) -> None:
-    if points.ndim != 2:
+def _check_points(name: str, points: Tensor, batched: bool) -> Tensor:
+    if points.ndim != 2 and not (batched and points.ndim == 3):
         raise ValueError(f"{name}: shape is {tuple(points.shape)}, expected (points, coordinates).")
     if 0 in points.shape:
         raise ValueError(f"{name}: shape is {tuple(points.shape)}, expected at least one point and one coordinate.")
     _check_finite(name, points)
+    return points
 
 
 def _check_finite(name: str, array: Tensor) -> None:
@@ -183,14 +269,16 @@ def _check_finite(name: str, array: Tensor) -> None:
 
 
 def _weights(name: str, weights: Tensor | None, of: str, points: Tensor) -> Tensor:
-    n = len(points)
+    shape = points.shape[:-1]
     if weights is None:
-        return torch.full((n,), 1.0 / n, dtype=torch.float64, device=points.device)
-    if weights.shape != (n,):
-        raise ValueError(f"{name}: shape is {tuple(weights.shape)}, expected ({n},), one weight a point of {of}.")
+        return torch.full(shape, 1.0 / shape[-1], dtype=torch.float64, device=points.device)
+    if weights.shape != shape:
+        raise ValueError(
+            f"{name}: shape is {tuple(weights.shape)}, expected {tuple(shape)}, one weight a point of {of}."
+        )
     _check_finite(name, weights)
     if bool((weights < 0).any()):
         raise ValueError(f"{name}: the smallest weight is {float(weights.min()):.3g}, expected none below zero.")
-    if not bool((weights > 0).any()):
+    if not bool((weights > 0).any(-1).all()):
         raise ValueError(f"{name}: all weights are zero, expected a positive mass.")
     return weights.double()

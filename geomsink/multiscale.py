@@ -7,7 +7,7 @@ smooth, and the two-grid step takes it away. (Schmitzer 2019, arXiv:1610.06519, 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,10 +18,10 @@ from .cellsums import CellSums, Cloud, Side
 from .costs import Cost
 from .engine import Gibbs
 from .measures import Measure
-from .newton import Newton, NewtonSystem, SparsePlan
+from .newton import Newton, NewtonSystem, SparsePlan, curvatures
+from .problem import Problem
 from .progress import Progress
 from .sinkhorn import Solver
-from .solution import Problem
 from .sums import Approximation, FullSums, log_sums
 from .twogrid import TwoGrid, averages
 
@@ -87,8 +87,8 @@ def _level(cloud: Cloud, force: bool) -> int | None:
     points = cloud.tree.measure.points[::step]
     for level in range(LOWEST, min(HIGHEST, cloud.tree.depth) + 1):
         cells = cloud.tree.coarse(level).points[cloud.tree.cell_of(level)[::step]]
-        costs = cloud.cost.expression(cells, points)
-        least = cloud.cost.expression(points, points)
+        costs = cloud.cost.between(cells, points)
+        least = cloud.cost.between(points, points)
         width = float((costs - least).abs().mean())
         if width <= FINE * cloud.epsilon:
             break
@@ -109,14 +109,15 @@ class _Level:
         problem, state = self.solver.problem, self.solver.state
         epsilon, cost = problem.epsilon, problem.pair.cost
 
-        def softmin(fine: Measure, coarse: Measure, ground: Cost, guess: Tensor, exponents: Tensor) -> Tensor:
+        def update(side: int, fine: Measure, coarse: Measure, ground: Cost, guess: Tensor, exponents: Tensor) -> Tensor:
             pair = engine.pair(fine.points.to(dtype), coarse.points.to(dtype), ground, self.engine)
-            return guess - epsilon * log_sums(pair, guess / epsilon, exponents, epsilon)
+            softmin = guess - epsilon * log_sums(pair, guess / epsilon, exponents, epsilon)
+            return problem.penalties[side].update(softmin, epsilon)
 
-        f = softmin(alpha, problem.beta, cost, state.f[cells[0]], self.v)
+        f = update(0, alpha, problem.beta, cost, state.f[cells[0]], self.v)
         if problem.is_self:
             return f, f
-        return f, softmin(beta, problem.alpha, cost.transpose(), state.g[cells[1]], self.u)
+        return f, update(1, beta, problem.alpha, cost.transpose(), state.g[cells[1]], self.u)
 
     def correction(self, beta: Measure, cell: Tensor, dtype: torch.dtype) -> TwoGrid | None:
         """Of the columns of a finer problem, whose points lie in the given cells; a self problem needs none."""
@@ -124,9 +125,10 @@ class _Level:
         if problem.is_self:
             return None
         coarse, cost, epsilon = (problem.alpha, problem.beta), problem.pair.cost, problem.epsilon
-        system = NewtonSystem(SparsePlan(*coarse, cost, self.u, self.v, epsilon).matrix(self.u, self.v))
+        plan = SparsePlan(*coarse, cost, self.u, self.v, epsilon).matrix(self.u, self.v)
+        system = NewtonSystem(plan, curvatures(problem.penalties, self.solver.state.f, self.solver.state.g, epsilon))
         pair = engine.pair(beta.points.to(dtype), coarse[0].points.to(dtype), cost.transpose(), self.engine)
-        return TwoGrid(system, pair, self.u, beta, cell, len(coarse[1].points), epsilon)
+        return TwoGrid(system, pair, self.u, problem.penalties[1], cell, len(coarse[1].points), epsilon)
 
     def slopes(self, of_rows: bool, points: Tensor) -> Tensor:
         """Gradients of f/ε (or g/ε) at points: 2κ(x − T(x))/ε, T the mean of the plan's conditional."""
@@ -172,13 +174,13 @@ def solve_multiscale(
     level, cells, sizes = _coarse_levels(problem, clouds, levels, tol, max_iter, progress, engine_name, scaling, start)
     correction = level.correction(problem.beta, cells[1], dtype)
     extended = level.extend(problem.alpha, problem.beta, cells, dtype)
-    newton = None if problem.is_self else Newton(*clouds, problem.pair.cost, problem.epsilon)
+    newton = None if problem.is_self else Newton(*clouds, problem.pair.cost, problem.epsilon, problem.penalties)
     progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
     for share in ACCURACIES:
         sums = _cell_sums(problem, clouds, level, tol, share, extended, engine_name)
         patience = PATIENCE if share else None
         solver = Solver(problem, tol, max_iter, progress, before, sums, correction, newton, patience)
-        if start is None or not sums.row_error(*start, problem.epsilon) <= NEARBY:
+        if start is None or not sums.row_error(*start, problem.epsilon, problem.penalties[0]) <= NEARBY:
             start = extended
         status, state = solver.run(start, otherwise=extended), solver.state
         audit, solver.missing_mass = sums.audit(state.f, state.g, state.log_rows, state.log_columns, problem.epsilon)
@@ -206,7 +208,9 @@ def _coarse_levels(
         alpha = _coarse(clouds[0], depths[0])
         beta = alpha if problem.is_self else _coarse(clouds[1], depths[1])
         x, y = alpha.points.to(pair.x.dtype), beta.points.to(pair.x.dtype)
-        coarse = Problem(alpha, beta, engine.pair(x, y, pair.cost, pair.name), steps, problem.cost_scale)
+        coarse = replace(
+            problem, alpha=alpha, beta=beta, pair=engine.pair(x, y, pair.cost, pair.name), temperatures=steps
+        )
         first, correction = None, None
         if level is not None:
             up = _parents(cells[0], parents[0], len(x)), _parents(cells[1], parents[1], len(y))

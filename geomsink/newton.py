@@ -24,6 +24,7 @@ from .cellsums import Cloud
 from .costs import Cost
 from .engine import Blocks
 from .measures import Measure
+from .penalties import Penalty
 from .truncation import pattern
 
 PRODUCTS = 300
@@ -78,7 +79,7 @@ class SparsePlan:
         least, kept = DROPPED * math.exp(-margin), []
         for part in (blocks or Blocks.whole(len(u), len(v))).parts(CHUNK):
             i, j = _pairs(part, u.device)
-            log_kernel = cost.expression(x[i], y[j]) / -epsilon
+            log_kernel = cost.between(x[i], y[j]) / -epsilon
             keep = (u[i] + v[j] + log_kernel).exp() > least * torch.minimum(alpha.weights[i], beta.weights[j])
             kept.append((i[keep], j[keep], log_kernel[keep]))
         self._i, self._j, self._log_kernel = (torch.cat(parts) for parts in zip(*kept, strict=True))
@@ -99,6 +100,8 @@ class NewtonSystem:
     Parameters
     ----------
     plan : array or scipy.sparse matrix, shape (N, M)
+    curvatures : pair of array (N,), (M,) or float, default 1
+        Factors κ of the diagonal blocks, from the penalties of the marginals.
 
     Examples
     --------
@@ -112,16 +115,18 @@ class NewtonSystem:
     tensor([ 4., -4.], dtype=torch.float64)
     """
 
-    def __init__(self, plan: Any):
+    def __init__(self, plan: Any, curvatures: tuple[Any, Any] = (1.0, 1.0)):
         self._plan = plan
         # The plan's own marginals: the system stays semidefinite however little of the plan is kept.
-        self._a = (plan @ np.ones(plan.shape[1])).clip(1e-300)
-        self._b = (plan.T @ np.ones(plan.shape[0])).clip(1e-300)
+        self._a = (plan @ np.ones(plan.shape[1])).clip(1e-300) * curvatures[0]
+        self._b = (plan.T @ np.ones(plan.shape[0])).clip(1e-300) * curvatures[1]
+        # Constants are in the null space if both marginals are fixed.
+        self._singular = bool(np.all(curvatures[0] == 1.0) and np.all(curvatures[1] == 1.0))
 
     def solve(self, rho: Tensor, shift: float) -> Tensor:
         """ξ, shape (N,), for the residual ρ, shape (M,), and ``shift`` diag(a) added to the matrix."""
         root = np.sqrt(self._a)
-        constant = root / np.linalg.norm(root)  # the null space, in the variables √a ξ
+        constant = self._singular * root / np.linalg.norm(root)  # the null space, in the variables √a ξ
 
         def product(z: Any) -> Any:
             columns = self._narrow((self._plan.T @ self._narrow(z / root)) / self._b)
@@ -129,7 +134,7 @@ class NewtonSystem:
             return out - (out @ constant) * constant
 
         right = rho.cpu().numpy()
-        right = self._plan @ self._narrow((right - right.mean()) / self._b) / root
+        right = self._plan @ self._narrow((right - self._singular * right.mean()) / self._b) / root
         right -= (right @ constant) * constant
         z, residual = np.zeros_like(right), right
         direction, norm = residual, residual @ residual
@@ -156,6 +161,13 @@ class NewtonSystem:
         return values.astype(self._plan.dtype)
 
 
+def curvatures(penalties: tuple[Penalty, Penalty], f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Any]:
+    """Of both penalties at such potentials, as NumPy arrays or numbers."""
+    found = (p.curvature(h, epsilon) for p, h in zip(penalties, (f, g), strict=True))
+    first, second = (kappa.cpu().numpy() if isinstance(kappa, Tensor) else kappa for kappa in found)
+    return first, second
+
+
 def _pairs(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows and columns of all pairs of a pattern, row by row."""
     some = slice(int(blocks.first[0]), int(blocks.first[-1]))
@@ -177,25 +189,28 @@ class Newton:
     rows, columns : Cloud
     cost : Cost
     epsilon : float
+    penalties : pair of Penalty
     """
 
-    def __init__(self, rows: Cloud, columns: Cloud, cost: Cost, epsilon: float):
+    def __init__(self, rows: Cloud, columns: Cloud, cost: Cost, epsilon: float, penalties: tuple[Penalty, Penalty]):
         self._rows, self._columns, self._cost, self._epsilon = rows, columns, cost, epsilon
+        self._penalties = penalties
         self._plan: SparsePlan | None = None
         self._built_for = torch.zeros(0), torch.zeros(0)
 
-    def step(self, f: Tensor, g: Tensor, log_columns: Tensor, shift: float) -> Tensor | None:
+    def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
         """See `geomsink.sinkhorn.Correction`; None where too many pairs carry mass."""
         order, back = self._columns.tree.order, self._columns.tree.rank
         potentials = f[self._rows.tree.order] / self._epsilon, g[order] / self._epsilon
         alpha, beta = self._rows.tree.measure, self._columns.tree.measure
-        rho = -beta.weights * log_columns[order].clamp(max=50.0).expm1()
+        rho = rho[order]
         if self._plan is None or self._drift(potentials) > DRIFTED * float(rho.abs().sum()):
             self._plan, self._built_for = self._sparse_plan(*potentials), potentials
         if self._plan is None:
             return None
         u, v = potentials[0] + alpha.log_weights, potentials[1] + beta.log_weights
-        return self._epsilon * NewtonSystem(self._plan.matrix(u, v)).smooth(rho, shift)[back]
+        kappa = curvatures(self._penalties, self._epsilon * potentials[0], self._epsilon * potentials[1], self._epsilon)
+        return self._epsilon * NewtonSystem(self._plan.matrix(u, v), kappa).smooth(rho, shift)[back]
 
     def _drift(self, potentials: tuple[Tensor, Tensor]) -> float:
         """Mass at which exponents may have changed by more than the plan in memory has room for."""

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import math
-import numbers
-import warnings
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import costs, engine
+from . import engine
 from .annealing import largest_cost, temperatures
 from .cellsums import Cloud
 from .costs import Cost
-from .engine import Gibbs
+from .gradients import Terms, optimal_potentials, optimal_value
+from .krylov import NewtonOperator
 from .measures import Container, Measure, pair_of_measures, potentials
 from .multiscale import Levels, solve_multiscale
 from .newton import Newton
+from .options import Options
+from .penalties import Penalty
+from .plan import Plan
+from .problem import ROUNDING, Problem
 from .progress import Progress
 from .sinkhorn import Solver, solve_problem
-from .solution import ROUNDING, Problem, Solution
+from .solution import Solution
+from .unrolled import unrolled_potentials
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 FEW_PAIRS = 2**20
 """Up to this many pairs float64 costs nothing that anyone would notice."""
 AVERAGED = 8.0
@@ -40,15 +44,78 @@ RANGE = {torch.float32: 1e30, torch.float64: 1e290}
 
 @dataclass(frozen=True)
 class Solved:
-    """A solver in its final state, why it stopped, and the seconds it took."""
+    """A solver in its final state, why it stopped, and the seconds it took; potentials with history if unrolled."""
 
     solver: Solver
     status: str
     seconds: float
+    unrolled: tuple[Tensor, Tensor] | None = None
 
     @property
     def potentials(self) -> tuple[Tensor, Tensor]:
         return self.solver.state.f, self.solver.state.g
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the caller's arguments were made into, with autograd history where they have any.
+
+    Attributes
+    ----------
+    x, y : Tensor, shapes (..., N, D) and (..., M, D)
+        Features of the points, float64.
+    a, b : Tensor, shapes (..., N) and (..., M)
+        Weights, of mass 1 if the marginals are fixed.
+    mass : Tensor, shape (...)
+        What the weights had to be divided by.
+    epsilon : Tensor, shape ()
+    parameters : tuple of Tensor
+        Of the cost.
+    """
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+    mass: Tensor
+    epsilon: Tensor
+    parameters: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, points: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], options: Options) -> Inputs:
+        """From validated points and weights."""
+        cost = options.ground
+        x, y = (p.double() for p in points)
+        if cost.translation_invariant:
+            # Rounding errors of a cost are relative to the coordinates: keep those small.
+            centre = 0.5 * (x.detach().mean(-2, keepdim=True) + y.detach().mean(-2, keepdim=True))
+            x, y = x - centre, y - centre
+        a, b = weights
+        mass = x.new_ones(x.shape[:-2])
+        if options.balanced:
+            # Masses that differ by rounding would be a floor under the marginal error: each is made 1.
+            masses = a.sum(-1), b.sum(-1)
+            a, b, mass = a / masses[0][..., None], b / masses[1][..., None], 0.5 * (masses[0] + masses[1])
+        epsilon = options.live_epsilon().to(x.device)
+        return cls(_mapped(cost, x), _mapped(cost, y), a, b, mass, epsilon, cost.parameters)
+
+    @property
+    def live(self) -> bool:
+        """Whether anything has history that autograd is to follow."""
+        tensors = (self.x, self.y, self.a, self.b, self.epsilon, *self.parameters)
+        return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _mapped(cost: Cost, points: Tensor) -> Tensor:
+    flat = points.flatten(0, -2)
+    features = cost.map(flat)
+    if features.ndim != 2 or len(features) != len(flat):
+        raise ValueError(
+            f"cost: features of points {tuple(flat.shape)} have shape {tuple(features.shape)}, expected as many rows."
+        )
+    if not bool(features.isfinite().all()):
+        raise ValueError(f"cost: features of cost {cost.name!r} are NaN or infinite for some points.")
+    return features.double().unflatten(0, points.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -58,74 +125,54 @@ class Setup:
     Attributes
     ----------
     alpha, beta : Measure
-        Features of the points in float64, centred where the cost allows it, and weights of mass 1.
-    mass : float
-        What the caller's weights sum to.
-    multiscale : bool or None
-        Whether to solve on several levels; None where it pays.
+        Features of the points in float64, centred where the cost allows it, and weights; constants.
+    inputs : Inputs
+        The same, with history.
+    mass : Tensor, shape () or (B,)
+        What the caller's weights sum to, if the marginals are fixed.
     cost_scale : float
         About the largest cost between the two.
     """
 
     alpha: Measure
     beta: Measure
-    mass: float
+    inputs: Inputs
     container: Container
+    options: Options
     cost: Cost
     epsilon: float
+    mass: Tensor
     tol: float
-    max_iter: int
-    scaling: float
-    engine: str
-    dtype: torch.dtype | None
     cost_scale: float
-    multiscale: bool | None = None
     _clouds: dict[str, Cloud] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, x: Any, y: Any, a: Any, b: Any, blur: Any, epsilon: Any, cost: Any, tol: Any, max_iter: Any,
-        scaling: Any, engine_name: str, dtype: Any, multiscale: Any, caller: str,
-    ) -> Setup:  # fmt: skip
-        ground = costs.get(cost)
-        target = costs.temperature(ground, blur, epsilon)
-        engine.check_name(engine_name)
-        working = _dtype(dtype)
-        for name, value in (("tol", tol), ("scaling", scaling)):
-            if not isinstance(value, numbers.Real):
-                raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-        if not tol > 0:
-            raise ValueError(f"tol: {tol} given, expected a positive marginal error.")
-        if not (multiscale is None or isinstance(multiscale, bool)):
-            raise TypeError(f"multiscale: {multiscale!r} given, expected None, True or False.")
-        if not (isinstance(max_iter, numbers.Integral) and int(max_iter) >= 1):
-            raise ValueError(f"max_iter: {max_iter} given, expected a whole number of at least 1.")
-        alpha, beta, container = pair_of_measures(x, y, a, b)
-        if any(isinstance(t, Tensor) and t.requires_grad for t in (x, y, a, b)):
-            warnings.warn(f"{caller} carries no autograd history: its value is a constant.", stacklevel=3)
-        if multiscale and container.device.type != "cpu":
+    def of(cls, x: Any, y: Any, a: Any, b: Any, options: Options, x_batch: Any = None, y_batch: Any = None) -> Setup:
+        points, weights, container = pair_of_measures(x, y, a, b, options.balanced, x_batch, y_batch)
+        if options.multiscale and container.layouts:
+            raise ValueError("multiscale: True given with a batch, expected single clouds.")
+        if options.multiscale and container.device.type != "cpu":
             raise ValueError(f"multiscale: True given with points on {container.device}, expected them on the CPU.")
-        mass = alpha.mass
-        if target == math.inf and abs(mass - 1.0) > 1e-6:
-            raise ValueError(f"epsilon: inf is given with weights that sum to {mass:.6g}, expected 1.")
-        points = [m.points.double() for m in (alpha, beta)]
-        if ground.translation_invariant:
-            # Rounding errors of a cost are relative to the coordinates: keep those small.
-            centre = 0.5 * (points[0].mean(0) + points[1].mean(0))
-            points = [p - centre for p in points]
-        features = [ground.map(p) for p in points]
-        scale = largest_cost(features[0], features[1], ground)
+        inputs = Inputs.of(points, weights, options)
+        target, mass, cost = float(inputs.epsilon.detach()), inputs.mass.detach(), options.ground
+        if target == math.inf:
+            if not options.balanced:
+                raise ValueError("epsilon: inf is given with reach or rho, expected a finite temperature.")
+            if bool(((mass - 1.0).abs() > 1e-6).any()):
+                found = float(mass.reshape(-1)[0])
+                raise ValueError(f"epsilon: inf is given with weights that sum to {found:.6g}, expected 1.")
+            if inputs.live:
+                raise ValueError("epsilon: inf is given with points that require gradients; see geomsink.mmd.")
+        alpha, beta = Measure(inputs.x.detach(), inputs.a.detach()), Measure(inputs.y.detach(), inputs.b.detach())
+        scale = largest_cost(alpha.points.flatten(0, -2), beta.points.flatten(0, -2), cost)
         if not scale < RANGE[torch.float64]:
             raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
+        working = options.working_dtype
         if working is not None and not _in_range(scale, target, working):
-            raise ValueError(f"dtype: costs of {scale:.3g} and epsilon {target:.3g} leave the range of {dtype}.")
-        temperatures(scale, target, scaling, ground.degree)
-        # Masses that differ by rounding would be a floor under the marginal error: each is made 1.
-        weights = [m.weights / m.mass for m in (alpha, beta)]
-        return cls(
-            Measure(features[0], weights[0]), Measure(features[1], weights[1]), mass, container, ground, target,
-            tol, int(max_iter), scaling, engine_name, working, scale, multiscale,
-        )  # fmt: skip
+            raise ValueError(
+                f"dtype: costs of {scale:.3g} and epsilon {target:.3g} leave the range of {options.dtype}."
+            )
+        return cls(alpha, beta, inputs, container, options, cost, target, mass, options.tol, scale)
 
     def solve(
         self,
@@ -142,7 +189,7 @@ class Setup:
         """
         dtype = self._working_dtype(alpha, beta)
         solved = self._solve_in(dtype, name, alpha, beta, bar, start, before)
-        if self.dtype is None and dtype == torch.float32 and "floor" in solved.status:
+        if self.options.working_dtype is None and dtype == torch.float32 and "floor" in solved.status:
             solved = self._solve_in(torch.float64, name, alpha, beta, bar, solved.potentials, solved)
         return solved
 
@@ -156,29 +203,47 @@ class Setup:
         start: tuple[Tensor, Tensor] | None,
         before: Solved | None,
     ) -> Solved:
-        steps = temperatures(self.cost_scale, self.epsilon, self.scaling, self.cost.degree)
-        if self.epsilon > ENDLESS * self.cost_scale > 0:
+        steps = temperatures(self.cost_scale, self.epsilon, self.options.scaling, self.cost.degree)
+        if self.options.balanced and self.epsilon > ENDLESS * self.cost_scale > 0:
             steps = (math.inf,)
         x = alpha.points.to(dtype)
         y = x if beta is alpha else beta.points.to(dtype)
-        pair = engine.pair(x, y, self.cost, self.engine)
+        pair = engine.pair(x, y, self.cost, self.options.engine, self._lengths(alpha, beta))
         bar.begin(name, steps[0], steps[-1])
-        problem = Problem(alpha, beta, pair, steps, self.cost_scale)
+        penalties = self._penalties(alpha, beta)
+        problem = Problem(alpha, beta, pair, steps, self.cost_scale, penalties)
         earlier = before.solver if before else None
+        if self.options.iterations is not None:
+            return self._unrolled(problem, bar, start)
         # Trees and sparse plans are made on the CPU, where an evaluation is dear; a GPU has all pairs at once.
-        on_cpu = pair.x.device.type == "cpu"
-        levels = self._levels(alpha, beta) if on_cpu and steps[-1] < math.inf and self.multiscale is not False else None
+        on_cpu = pair.x.device.type == "cpu" and self.container.layouts is None
+        levels = (
+            self._levels(alpha, beta)
+            if on_cpu and steps[-1] < math.inf and self.options.multiscale is not False
+            else None
+        )
         if levels is None:
             newton = None
             if on_cpu and beta is not alpha:
-                newton = Newton(self._cloud(alpha), self._cloud(beta), self.cost, self.epsilon)
-            solver, status, seconds = solve_problem(problem, self.tol, self.max_iter, bar, start, earlier, newton)
+                newton = Newton(self._cloud(alpha), self._cloud(beta), self.cost, self.epsilon, penalties)
+            solver, status, seconds = solve_problem(
+                problem, self.tol, int(self.options.max_iter), bar, start, earlier, newton
+            )
         else:
             solver, status, seconds = solve_multiscale(
-                problem, (self._cloud(alpha), self._cloud(beta)), levels, self.tol, self.max_iter, bar, self.engine,
-                self.scaling, start, earlier,
+                problem, (self._cloud(alpha), self._cloud(beta)), levels, self.tol, int(self.options.max_iter), bar,
+                self.options.engine, self.options.scaling, start, earlier,
             )  # fmt: skip
         return Solved(solver, status, seconds + (before.seconds if before else 0.0))
+
+    def _unrolled(self, problem: Problem, bar: Progress, start: tuple[Tensor, Tensor] | None) -> Solved:
+        """As many iterations as the caller wants, with history."""
+        began, options = time.perf_counter(), self.options
+        assert options.iterations is not None
+        f, g = unrolled_potentials(problem, self.terms(problem), int(options.iterations), options.recompute, start)
+        solver = Solver(problem, self.tol, int(options.iterations), bar)
+        solver.load(f.detach(), g.detach(), int(options.iterations))
+        return Solved(solver, f"{options.iterations} iterations are done", time.perf_counter() - began, (f, g))
 
     def _cloud(self, measure: Measure) -> Cloud:
         name = "alpha" if measure is self.alpha else "beta"
@@ -187,12 +252,12 @@ class Setup:
         return self._clouds[name]
 
     def _levels(self, alpha: Measure, beta: Measure) -> Levels | None:
-        return Levels.of(self._cloud(alpha), self._cloud(beta), force=self.multiscale is True)
+        return Levels.of(self._cloud(alpha), self._cloud(beta), force=self.options.multiscale is True)
 
     def _working_dtype(self, alpha: Measure, beta: Measure) -> torch.dtype:
-        if self.dtype is not None:
-            return self.dtype
-        if self.container.dtype == torch.float64 or len(alpha.points) * len(beta.points) <= FEW_PAIRS:
+        if self.options.working_dtype is not None:
+            return self.options.working_dtype
+        if self.container.dtype == torch.float64 or alpha.weights.numel() * beta.weights.shape[-1] <= FEW_PAIRS:
             return torch.float64
         # Exponents are rounded by 6e-8 C/ε, of which sums over many pairs average most away (a thirtieth to a
         # ninetieth is left as marginal error on the scanned shapes of the tests); potentials, by 6e-8 ε.
@@ -202,62 +267,117 @@ class Setup:
 
     def start(self, name: str, given: Any, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor]:
         """Potentials between two of the measures at mass 1, from those of an earlier solution."""
-        f, g = potentials(name, given, (len(alpha.points), len(beta.points)), alpha.points.device)
-        lower = 0.0 if self.epsilon == math.inf else self.epsilon * math.log(self.mass)
-        return f + 0.5 * lower, g + 0.5 * lower
+        f, g = potentials(name, given, (alpha, beta), self._container(alpha, beta))
+        if self.epsilon == math.inf or not self.options.balanced:
+            return f, g
+        lower = 0.5 * self.epsilon * self.mass.log()[..., None]
+        return f + lower, g + lower
+
+    def _container(self, alpha: Measure, beta: Measure) -> Container:
+        """For numbers over the points of two of the measures."""
+        layouts = self.container.layouts
+        if layouts is None:
+            return self.container
+        first, second = (layouts[0 if m is self.alpha else 1] for m in (alpha, beta))
+        return replace(self.container, layouts=(first, second))
+
+    def _lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
+        layouts = self._container(alpha, beta).layouts
+        return layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
+
+    def _penalties(self, alpha: Measure, beta: Measure) -> tuple[Penalty, Penalty]:
+        first, second = (self.options.penalties[0 if m is self.alpha else 1] for m in (alpha, beta))
+        return first, second
+
+    def terms(self, problem: Problem) -> Terms:
+        """What a problem depends on, with history, in its working precision."""
+        inputs = self.inputs
+        dtype = problem.pair.x.dtype
+        x, y = inputs.x.to(dtype), inputs.y.to(dtype)
+        sides = [(x, inputs.a) if m is self.alpha else (y, inputs.b) for m in (problem.alpha, problem.beta)]
+        (x, a), (y, b) = sides
+        pairs = engine.Pairs.of(problem.pair)
+        return Terms(x, y, a, b, inputs.epsilon, inputs.parameters, self.cost, problem.penalties, pairs)
+
+    def adopting(self, other: Setup) -> tuple[Setup, tuple[bool, bool]]:
+        """With what an earlier setup of the same options has prepared of clouds that are the same; and which are."""
+        same = {"alpha": False, "beta": False}
+        if (self.epsilon, self.container) != (other.epsilon, other.container):
+            return self, (False, False)
+        setup = self
+        for name in same:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            same[name] = torch.equal(mine.points, theirs.points) and torch.equal(mine.weights, theirs.weights)
+            if same[name]:
+                setup = replace(setup, **{name: theirs})
+                setup._clouds |= {key: cloud for key, cloud in other._clouds.items() if key == name}
+        return setup, (same["alpha"], same["beta"])
+
+    def sharp(self, solution: Solution) -> Tensor:
+        """⟨P, C⟩ and the penalties of the marginals, with the history that the solution's potentials have."""
+        plan = solution.plan
+        return plan.terms.sharp_value(plan.f, plan.g)
 
     def solution(self, solved: Solved) -> Solution:
-        """The report of a solve, in the caller's kind of arrays and mass.
+        """The report of a solve, in the caller's kind of arrays and mass, with history where there is any.
 
         With P = m P₁ for the plan of mass 1, OT_ε = m OT_ε,₁ − ε m log m + ε (m² − m), and f + g is lower by
         ε log m.
         """
-        solver, mass, epsilon = solved.solver, self.mass, self.epsilon
-        alpha, beta, state = solver.problem.alpha, solver.problem.beta, solver.state
-        value, lower = mass * solver.value(), 0.0
-        if epsilon < math.inf:
-            value += epsilon * (mass * mass - mass - mass * math.log(mass))
-            lower = epsilon * math.log(mass)
-        shift = 0.5 * float(beta.weights @ state.g - alpha.weights @ state.f)
-        error = solver.marginal_error
+        solver, options, inputs = solved.solver, self.options, self.inputs
+        problem, terms = solver.problem, self.terms(problem=solver.problem)
+        f, g = solver.state.f, solver.state.g
+        value = solver.value()
+        live = solved.unrolled is not None or (terms.live and not self.container.is_numpy)
+        operator: NewtonOperator | None = None
+        if solved.unrolled is not None:
+            f, g = solved.unrolled
+            value = terms.dual_value(f, g)
+        elif live:
+            if options.differentiation == "implicit" or options.form == "sharp":
+                plain = problem.is_self or self.container.layouts is not None
+                clouds = None if plain else (self._cloud(problem.alpha), self._cloud(problem.beta))
+                operator = NewtonOperator(solver, clouds)
+                f, g = optimal_potentials(operator, terms)
+            value = optimal_value(solver, terms, (f, g) if operator else None)
+            live = operator is not None
+        reported = f, g
+        if options.balanced:
+            shift, lower = 0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)), torch.zeros_like(inputs.mass)
+            if self.epsilon < math.inf:
+                mass, epsilon = inputs.mass, inputs.epsilon
+                value = mass * value + epsilon * (mass * mass - mass - mass * mass.log())
+                lower = 0.5 * epsilon * mass.log()
+            reported = f + (shift - lower)[..., None], g - (shift + lower)[..., None]
+        error, container = solver.marginal_error, self._container(problem.alpha, problem.beta)
+        plan, kept = solver.plan(), problem.pair
+        pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, self._lengths(problem.alpha, problem.beta))
+        plan = replace(plan, pair=pair, u=plan.u + self.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
+        scaled = replace(terms, a=inputs.mass[..., None] * terms.a)
+        scaled = scaled if live else scaled.detached()
         return Solution(
             value=self.container.number(value),
-            potentials=(
-                self.container.array(state.f + (shift - 0.5 * lower)),
-                self.container.array(state.g - (shift + 0.5 * lower)),
-            ),
+            potentials=(container.array(reported[0], 0), container.array(reported[1], 1)),
             converged=error <= self.tol,
             status="converged" if error <= self.tol else solved.status,
             marginal_error=error,
+            marginal_errors=container.number(solver.marginal_errors(self.epsilon)) if container.layouts else None,
             n_iter=solver.cycles,
-            epsilon=epsilon,
-            temperatures=solver.problem.temperatures,
+            epsilon=self.epsilon,
+            temperatures=problem.temperatures,
             tol=self.tol,
-            engine=solver.problem.pair.name,
+            engine=problem.pair.name,
             dtype=solver.dtype,
             seconds=solved.seconds,
             approximation=solver.approximation,
             history=tuple(solver.history),
-            plan=self._plan(solver),
+            plan=Plan(plan, container, scaled, f, g, live),
+            linear_solves=operator.solves if operator else [],
+            _value=value,
         )
-
-    def _plan(self, solver: Solver) -> Gibbs:
-        plan, old = solver.plan(), solver.problem.pair
-        pair = engine.pair(old.x, old.y, old.cost, old.name)
-        return replace(plan, pair=pair, u=plan.u + math.log(self.mass))
 
 
 def _in_range(scale: float, epsilon: float, dtype: torch.dtype) -> bool:
     """Whether costs, ε and 1/ε are normal numbers of the precision, with room for sums."""
     largest = RANGE[dtype]
     return scale < largest and (epsilon == math.inf or 1 / largest < epsilon < largest)
-
-
-def _dtype(dtype: Any) -> torch.dtype | None:
-    if dtype is None:
-        return None
-    # torch.float32, numpy.float32 and numpy.dtype("float32") all have the name in their text.
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype).removeprefix("torch."))
-    if name not in DTYPES:
-        raise ValueError(f"dtype: {dtype!r} given, expected None, 'float32' or 'float64'.")
-    return DTYPES[name]

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from .acceleration import Acceleration
 from .engine import Gibbs
+from .penalties import relaxed, residual, translated, within
+from .problem import Problem, Step
 from .progress import Progress
 from .relaxation import Relaxation
-from .solution import Problem, Step
 from .sums import Approximation, FullSums, Sums
 
 STALL = 80
@@ -48,14 +49,16 @@ STEPS, SLOW = 8, 0.5
 class Correction(Protocol):
     """What a column update leaves out and can be found elsewhere: the smooth part of Newton's step."""
 
-    def step(self, f: Tensor, g: Tensor, log_columns: Tensor, shift: float) -> Tensor | None:
-        """To be added to g after a row update, beside −ε log_columns; less of it the larger ``shift`` is."""
+    def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
+        """To be added to g, beside the plain update, after an update of the rows has left the columns' marginal
+        short of ρ, shape (M,); less of it the larger ``shift`` is."""
         ...
 
 
 @dataclass
 class _State:
-    """Potentials (float64) and what is known of their marginals: log(P1 / a) and log(Pᵀ1 / b)."""
+    """Potentials (float64) and what is known of their marginals, log(P1 / a) and log(Pᵀ1 / b): at the optimum of
+    fixed marginals zero."""
 
     f: Tensor
     g: Tensor
@@ -69,7 +72,6 @@ class Solver:
     Parameters
     ----------
     problem : Problem
-        Between measures of mass 1.
     tol : float
         Marginal error at which to stop, relative to the mass.
     max_iter : int
@@ -142,6 +144,16 @@ class Solver:
                 return f"max_iter={self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
 
+    def load(self, f: Tensor, g: Tensor, cycles: int) -> None:
+        """Take potentials that were found elsewhere, in so many cycles, and find their marginals."""
+        epsilon, per_cycle = self.problem.epsilon, 1 if self.problem.is_self else 2
+        self.state.f, self.state.g = f, g
+        self.state.log_rows = self.state.log_columns = self._log_rows(epsilon)
+        if not self.problem.is_self:
+            self.state.log_columns = self._log_columns(epsilon)
+        self.evaluations = cycles * per_cycle
+        self._note(epsilon)
+
     @property
     def cycles(self) -> int:
         """Updates of both potentials so far; a self problem's single update is one."""
@@ -153,20 +165,36 @@ class Solver:
 
     @property
     def marginal_error(self) -> float:
-        """That of the present state."""
-        alpha, beta, state = self.problem.alpha, self.problem.beta, self.state
-        rows = alpha.weights @ _excess(state.log_rows).abs()
-        columns = beta.weights @ _excess(state.log_columns).abs()
-        return float(rows + columns) + self.allowance
+        """That of the present state, relative to the mean of the masses; of a batch, the largest."""
+        return float(self.marginal_errors(self.problem.epsilon).max())
 
-    def value(self) -> float:
-        """The dual value of the present state."""
-        alpha, beta, state = self.problem.alpha, self.problem.beta, self.state
-        value = float(alpha.weights @ state.f + beta.weights @ state.g)
-        if self.problem.epsilon == float("inf"):
+    def marginal_errors(self, epsilon: float) -> Tensor:
+        """Of each item of a batch, shape () or (B,)."""
+        rows = self._missing(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
+        columns = self._missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
+        first, second = self.problem.masses
+        return (rows + columns) / (0.5 * (first + second)) + self.allowance
+
+    @property
+    def full_sums(self) -> Sums:
+        """Over all pairs."""
+        return FullSums(self.problem.pair, self.problem.alpha, self.problem.beta)
+
+    def value(self) -> Tensor:
+        """The dual value of the present state, shape () or (B,)."""
+        problem, state = self.problem, self.state
+        alpha, beta, (first, second) = problem.alpha, problem.beta, problem.penalties
+        value = first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g)
+        if problem.epsilon == math.inf:
             return value
-        excess = float(beta.weights @ _excess(state.log_columns)) + self.missing_mass
-        return value - self.problem.epsilon * excess
+        mass = (beta.weights * _excess(state.log_columns)).sum(-1) + self.missing_mass + problem.masses[1]
+        return value - problem.epsilon * (mass - problem.masses[0] * problem.masses[1])
+
+    def exact(self, side: int) -> tuple[Tensor, Tensor]:
+        """f (side 0) or g (side 1) after one more update by itself, and log row or column sums with it."""
+        state = self.state
+        potential, log_sums = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
+        return relaxed(self.problem.penalties[side], potential, log_sums, 1.0, self.problem.epsilon)
 
     def plan(self) -> Gibbs:
         """The plan of the present state, in the working precision."""
@@ -198,37 +226,52 @@ class Solver:
     def _row_update(self, potentials: tuple[Tensor, Tensor]) -> float:
         """The plain update of f, and the error that it leaves."""
         state, epsilon = self.state, self.problem.epsilon
-        state.f, state.g = potentials
-        state.f = state.f - epsilon * self._log_rows(epsilon)
-        state.log_rows = torch.zeros_like(state.f)
-        state.log_columns = self._log_columns(epsilon)
+        state.f, state.g = self._translated(*potentials)
+        self._update_rows(epsilon)
         return self._note(epsilon)
+
+    def _update_rows(self, epsilon: float) -> None:
+        """The plain update of f, and the columns that it leaves."""
+        state, rows = self.state, self.problem.penalties[0]
+        state.f, state.log_rows = relaxed(rows, state.f, self._log_rows(epsilon), 1.0, epsilon)
+        state.log_columns = self._log_columns(epsilon)
+
+    def _translated(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        problem = self.problem
+        return translated(problem.penalties, (problem.alpha.weights, problem.beta.weights), f, g)
+
+    def _missing(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
+        """What a marginal has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
+        problem = self.problem
+        left = residual(problem.penalties[side], potential, log_sums, epsilon)
+        wanted = log_sums.clamp(max=700.0) - left.clamp(max=700.0)
+        return (problem.alpha, problem.beta)[side].weights * (_excess(wanted) - _excess(log_sums))
 
     def _annealed(self) -> tuple[Tensor, Tensor]:
         """Potentials after one cycle at each higher temperature, from zero."""
         state, problem = self.state, self.problem
         state.f, state.g = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
         for epsilon in problem.temperatures[:-1]:
-            state.f = state.f - epsilon * self._log_rows(epsilon)
-            state.log_rows = torch.zeros_like(state.f)
-            state.log_columns = self._log_columns(epsilon)
+            state.f, state.g = self._translated(state.f, state.g)
+            self._update_rows(epsilon)
             self._note(epsilon)
-            state.g = state.g - epsilon * state.log_columns
+            state.g, _ = relaxed(problem.penalties[1], state.g, state.log_columns, 1.0, epsilon)
         return state.f, state.g
 
     def _relaxed(self, limit: float = math.inf) -> Iterator[float]:
         """Over-relaxed updates, for ``limit`` cycles."""
-        state, epsilon, relaxation = self.state, self.problem.epsilon, Relaxation()
+        state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
+        relaxations = [Relaxation() for _ in range(state.f[..., 0].numel())]  # each item of a batch has its own
         near, plain_cycles, last = NEAR * self.tol, 0, self.cycles + limit
         while True:
-            omega = 1.0 if plain_cycles else relaxation.omega
-            # The update multiplies column sums by their own power −ω: that marginal is known without a sum.
-            state.g = state.g - omega * epsilon * state.log_columns
-            state.log_columns = (1.0 - omega) * state.log_columns
-            log_rows = state.log_rows = self._log_rows(epsilon)
+            omega = torch.tensor([1.0 if plain_cycles else r.omega for r in relaxations], dtype=state.f.dtype)
+            omega = omega.to(state.f.device).reshape(*state.f.shape[:-1], 1)
+            # The update multiplies column sums by known factors: that marginal needs no new sums.
+            state.g, state.log_columns = relaxed(columns, state.g, state.log_columns, omega, epsilon)
+            state.f, state.g = self._translated(state.f, state.g)
+            state.log_rows = self._log_rows(epsilon)
             yield self._note(epsilon)
-            state.f = state.f - omega * epsilon * log_rows
-            state.log_rows = (1.0 - omega) * log_rows
+            state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, omega, epsilon)
             state.log_columns = self._log_columns(epsilon)
             error = self._note(epsilon)
             yield error
@@ -239,7 +282,8 @@ class Solver:
             elif error < near:
                 plain_cycles, near = 2, 0.5 * error
             else:
-                relaxation.observe(error)
+                for relaxation, of_item in zip(relaxations, self.marginal_errors(epsilon).reshape(-1), strict=True):
+                    relaxation.observe(float(of_item))
 
     def _corrected(self, correction: Correction, accelerated: bool) -> Iterator[float]:
         """Column updates with a correction; ends where they do not help.
@@ -248,17 +292,19 @@ class Solver:
         to the plain update. Where the correction stays the same, steps are extrapolated from the last few.
         """
         state, epsilon, failures, caution = self.state, self.problem.epsilon, 0, CAUTION
+        columns = self.problem.penalties[1]
         scale, acceleration = self.problem.beta.weights.sqrt(), Acceleration()
         errors = [self.marginal_error]
         while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
             error, value = errors[-1], self.value()
-            before = state.f, state.g, state.log_columns
-            smooth = correction.step(state.f, state.g, state.log_columns, caution * error)
+            before = state.f, state.g, state.log_rows, state.log_columns
+            rho = self._missing(1, state.g, state.log_columns.clamp(max=50.0), epsilon)
+            smooth = correction.step(state.f, state.g, rho, caution * error)
             if smooth is None:
                 return
-            step = smooth - epsilon * state.log_columns
+            step = smooth - columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
             g = acceleration.next(state.g, step, scale) if accelerated else state.g + step
-            new = self._row_update((state.f, g))
+            new = self._row_update((state.f, within(columns, g)))
             yield new
             slack = epsilon * max(error**2, self.problem.floor())
             if new < GROWTH * error and self.value() > value - (slack if new < error else 0.0):
@@ -266,26 +312,26 @@ class Solver:
                 errors.append(new)
             else:
                 failures, caution, acceleration = failures + 1, 8.0 * caution, Acceleration()
-                state.f, state.g, state.log_columns = before
+                state.f, state.g, state.log_rows, state.log_columns = before
 
     def _exact_rows(self) -> float:
-        """The plain update of f after over-relaxed ones, which have left row sums at a known power."""
-        state, epsilon = self.state, self.problem.epsilon
-        state.f = state.f - epsilon * state.log_rows
-        state.log_rows = torch.zeros_like(state.f)
+        """The plain update of f after over-relaxed ones, which have left known row sums."""
+        state, epsilon, rows = self.state, self.problem.epsilon, self.problem.penalties[0]
+        state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, 1.0, epsilon)
         state.log_columns = self._log_columns(epsilon)
         return self._note(epsilon)
 
     def _self_cycles(
         self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None
     ) -> Iterator[float]:
-        """The symmetric fixed point f ← f − ½ ε log(row sums), extrapolated from the last few once it contracts.
+        """The symmetric fixed point, half the way of an update of f, extrapolated from the last few once it contracts.
 
         It contracts by two or more and needs no annealing: where the cost vanishes on the diagonal, no row sum
         underflows. That is so for costs whose kernel exp(−C/ε) is positive definite; with others it is seen whether
         it converges.
         """
         state, epsilon, best = self.state, self.problem.epsilon, math.inf
+        penalty = self.problem.penalties[0]
         first = otherwise or (torch.zeros_like(state.f), torch.zeros_like(state.f))
         state.f = state.g = (start or first)[0]
         scale, acceleration = self.problem.alpha.weights.sqrt(), Acceleration()
@@ -302,16 +348,17 @@ class Solver:
             if not error < min(best, SMALL):
                 acceleration = Acceleration()
             best = error
-            state.f = state.g = acceleration.next(state.f, -0.5 * epsilon * log_rows, scale)
+            step = -0.5 * penalty.step(epsilon) * residual(penalty, state.f, log_rows, epsilon)
+            state.f = state.g = within(penalty, acceleration.next(state.f, step, scale))
 
     def _infinite_temperature(self) -> str:
         """ε = ∞, where the plan is a ⊗ b and f = Cb − ½⟨a, Cb⟩, g = Ca − ½⟨a, Cb⟩ in the limit."""
         problem, pair = self.problem, self.problem.pair
-        zeros = (pair.x.new_zeros(len(pair.x)), pair.x.new_zeros(len(pair.y)))
+        zeros = (pair.x.new_zeros(pair.x.shape[:-1]), pair.x.new_zeros(pair.y.shape[:-1]))
         log_a, log_b = (m.log_weights.to(pair.x.dtype) for m in (problem.alpha, problem.beta))
         f = pair.row_costs(zeros[0], log_b, float("inf")).double()
         g = pair.T.row_costs(zeros[1], log_a, float("inf")).double()
-        mean = float(problem.alpha.weights @ f)
+        mean = (problem.alpha.weights * f).sum(-1, keepdim=True)
         self.state.f, self.state.g = f - 0.5 * mean, g - 0.5 * mean
         self.evaluations += 2
         self._note(float("inf"))
@@ -328,7 +375,7 @@ class Solver:
         return self.sums.log_columns(self.state.f, self.state.g, epsilon)
 
     def _note(self, epsilon: float) -> float:
-        step = Step(self.evaluations, epsilon, self.marginal_error)
+        step = Step(self.evaluations, epsilon, float(self.marginal_errors(epsilon).max()))
         self.history.append(step)
         self.progress.update(step.epsilon, step.marginal_error, self.tol)
         return step.marginal_error

@@ -1,4 +1,4 @@
-"""What a transport problem is, and what its solution says: Problem in, Solution out."""
+"""What the solution of a transport problem says."""
 
 from __future__ import annotations
 
@@ -6,62 +6,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .engine import Gibbs, Pair
-from .measures import Measure
+from .krylov import LinearSolve
+from .plan import Plan
+from .problem import Step
 from .sums import Approximation
-
-ROUNDING = {torch.float32: 6e-8, torch.float64: 1.2e-16}
 
 
 class ConvergenceWarning(UserWarning):
     """A solve stopped before its marginal error came below ``tol``."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One entropic transport problem, ready to be solved.
-
-    Attributes
-    ----------
-    alpha, beta : Measure
-        Of mass 1; ``beta is alpha`` makes it a self problem, with one potential.
-    pair : Pair
-        The same points on an engine, in the working precision.
-    temperatures : tuple of float
-        To anneal through; the last one is the problem's ε.
-    cost_scale : float
-        About the largest cost.
-    """
-
-    alpha: Measure
-    beta: Measure
-    pair: Pair
-    temperatures: tuple[float, ...]
-    cost_scale: float
-
-    @property
-    def epsilon(self) -> float:
-        return self.temperatures[-1]
-
-    @property
-    def is_self(self) -> bool:
-        return self.beta is self.alpha
-
-    def floor(self) -> float:
-        """About the smallest marginal error that rounding of the exponents allows."""
-        return ROUNDING[self.pair.x.dtype] * max(self.cost_scale / self.epsilon, 16.0)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One evaluation on the way: how many row sums so far, at which ε, with which marginal error."""
-
-    evaluations: int
-    epsilon: float
-    marginal_error: float
 
 
 @dataclass(frozen=True)
@@ -71,15 +25,18 @@ class Solution:
     Attributes
     ----------
     value : float or Tensor
-        The dual value ⟨a, f⟩ + ⟨b, g⟩ − ε (Σ P_ij − m²) for masses m: a lower bound of OT_ε(α, β), whose
-        error is of second order in the marginal error.
+        The dual value, ⟨a, f⟩ + ⟨b, g⟩ − ε (Σ P_ij − m²) for fixed marginals of mass m; of a batch (B,). It is a lower
+        bound of OT_ε(α, β), whose error is of second order in the marginal error.
     potentials : tuple of arrays, shapes (N,) and (M,)
         f and g, in units of the cost, shifted so that ⟨a, f⟩ = ⟨b, g⟩.
     converged : bool
     status : str
         ``"converged"``, or why not.
     marginal_error : float
-        ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), relative to the mass.
+        ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), relative to the mass; of a batch,
+        the largest. With penalties, a and b are what the potentials ask for.
+    marginal_errors : array, shape (B,), or None
+        Of each item of a batch.
     n_iter : int
         Cycles, of one update of each potential; annealing included.
     epsilon : float
@@ -93,8 +50,10 @@ class Solution:
     approximation : Approximation or None
         The levels, truncation and stand-ins of a solve on several levels; None is one over all pairs.
     history : tuple of Step
-    plan : Gibbs
-        P, as an operator in the working precision; its engine computes costs anew, so that none are kept.
+    plan : Plan
+        P, as an operator: ``plan @ w``.
+    linear_solves : list of LinearSolve
+        Those of implicit differentiation so far: it grows with every backward pass.
     """
 
     value: float | Tensor
@@ -102,6 +61,7 @@ class Solution:
     converged: bool
     status: str
     marginal_error: float
+    marginal_errors: Any
     n_iter: int
     epsilon: float
     temperatures: tuple[float, ...]
@@ -111,15 +71,74 @@ class Solution:
     seconds: float
     approximation: Approximation | None
     history: tuple[Step, ...] = field(repr=False)
-    plan: Gibbs = field(repr=False)
+    plan: Plan = field(repr=False)
+    linear_solves: list[LinearSolve] = field(repr=False)
+    _value: Tensor = field(repr=False)
 
     @cached_property
     def transport_cost(self) -> float | Tensor:
-        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in the marginal error."""
-        total = transport_cost(self.plan)
-        return self.value.new_tensor(total) if isinstance(self.value, Tensor) else total
+        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in the marginal error.
+
+        It has autograd history where the potentials have: with implicit differentiation, and unrolled.
+        """
+        return self.plan.transport_cost
 
 
-def transport_cost(plan: Gibbs) -> float:
-    """⟨P, C⟩ of a plan, in float64 whatever the caller's precision."""
-    return float(plan.row_costs().double().sum())
+@dataclass(frozen=True)
+class Divergence:
+    """A Sinkhorn divergence S_ε(α, β), and how well it is solved.
+
+    Attributes
+    ----------
+    value : float or Tensor
+        Float for NumPy input, scalar tensor for torch.
+    form : str
+        ``"entropic"`` or ``"sharp"``.
+    xy, xx, yy : Solution
+        The three transport problems; ``xx`` and ``yy`` have f = g.
+    epsilon : float
+    engine : str
+    dtype : str
+        The working precision, which is float64 where float32 cannot reach ``tol``.
+    seconds : float
+    """
+
+    value: float | Tensor
+    form: str
+    xy: Solution
+    xx: Solution
+    yy: Solution
+    epsilon: float
+    engine: str
+    dtype: str
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether all three problems are."""
+        return all(s.converged for s in (self.xy, self.xx, self.yy))
+
+    @property
+    def status(self) -> str:
+        """``"converged"``, or which problem stopped why."""
+        open_ends = {"xy": self.xy, "xx": self.xx, "yy": self.yy}
+        return "; ".join(f"{k}: {s.status}" for k, s in open_ends.items() if not s.converged) or "converged"
+
+    @property
+    def marginal_error(self) -> float:
+        """The largest of the three."""
+        return max(s.marginal_error for s in (self.xy, self.xx, self.yy))
+
+    @property
+    def n_iter(self) -> int:
+        """Cycles of all three."""
+        return sum(s.n_iter for s in (self.xy, self.xx, self.yy))
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Those that the problem between the two clouds was annealed through."""
+        return self.xy.temperatures
+
+    @property
+    def tol(self) -> float:
+        return self.xy.tol

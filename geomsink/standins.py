@@ -198,20 +198,25 @@ class StandIns:
         """Whether every point stands for itself."""
         return not self._cells
 
-    def spread(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Exponents and factors of the sources, shapes (K,), for exponents v (N,) of the points."""
-        exponents, factors = v[self.index], torch.ones(len(self), dtype=v.dtype)
+    def spread(self, v: Tensor, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Exponents (K,) and factors (K, E) of the sources, for exponents v (N,) and factors w (N, E) of the points.
+
+        Without factors there is one column of ones.
+        """
+        w = torch.ones_like(v)[:, None] if w is None else w
+        exponents, factors = v[self.index], w[self.index]
         for cells in self._cells:
             basis = cells.basis
             inside = self._points[basis.members] - cells.centre[:, None]
             tilt = (inside @ cells.slope[:, :, None])[..., 0]
             rest = v[basis.members] - tilt
             top = rest.amax(1, keepdim=True)
-            weights = basis.phi @ (rest - top).exp().to(basis.phi.dtype)[..., None]
+            terms = (rest - top).exp()[..., None] * w[basis.members]
+            weights = basis.phi @ terms.to(basis.phi.dtype)
             nodes = cells.nodes
             at = self._points[self.index[nodes]] - cells.centre[:, None]
             factors.index_put_((nodes.flatten(),), torch.zeros((), dtype=v.dtype))
-            factors.index_add_(0, nodes.flatten(), weights.flatten().double())
+            factors.index_add_(0, nodes.flatten(), weights.flatten(0, 1).double())
             exponents.index_put_((nodes.flatten(),), ((at @ cells.slope[:, :, None])[..., 0] + top).flatten())
         return exponents, factors
 

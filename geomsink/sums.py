@@ -16,10 +16,15 @@ SAFE = {torch.float32: 1e30, torch.float64: 1e290}
 
 
 class Sums(Protocol):
-    """log Σ_j b_j exp((f_i + g_j − C_ij)/ε) over rows i, and log Σ_i a_i exp(…) over columns j, in float64."""
+    """log Σ_j b_j exp((f_i + g_j − C_ij)/ε) over rows i, and log Σ_i a_i exp(…) over columns j, in float64.
+
+    Products have vectors w_j, shape (M, E), or w_i, shape (N, E), in the sum.
+    """
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor: ...
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor: ...
+    def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor: ...
+    def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,17 @@ class FullSums:
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         return log_sums(self.pair.T, g / epsilon, f / epsilon + self.alpha.log_weights, epsilon)
+
+    def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        return _products(self.pair, f / epsilon, g / epsilon + self.beta.log_weights, epsilon, w)
+
+    def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        return _products(self.pair.T, g / epsilon, f / epsilon + self.alpha.log_weights, epsilon, w)
+
+
+def _products(pair: Pair, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Tensor:
+    dtype = pair.x.dtype
+    return Gibbs(pair, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
 
 
 def log_sums(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Tensor:

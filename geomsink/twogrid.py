@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .engine import Gibbs, Pair
-from .measures import Measure
 from .newton import NewtonSystem
+from .penalties import Penalty
 
 
 class TwoGrid:
@@ -26,8 +26,8 @@ class TwoGrid:
         The fine columns, and the coarse rows.
     exponents : Tensor, shape (m,)
         u of the coarse rows.
-    beta : Measure
-        The fine columns.
+    penalty : Penalty
+        Of the columns' marginal.
     cell : Tensor, shape (M,), int64
         The coarse column that each fine one belongs to.
     cells : int
@@ -36,17 +36,17 @@ class TwoGrid:
     """
 
     def __init__(
-        self, system: NewtonSystem, pair: Pair, exponents: Tensor, beta: Measure, cell: Tensor, cells: int,
+        self, system: NewtonSystem, pair: Pair, exponents: Tensor, penalty: Penalty, cell: Tensor, cells: int,
         epsilon: float,
     ):  # fmt: skip
         self._system, self._pair, self._exponents = system, pair, exponents
-        self._weights, self._cell, self._cells, self._epsilon = beta.weights, cell, cells, epsilon
+        self._penalty, self._cell, self._cells, self._epsilon = penalty, cell, cells, epsilon
 
-    def step(self, f: Tensor, g: Tensor, log_columns: Tensor, shift: float) -> Tensor:
+    def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor:
         """See `geomsink.sinkhorn.Correction`."""
-        rho = -self._weights * log_columns.clamp(max=50.0).expm1()
         xi = self._system.solve(rho.new_zeros(self._cells).index_add_(0, self._cell, rho), shift)
         averaged = averages(self._pair, g / self._epsilon, self._exponents, self._epsilon, xi[:, None])[:, 0]
+        averaged = averaged / self._penalty.curvature(g, self._epsilon)
         return self._epsilon * torch.where(averaged.isfinite(), averaged, 0.0)
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.special import logsumexp
 
 from geomsink import costs, engine
-from geomsink.engine import Blocks, Gibbs, dense, keops
+from geomsink.engine import Blocks, Gibbs, dense, reduction
 
 EPSILON = 0.3
 # Rounding of exponents C/ε of a few tens, and of the sum.
@@ -175,7 +175,7 @@ def test_blocks_against_masks(name, density, monkeypatch):
     sparse = Gibbs(K.pair, K.u, K.v, EPSILON, blocks)
     w = torch.rand(m, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     for pairs in (2**33, 3000):  # in one call, and cut into many
-        monkeypatch.setattr(keops, "PAIRS_PER_CALL", pairs)
+        monkeypatch.setattr(reduction, "PAIRS_PER_CALL", pairs)
         np.testing.assert_allclose(sparse.row_sums().numpy(), (exact * mask).sum(1), rtol=1e-12)
         np.testing.assert_allclose(sparse.apply(w).numpy(), (exact * mask) @ w.numpy(), rtol=1e-12)
     largest = np.where(mask, K.v.numpy() - C / EPSILON, -np.inf).max(1)

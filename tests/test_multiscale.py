@@ -8,6 +8,7 @@ import torch
 
 import geomsink
 from geomsink import costs, shapes, sinkhorn_divergence, solve
+from geomsink.options import Options
 from geomsink.problems import Setup
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -139,7 +140,7 @@ def test_a_hundred_thousand_points(blur):
     r = sinkhorn_divergence(x, y, blur=blur)
     used = r.xy.approximation
     assert r.converged and r.dtype == "float32" and used is not None and used.share < 0.25
-    rows, columns = r.xy.plan.row_sums().double(), r.xy.plan.T.row_sums().double()
+    rows, columns = r.xy.plan.operator.row_sums().double(), r.xy.plan.T.operator.row_sums().double()
     error = float((n * rows - 1).abs().mean() + (n * columns - 1).abs().mean())
     # float32 rounds exponents of size C/ε by 6e-8 C/ε, at 0.02 some 1e-4, and sums average most of it.
     assert error <= r.xy.marginal_error + 1e-4
@@ -175,7 +176,7 @@ def test_a_cost_without_a_bound_is_not_truncated():
     ],
 )
 def test_by_default_where_it_pays(x, y, blur, levels):
-    setup = Setup.of(x, y, None, None, blur, None, "sqeuclidean", 1e-3, 1000, 0.5, "auto", None, None, "a test")
+    setup = Setup.of(x, y, None, None, Options(blur=blur))
     assert (setup._levels(setup.alpha, setup.beta) is not None) == levels
 
 

@@ -14,9 +14,11 @@ from geomsink.cellsums import Cloud
 from geomsink.engine import Blocks
 from geomsink.measures import Measure
 from geomsink.newton import DROPPED, Newton, NewtonSystem, SparsePlan
+from geomsink.penalties import Balanced
 from geomsink.tree import Tree
 from geomsink.twogrid import TwoGrid, averages
 
+FIXED = (Balanced(), Balanced())
 COST = costs.get("sqeuclidean")
 
 
@@ -57,12 +59,12 @@ def sparse_plan(p, blocks=None, margin=0.0):
 
 
 def newton_of(p):
-    return Newton(*(Cloud(m, COST, p.epsilon) for m in (p.alpha, p.beta)), COST, p.epsilon)
+    return Newton(*(Cloud(m, COST, p.epsilon) for m in (p.alpha, p.beta)), COST, p.epsilon, FIXED)
 
 
 def step_of(correction, p, g, shift):
     f, log_columns = updated(p, g)
-    return correction.step(*tensors(f, g, log_columns), shift)
+    return correction.step(*tensors(f, g, -p.b * np.expm1(log_columns)), shift)
 
 
 def tensors(*arrays):
@@ -242,7 +244,7 @@ def test_a_two_grid_step(n_iter, level):
     system = NewtonSystem(sparse_plan(coarse).matrix(*tensors(coarse.u, coarse.v)))
     pair = engine.pair(p.beta.points, coarse.alpha.points, COST.transpose(), "dense")
     cell = trees[1].cell_of(level)[trees[1].rank]
-    correction = TwoGrid(system, pair, torch.as_tensor(coarse.u), p.beta, cell, 2**level, p.epsilon)
+    correction = TwoGrid(system, pair, torch.as_tensor(coarse.u), FIXED[1], cell, 2**level, p.epsilon)
     error = error_of(p, p.g)
     assert 1e-3 < error < 0.1
     step = step_of(correction, p, p.g, 0.03 * error).numpy()

@@ -11,6 +11,7 @@ from reference import squared_distances
 
 import geomsink
 from geomsink import problems, sinkhorn_divergence, solve
+from geomsink.options import Options
 from geomsink.progress import Progress
 
 
@@ -139,7 +140,7 @@ def test_marginals_far_beyond_the_range_of_exp():
     """From absurd potentials the first marginals overflow; a point without weight must not turn that into NaN."""
     x, y = (p.astype(np.float64) for p in shapes(200))
     a = np.r_[0.0, np.full(199, 1 / 199)]
-    setup = problems.Setup.of(x, y, a, None, 0.1, None, "sqeuclidean", 1e-9, 1000, 0.5, "dense", None, None, "solve")
+    setup = problems.Setup.of(x, y, a, None, Options(blur=0.1, tol=1e-9, engine="dense"))
     expected = setup.solve("xx", setup.alpha, setup.alpha, Progress(False))
     absurd = torch.full((200,), 100.0, dtype=torch.float64)  # row sums of exp(10000)
     solved = setup.solve("xx", setup.alpha, setup.alpha, Progress(False), (absurd, absurd))
@@ -152,7 +153,7 @@ def test_results_keep_no_matrix():
     x, y = shapes(700)
     s = solve(x, y, blur=0.2)
     assert s.engine == "dense"
-    kept = [value for value in vars(s.plan.pair).values() if hasattr(value, "numel")]
+    kept = [value for value in vars(s.plan.operator.pair).values() if hasattr(value, "numel")]
     assert sum(value.numel() for value in kept) < 10 * 1500
 
 

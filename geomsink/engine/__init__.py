@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
+from .batch import BatchPair
 from .blocks import Blocks
 from .build import BuildError
 from .dense import DensePair
 from .diagnosis import describe, speed
+from .differentiable import Pairs
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 
-__all__ = ["ENGINES", "Blocks", "BuildError", "Gibbs", "Pair", "check_name", "describe", "pair", "speed"]
+__all__ = ["ENGINES", "Blocks", "BuildError", "Gibbs", "Pair", "Pairs", "check_name", "describe", "pair", "speed"]
 
 ENGINES = ("auto", "keops", "dense")
 SMALL = 2**20
@@ -38,18 +40,20 @@ def check_name(engine: str) -> None:
         raise ValueError(f"engine: unknown name {engine!r}; expected one of {', '.join(ENGINES)}.")
 
 
-def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto") -> Pair:
+def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[Tensor, Tensor] | None = None) -> Pair:
     """Two clouds and a cost on an engine.
 
     Parameters
     ----------
-    x : Tensor, shape (N, D)
-    y : Tensor, shape (M, D)
+    x : Tensor, shape (N, D) or (B, N, D)
+    y : Tensor, shape (M, D) or (B, M, D)
         Features of the points, as `Cost.map` gives them: float32 or float64, on one device.
     cost : Cost
     engine : {"auto", "keops", "dense"}
         ``"dense"`` is plain torch, with any leading batch dimensions; ``"keops"`` compiles;
         ``"auto"`` takes dense for small clouds and where nothing can be compiled, which is said once.
+    lengths : pair of Tensor, shape (B,), optional
+        How many points of each item of a batch are no padding. Default: all.
 
     Raises
     ------
@@ -59,9 +63,14 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto") -> Pair:
         If ``"keops"`` was asked for and cannot be had; the message says why.
     """
     check_name(engine)
-    if engine == "dense" or (engine == "auto" and (x.ndim > 2 or len(x) * len(y) <= SMALL)):
+    if engine == "dense" or (engine == "auto" and x[..., 0].numel() * y.shape[-2] <= SMALL):
         return DensePair(x, y, cost)
     try:
+        if x.ndim > 2:
+            every = tuple(torch.full(p.shape[:1], p.shape[1]) for p in (x, y))
+            batch = BatchPair(x, y, cost, lengths or (every[0], every[1]))
+            _check_agreement(KeopsPair(x[0], y[0], cost))
+            return batch
         compiled = KeopsPair(x, y, cost)
         _check_agreement(compiled)
         return compiled
@@ -82,7 +91,7 @@ def _check_agreement(compiled: KeopsPair) -> None:
         return
     u, v = x.new_zeros(len(x)), x.new_zeros(len(y))
     dense = DensePair(x, y, compiled.cost)
-    epsilon = float(dense.cost.expression(x[:, None], y[None]).abs().mean()) or 1.0
+    epsilon = float(dense.cost.between(x[:, None], y[None]).abs().mean()) or 1.0
     expected = dense.row_sums(u, v, epsilon)
     try:
         found = KeopsPair(x, y, compiled.cost).row_sums(u, v, epsilon)

@@ -172,7 +172,7 @@ def cpu_name() -> str:
 
 
 _loaded: dict[codegen.Formula, ctypes.CDLL] = {}
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
 """KeOps' code generator counts its variables globally, and is not safe in several threads."""
 
 
@@ -184,7 +184,7 @@ def load(formula: codegen.Formula) -> ctypes.CDLL:
     BuildError
         If there is no compiler or it fails; the message says how.
     """
-    with _one_at_a_time:
+    with one_at_a_time:
         if formula not in _loaded:
             _loaded[formula] = _find(formula) or _build(formula)
         return _loaded[formula]

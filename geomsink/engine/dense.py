@@ -93,7 +93,7 @@ class DensePair:
         return self._cost_rows(rows, columns)
 
     def _cost_rows(self, rows: slice, columns: slice | Tensor) -> Tensor:
-        costs: Tensor = self.cost.expression(self.x[..., rows, None, :], self.y[..., None, columns, :])
+        costs: Tensor = self.cost.between(self.x[..., rows, None, :], self.y[..., None, columns, :])
         return costs
 
     def _row_chunks(self) -> Iterator[slice]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import re
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..costs import Cost
-from . import build, codegen
+from . import build
 from .blocks import Blocks
-
-PAIRS_PER_CALL = 2**33
-"""A longer reduction is cut into calls of this many pairs (seconds each), so that Ctrl-C is answered."""
-WIDTHS = (1, 4, 16)
-"""Columns of ``w`` in one pass of ``apply``: each width is one compilation."""
+from .reduction import apart, columns, reduce
 
 
 class KeopsPair:
@@ -47,7 +41,7 @@ class KeopsPair:
         """The LazyTensors u_i + v_j - C_ij / epsilon and C_ij."""
         lazy = build.keops()
         xi, yj = lazy.Vi(self.x), lazy.Vj(self.y)
-        cost = self.cost.expression(xi, yj)
+        cost = self.cost.expression(xi, yj, *(lazy.Pm(p.detach().to(self.x).reshape(-1)) for p in self.cost.parameters))
         inverse = torch.tensor([1.0 / epsilon], dtype=self.x.dtype, device=self.x.device)
         exponent = lazy.Vj(v.reshape(-1, 1)) - cost * lazy.Pm(inverse)
         return (exponent if u is None else lazy.Vi(u.reshape(-1, 1)) + exponent), cost
@@ -66,16 +60,10 @@ class KeopsPair:
 
     def apply(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor, blocks: Blocks | None = None) -> Tensor:
         exponent, _ = self._exponent(u, v, epsilon)
-        parts, done = [], 0
-        while done < w.shape[1]:
-            left = w.shape[1] - done
-            width = next((size for size in WIDTHS if size >= left), WIDTHS[-1])
-            part = w[:, done : done + width]
-            part = torch.nn.functional.pad(part, (0, width - part.shape[1])).contiguous()
-            product = exponent.exp() * build.keops().Vj(part)
-            parts.append(self._reduce(product, "Sum", blocks)[:, : min(width, left)])
-            done += width
-        return torch.cat(parts, dim=1)
+        widths = apart(w.shape[1])
+        padded = torch.nn.functional.pad(w, (0, sum(widths) - w.shape[1]))
+        products = (exponent.exp() * build.keops().Vj(part.contiguous()) for part in padded.split(widths, 1))
+        return torch.cat([self._reduce(product, "Sum", blocks) for product in products], dim=1)[:, : w.shape[1]]
 
     def _reduce(self, lazy: Any, kind: str, blocks: Blocks | None) -> Tensor:
         """Reduce over j: by KeOps on CUDA, by our own build of KeOps' formula on a CPU."""
@@ -84,44 +72,14 @@ class KeopsPair:
             reduced: Tensor = lazy.reduction(kind, axis=1, ranges=ranges)
             return reduced
         reduction = lazy.reduction(kind, axis=1, call=False)
-        variables: tuple[Tensor, ...] = reduction.variables
-        real = {torch.float32: "float", torch.float64: "double"}[self.x.dtype]
-        formula = codegen.Formula(reduction.callfun.formula, tuple(reduction.callfun.aliases), len(variables), real)
-        library = build.load(formula)
-        over_j = {int(k) for k in re.findall(r"Var\((\d+),\d+,1\)", formula.text)}
-        arguments = [self._by_columns(t) if k in over_j else t.contiguous() for k, t in enumerate(variables)]
-        out = torch.empty(len(self.x), reduction.ndim, dtype=self.x.dtype)
-        for part in (blocks or Blocks.whole(len(self.x), len(self.y))).parts(PAIRS_PER_CALL):
-            pattern = (part.row_begin, part.row_end, part.first, part.begin, part.end)
-            library.geomsink_reduce(
-                ctypes.c_int64(_stride(self.y)),
-                ctypes.c_int64(len(part.row_begin)),
-                *(ctypes.c_void_p(t.data_ptr()) for t in pattern),
-                ctypes.c_void_p(out.data_ptr()),
-                (ctypes.c_void_p * len(arguments))(*(t.data_ptr() for t in arguments)),
-                ctypes.c_int(torch.get_num_threads()),
-            )
-        return out
+        call, sizes = reduction.callfun, (len(self.x), len(self.y))
+        return reduce(call.formula, call.aliases, reduction.variables, sizes, reduction.ndim, blocks, self._by_columns)
 
     def _by_columns(self, t: Tensor) -> Tensor:
         """A j-variable, coordinate by coordinate; the points', which every reduction reads, are kept."""
-        if t.shape[1] == 1:
-            return t.contiguous()
         is_points = t.data_ptr() == self.y.data_ptr() and t.shape == self.y.shape
-        if self._columns is not None and is_points:
-            return self._columns
-        columns = t.new_empty(t.shape[1], _stride(t))
-        columns[:, : len(t)] = t.t()
-        if is_points:
-            self._columns = columns
-        return columns
-
-
-def _stride(t: Tensor) -> int:
-    """Numbers from one coordinate of a j-variable to the next: an odd number of cache lines.
-
-    With 16 coordinates and a stride of a power of two, all would compete for the same places in the
-    cache, which was measured to be 2 to 3 times slower.
-    """
-    per_line = 64 // t.element_size()
-    return (-(-len(t) // per_line) | 1) * per_line
+        if not is_points:
+            return columns(t)
+        if self._columns is None:
+            self._columns = columns(t)
+        return self._columns

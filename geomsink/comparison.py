@@ -1,0 +1,173 @@
+"""The three problems of a Sinkhorn divergence, solved together, and what the next comparison can use of them."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from .options import Options
+from .problems import Setup, Solved
+from .progress import Progress
+from .solution import ConvergenceWarning, Divergence, Solution
+
+CLOSE = 0.1
+"""A divergence below this many ε is a small difference of three numbers, and they are refined for it."""
+SHARE = 1e-5
+"""Share of such a divergence that the errors of the three may have."""
+REFINEMENTS = 4
+FINEST = 1e-12
+"""Marginal error that float64 reaches on any problem that converges at all."""
+
+
+def transport(
+    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any] = (None, None),
+    init: Solution | tuple[Any, Any] | None = None, progress: bool = False,
+) -> Solution:  # fmt: skip
+    """`solve` with its options in one object, and without warnings."""
+    setup = Setup.of(x, y, a, b, options, *index)
+    start = None
+    if init is not None:
+        given = init.potentials if isinstance(init, Solution) else init
+        start = setup.start("init", given, setup.alpha, setup.beta)
+    with Progress(progress) as bar:
+        return setup.solution(setup.solve("xy", setup.alpha, setup.beta, bar, start))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the next solve of the same loss can use of the last one: clouds that are the same need no new self problem.
+
+    Attributes
+    ----------
+    setup : Setup
+    xy, xx, yy : Solved
+    """
+
+    setup: Setup
+    xy: Solved
+    xx: Solved
+    yy: Solved
+
+
+def compare(
+    x: Any,
+    y: Any,
+    a: Any,
+    b: Any,
+    options: Options,
+    index: tuple[Any, Any] = (None, None),
+    init: Divergence | None = None,
+    progress: bool = False,
+    memory: Memory | None = None,
+    warm: bool = False,
+) -> tuple[Divergence, Memory]:
+    """`sinkhorn_divergence` with its options in one object, and without warnings.
+
+    ``memory`` is of an earlier comparison with the same options, not unrolled: self problems of clouds that have not
+    changed are taken from it, and with ``warm`` the others start from its potentials.
+    """
+    began = time.perf_counter()
+    if not options.ground.symmetric:
+        name = options.ground.name
+        raise ValueError(f"cost: {name!r} is not symmetric, and a divergence compares a cloud with itself.")
+    setup = Setup.of(x, y, a, b, options, *index)
+    same = False, False
+    if memory is not None:
+        setup, same = setup.adopting(memory.setup)
+    alpha, beta = setup.alpha, setup.beta
+    starts = _starts(setup, init)
+    if memory is not None and warm:
+        starts = {**_warm_starts(setup, memory), **{name: start for name, start in starts.items() if start}}
+    with Progress(progress) as bar:
+        xx = memory.xx if memory and same[0] else setup.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
+        yy = memory.yy if memory and same[1] else setup.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
+        xy = setup.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
+        if options.iterations is None:
+            xy, xx, yy = _refined(setup, xy, xx, yy, bar, options.form)
+    solutions = {name: setup.solution(solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
+    # In float64, whatever the caller's precision: the three nearly cancel.
+    parts = [setup.sharp(s) if options.form == "sharp" else s._value for s in solutions.values()]
+    value = parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
+    if not options.balanced and options.form == "entropic":
+        inputs = setup.inputs
+        value = value + 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
+    divergence = Divergence(
+        setup.container.number(value),
+        options.form,
+        **solutions,
+        epsilon=setup.epsilon,
+        engine=solutions["xy"].engine,
+        dtype=solutions["xy"].dtype,
+        seconds=time.perf_counter() - began,
+    )
+    return divergence, Memory(setup, xy, xx, yy)
+
+
+def _warm_starts(setup: Setup, memory: Memory) -> dict[str, tuple[Tensor, Tensor] | None]:
+    """The last potentials, where there are as many points."""
+    found: dict[str, tuple[Tensor, Tensor] | None] = {}
+    for name, first, second in (("xy", setup.alpha, setup.beta), ("xx", setup.alpha, setup.alpha),
+                                ("yy", setup.beta, setup.beta)):  # fmt: skip
+        solved = getattr(memory, name)
+        fits = all(h.shape == m.weights.shape for h, m in zip(solved.potentials, (first, second), strict=True))
+        found[name] = solved.potentials if fits else None
+    return found
+
+
+def _starts(setup: Setup, init: Divergence | None) -> dict[str, tuple[Tensor, Tensor] | None]:
+    """Potentials to start the three problems from."""
+    alpha, beta = setup.alpha, setup.beta
+    if init is None:
+        return {"xy": None, "xx": None, "yy": None}
+    if not isinstance(init, Divergence):
+        raise TypeError(f"init: a {type(init).__name__} was given, expected an earlier Divergence.")
+    return {
+        "xy": setup.start("init.xy", init.xy.potentials, alpha, beta),
+        "xx": setup.start("init.xx", init.xx.potentials, alpha, alpha),
+        "yy": setup.start("init.yy", init.yy.potentials, beta, beta),
+    }
+
+
+def _refined(
+    setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress, form: str
+) -> tuple[Solved, Solved, Solved]:
+    """The three solutions, solved further where they nearly cancel: clouds much closer than the blur.
+
+    Dual values are low by about ε times the squared marginal error, and transport costs are off by about ε
+    times the error itself: that must be little of S_ε. The problem xy starts again from the self problems'
+    potentials p and q, because
+    D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
+    cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
+    """
+    epsilon = xy.solver.problem.epsilon
+    for _ in range(REFINEMENTS):
+        divergence = float((xy.solver.value() - 0.5 * xx.solver.value() - 0.5 * yy.solver.value()).min())
+        if not divergence < CLOSE * epsilon or epsilon == math.inf:
+            break
+        share = SHARE * max(divergence, 0.0) / epsilon
+        wanted = max(math.sqrt(share) if form == "entropic" else share, FINEST)
+        if setup.options.working_dtype is not None:
+            wanted = max(wanted, 3.0 * xy.solver.problem.floor())
+        if max(solved.solver.marginal_error for solved in (xy, xx, yy)) <= wanted:
+            break
+        finer = replace(setup, tol=wanted)
+        xx = finer.solve("xx, refined", setup.alpha, setup.alpha, bar, xx.potentials, xx)
+        yy = finer.solve("yy, refined", setup.beta, setup.beta, bar, yy.potentials, yy)
+        xy = finer.solve("xy, refined", setup.alpha, setup.beta, bar, (xx.potentials[0], yy.potentials[0]), xy)
+    return xy, xx, yy
+
+
+def warn_of(solutions: dict[str, Solution], options: Options) -> None:
+    """Say which problems did not converge; a chosen number of iterations is nobody's failure."""
+    for name, s in solutions.items():
+        if not s.converged and options.iterations is None:
+            warnings.warn(
+                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
