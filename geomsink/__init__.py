@@ -2,6 +2,10 @@
 
 from . import costs, engine, shapes
 from .divergences import sinkhorn_divergence, solve
+from .krylov import LinearSolve, LinearSolveWarning
+from .learned import FeatureCost
+from .losses import EntropicOT, SinkhornDivergence
+from .plan import Plan
 from .solution import ConvergenceWarning, Divergence, Solution
 from .sums import Approximation
 
@@ -11,6 +15,12 @@ __all__ = [
     "Approximation",
     "ConvergenceWarning",
     "Divergence",
+    "EntropicOT",
+    "FeatureCost",
+    "LinearSolve",
+    "LinearSolveWarning",
+    "Plan",
+    "SinkhornDivergence",
     "Solution",
     "costs",
     "engine",

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .measures import Measure
 from .options import Options
 from .problems import Setup, Solved
 from .progress import Progress
@@ -25,17 +26,28 @@ FINEST = 1e-12
 
 
 def transport(
-    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any] = (None, None),
-    init: Solution | tuple[Any, Any] | None = None, progress: bool = False,
-) -> Solution:  # fmt: skip
-    """`solve` with its options in one object, and without warnings."""
+    x: Any,
+    y: Any,
+    a: Any,
+    b: Any,
+    options: Options,
+    index: tuple[Any, Any] = (None, None),
+    init: Solution | tuple[Any, Any] | None = None,
+    progress: bool = False,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Solution, tuple[Tensor, Tensor]]:
+    """`solve` with its options in one object, and without warnings; and potentials to give to the next call.
+
+    These ``start`` it where they fit its points.
+    """
     setup = Setup.of(x, y, a, b, options, *index)
-    start = None
+    start = _fitting(start, setup.alpha, setup.beta)
     if init is not None:
         given = init.potentials if isinstance(init, Solution) else init
         start = setup.start("init", given, setup.alpha, setup.beta)
     with Progress(progress) as bar:
-        return setup.solution(setup.solve("xy", setup.alpha, setup.beta, bar, start))
+        solved = setup.solve("xy", setup.alpha, setup.beta, bar, start)
+    return setup.solution(solved), solved.potentials
 
 
 @dataclass(frozen=True)
@@ -64,12 +76,13 @@ def compare(
     init: Divergence | None = None,
     progress: bool = False,
     memory: Memory | None = None,
-    warm: bool = False,
+    warm: bool = True,
+    reuse: bool = True,
 ) -> tuple[Divergence, Memory]:
     """`sinkhorn_divergence` with its options in one object, and without warnings.
 
-    ``memory`` is of an earlier comparison with the same options, not unrolled: self problems of clouds that have not
-    changed are taken from it, and with ``warm`` the others start from its potentials.
+    ``memory`` is of an earlier comparison with the same options, not unrolled: with ``reuse``, self problems of clouds
+    that have not changed are taken from it, and with ``warm`` the others start from its potentials.
     """
     began = time.perf_counter()
     if not options.ground.symmetric:
@@ -77,7 +90,7 @@ def compare(
         raise ValueError(f"cost: {name!r} is not symmetric, and a divergence compares a cloud with itself.")
     setup = Setup.of(x, y, a, b, options, *index)
     same = False, False
-    if memory is not None:
+    if memory is not None and reuse:
         setup, same = setup.adopting(memory.setup)
     alpha, beta = setup.alpha, setup.beta
     starts = _starts(setup, init)
@@ -91,7 +104,7 @@ def compare(
             xy, xx, yy = _refined(setup, xy, xx, yy, bar, options.form)
     solutions = {name: setup.solution(solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
     # In float64, whatever the caller's precision: the three nearly cancel.
-    parts = [setup.sharp(s) if options.form == "sharp" else s._value for s in solutions.values()]
+    parts = [s.plan.sharp() if options.form == "sharp" else s.in_difference for s in solutions.values()]
     value = parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
     if not options.balanced and options.form == "entropic":
         inputs = setup.inputs
@@ -105,18 +118,25 @@ def compare(
         dtype=solutions["xy"].dtype,
         seconds=time.perf_counter() - began,
     )
-    return divergence, Memory(setup, xy, xx, yy)
+    return divergence, Memory(setup.constant(), xy, xx, yy)
 
 
 def _warm_starts(setup: Setup, memory: Memory) -> dict[str, tuple[Tensor, Tensor] | None]:
     """The last potentials, where there are as many points."""
-    found: dict[str, tuple[Tensor, Tensor] | None] = {}
-    for name, first, second in (("xy", setup.alpha, setup.beta), ("xx", setup.alpha, setup.alpha),
-                                ("yy", setup.beta, setup.beta)):  # fmt: skip
-        solved = getattr(memory, name)
-        fits = all(h.shape == m.weights.shape for h, m in zip(solved.potentials, (first, second), strict=True))
-        found[name] = solved.potentials if fits else None
-    return found
+    alpha, beta = setup.alpha, setup.beta
+    return {
+        "xy": _fitting(memory.xy.potentials, alpha, beta),
+        "xx": _fitting(memory.xx.potentials, alpha, alpha),
+        "yy": _fitting(memory.yy.potentials, beta, beta),
+    }
+
+
+def _fitting(start: tuple[Tensor, Tensor] | None, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
+    """Potentials, if they are of so many points and on the same device."""
+    if start is None:
+        return None
+    pairs = zip(start, (alpha.weights, beta.weights), strict=True)
+    return start if all(h.shape == w.shape and h.device == w.device for h, w in pairs) else None
 
 
 def _starts(setup: Setup, init: Divergence | None) -> dict[str, tuple[Tensor, Tensor] | None]:
@@ -162,12 +182,12 @@ def _refined(
     return xy, xx, yy
 
 
-def warn_of(solutions: dict[str, Solution], options: Options) -> None:
+def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 5) -> None:
     """Say which problems did not converge; a chosen number of iterations is nobody's failure."""
     for name, s in solutions.items():
         if not s.converged and options.iterations is None:
             warnings.warn(
                 f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from .comparison import compare, transport, warn_of
 from .costs import Cost
+from .guards import guarded
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
 Reach = float | tuple[float | None, float | None] | None
 
 
+@guarded
 def sinkhorn_divergence(
     x: Any,
     y: Any,
@@ -119,6 +121,7 @@ def sinkhorn_divergence(
     return divergence
 
 
+@guarded
 def solve(
     x: Any,
     y: Any,
@@ -176,6 +179,6 @@ def solve(
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
         scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale,
     )  # fmt: skip
-    solution = transport(x, y, a, b, options, (x_batch, y_batch), init, progress)
+    solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress)
     warn_of({"": solution}, options)
     return solution

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from .costs import Cost
 from .engine import Pairs
+from .guards import exactly
+from .iterate import Iterate
 from .krylov import NewtonOperator
 from .penalties import Balanced, Penalty
-from .sinkhorn import Solver
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,12 @@ class Terms:
 Gradients = tuple[Tensor | None, ...]
 
 
-def optimal_value(solver: Solver, terms: Terms, potentials: tuple[Tensor, Tensor] | None) -> Tensor:
+def optimal_value(solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tensor] | None) -> Tensor:
     """The dual value that a solver found, with history in all `Terms.tensors`.
 
     Parameters
     ----------
-    solver : Solver
+    solver : Iterate
         In its final state.
     terms : Terms
     potentials : pair of Tensor, optional
@@ -186,13 +187,14 @@ class _Envelope(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, solver: Solver, terms: Terms, again: bool, value: Tensor, f: Tensor, g: Tensor, *tensors: Tensor
+        ctx: Any, solver: Iterate, terms: Terms, again: bool, value: Tensor, f: Tensor, g: Tensor, *tensors: Tensor
     ) -> Tensor:
         ctx.solver, ctx.terms, ctx.again = solver, terms, again
         ctx.save_for_backward(f, g, *tensors)
         return value.clone()
 
     @staticmethod
+    @exactly()
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
         f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[6:]
@@ -217,6 +219,7 @@ class _Once(torch.autograd.Function):
         return gradient.clone()
 
     @staticmethod
+    @exactly()
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         raise RuntimeError(
             "differentiation: gradients of 'envelope' were differentiated again, which gives wrong second derivatives; "
@@ -224,7 +227,7 @@ class _Once(torch.autograd.Function):
         )
 
 
-def _envelope(solver: Solver, terms: Terms, wanted: tuple[bool, ...], cotangent: Tensor) -> Gradients:
+def _envelope(solver: Iterate, terms: Terms, wanted: tuple[bool, ...], cotangent: Tensor) -> Gradients:
     """Gradients of the dual value at fixed potentials, times cotangents, in `Terms.tensors`."""
     x, y, a, b, epsilon, *parameters = wanted
     is_self = solver.problem.is_self
@@ -245,7 +248,7 @@ def _envelope(solver: Solver, terms: Terms, wanted: tuple[bool, ...], cotangent:
 
 
 def _point_gradients(
-    solver: Solver, terms: Terms, side: int, want_points: bool, want_parameters: list[bool], cotangent: Tensor
+    solver: Iterate, terms: Terms, side: int, want_points: bool, want_parameters: list[bool], cotangent: Tensor
 ) -> tuple[Tensor | None, Gradients]:
     """⟨P, ∂C⟩ in the points of a side, and in the cost's parameters, with the marginal of that side exact."""
     problem, state = solver.problem, solver.state
@@ -271,7 +274,7 @@ def _point_gradients(
     return (found[0] if want_points else points), found[1:]
 
 
-def _weight_gradient(solver: Solver, terms: Terms, side: int) -> Tensor:
+def _weight_gradient(solver: Iterate, terms: Terms, side: int) -> Tensor:
     """∂D/∂a: for a fixed marginal, the potential."""
     potential, log_sums = solver.exact(side)
     here = terms if side == 0 else terms.T
@@ -282,7 +285,7 @@ def _weight_gradient(solver: Solver, terms: Terms, side: int) -> Tensor:
     return gradient - terms.epsilon * (log_sums.clamp(max=700.0).exp() - here.b.sum(-1, keepdim=True))
 
 
-def _temperature_gradient(solver: Solver, terms: Terms) -> Tensor:
+def _temperature_gradient(solver: Iterate, terms: Terms) -> Tensor:
     """∂D/∂ε = KL(P | a ⊗ b)."""
     g, a, b = solver.state.g, terms.a, terms.b
     potential, log_sums = solver.exact(0)
@@ -306,6 +309,7 @@ class _Potentials(torch.autograd.Function):
         return out
 
     @staticmethod
+    @exactly()
     def backward(ctx: Any, of_f: Tensor, of_g: Tensor) -> tuple[Any, ...]:
         f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]
@@ -332,6 +336,7 @@ class _Inverse(torch.autograd.Function):
         return out
 
     @staticmethod
+    @exactly()
     def backward(ctx: Any, of_lam: Tensor, of_mu: Tensor) -> tuple[Any, ...]:
         lam, mu, f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import engine
 from .cellsums import Cloud
 from .engine import Gibbs
-from .sinkhorn import Solver
+from .iterate import Iterate
 from .sums import log_sums
 
 CELLS = 10
@@ -58,7 +58,7 @@ class NewtonOperator:
 
     Parameters
     ----------
-    solver : Solver
+    solver : Iterate
     clouds : pair of Cloud, optional
         Of the two measures, for the preconditioner. Default: diagonal, as self problems need no more.
 
@@ -68,7 +68,7 @@ class NewtonOperator:
         All that were made.
     """
 
-    def __init__(self, solver: Solver, clouds: tuple[Cloud, Cloud] | None = None):
+    def __init__(self, solver: Iterate, clouds: tuple[Cloud, Cloud] | None = None):
         self.solver, self._clouds = solver, clouds
         self.solves: list[LinearSolve] = []
 

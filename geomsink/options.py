@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,10 @@ class Options:
             raise ValueError(f"iterations: {self.iterations} given, expected a whole number of at least 1.")
         if self.recompute and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was worked out: costs are functions, which cannot be pickled."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
     def ground(self) -> Cost:

@@ -53,6 +53,16 @@ class Plan:
             return self.terms.transport_cost(self.f, self.g)
         return self.operator.row_costs().double().sum(-1)
 
+    def sharp(self) -> Tensor:
+        """⟨P, C⟩ and the penalties of the marginals, float64, with the history that potentials have."""
+        return self.terms.sharp_value(self.f, self.g)
+
+    @property
+    def sharp_value(self) -> float | Tensor:
+        """⟨P, C⟩ + D₁(P1 | a) + D₂(Pᵀ1 | b)."""
+        number: float | Tensor = self.container.number(self.sharp())
+        return number
+
     @property
     def transport_cost(self) -> float | Tensor:
         """⟨P, C⟩."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from .annealing import largest_cost, temperatures
 from .cellsums import Cloud
 from .costs import Cost
 from .gradients import Terms, optimal_potentials, optimal_value
+from .iterate import Iterate
 from .krylov import NewtonOperator
 from .measures import Container, Measure, pair_of_measures, potentials
 from .multiscale import Levels, solve_multiscale
@@ -24,7 +25,7 @@ from .penalties import Penalty
 from .plan import Plan
 from .problem import ROUNDING, Problem
 from .progress import Progress
-from .sinkhorn import Solver, solve_problem
+from .sinkhorn import solve_problem
 from .solution import Solution
 from .unrolled import unrolled_potentials
 
@@ -46,7 +47,7 @@ RANGE = {torch.float32: 1e30, torch.float64: 1e290}
 class Solved:
     """A solver in its final state, why it stopped, and the seconds it took; potentials with history if unrolled."""
 
-    solver: Solver
+    solver: Iterate
     status: str
     seconds: float
     unrolled: tuple[Tensor, Tensor] | None = None
@@ -241,7 +242,7 @@ class Setup:
         began, options = time.perf_counter(), self.options
         assert options.iterations is not None
         f, g = unrolled_potentials(problem, self.terms(problem), int(options.iterations), options.recompute, start)
-        solver = Solver(problem, self.tol, int(options.iterations), bar)
+        solver = Iterate(problem, self.tol, bar)
         solver.load(f.detach(), g.detach(), int(options.iterations))
         return Solved(solver, f"{options.iterations} iterations are done", time.perf_counter() - began, (f, g))
 
@@ -299,6 +300,12 @@ class Setup:
         pairs = engine.Pairs.of(problem.pair)
         return Terms(x, y, a, b, inputs.epsilon, inputs.parameters, self.cost, problem.penalties, pairs)
 
+    def constant(self) -> Setup:
+        """The same without history, to be kept."""
+        kept = {f.name: getattr(self.inputs, f.name) for f in fields(Inputs)}
+        detached = {name: t.detach() for name, t in kept.items() if isinstance(t, Tensor)}
+        return replace(self, inputs=replace(self.inputs, **detached))
+
     def adopting(self, other: Setup) -> tuple[Setup, tuple[bool, bool]]:
         """With what an earlier setup of the same options has prepared of clouds that are the same; and which are."""
         same = {"alpha": False, "beta": False}
@@ -310,13 +317,8 @@ class Setup:
             same[name] = torch.equal(mine.points, theirs.points) and torch.equal(mine.weights, theirs.weights)
             if same[name]:
                 setup = replace(setup, **{name: theirs})
-                setup._clouds |= {key: cloud for key, cloud in other._clouds.items() if key == name}
+                setup._clouds.update({key: cloud for key, cloud in other._clouds.items() if key == name})
         return setup, (same["alpha"], same["beta"])
-
-    def sharp(self, solution: Solution) -> Tensor:
-        """⟨P, C⟩ and the penalties of the marginals, with the history that the solution's potentials have."""
-        plan = solution.plan
-        return plan.terms.sharp_value(plan.f, plan.g)
 
     def solution(self, solved: Solved) -> Solution:
         """The report of a solve, in the caller's kind of arrays and mass, with history where there is any.
@@ -341,12 +343,12 @@ class Setup:
                 f, g = optimal_potentials(operator, terms)
             value = optimal_value(solver, terms, (f, g) if operator else None)
             live = operator is not None
-        reported = f, g
+        reported, constant = (f, g), torch.zeros_like(value)
         if options.balanced:
             shift, lower = 0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)), torch.zeros_like(inputs.mass)
             if self.epsilon < math.inf:
                 mass, epsilon = inputs.mass, inputs.epsilon
-                value = mass * value + epsilon * (mass * mass - mass - mass * mass.log())
+                value, constant = mass * value, epsilon * (mass * mass - mass - mass * mass.log())
                 lower = 0.5 * epsilon * mass.log()
             reported = f + (shift - lower)[..., None], g - (shift + lower)[..., None]
         error, container = solver.marginal_error, self._container(problem.alpha, problem.beta)
@@ -356,7 +358,7 @@ class Setup:
         scaled = replace(terms, a=inputs.mass[..., None] * terms.a)
         scaled = scaled if live else scaled.detached()
         return Solution(
-            value=self.container.number(value),
+            value=self.container.number(value + constant),
             potentials=(container.array(reported[0], 0), container.array(reported[1], 1)),
             converged=error <= self.tol,
             status="converged" if error <= self.tol else solved.status,
@@ -373,7 +375,7 @@ class Setup:
             history=tuple(solver.history),
             plan=Plan(plan, container, scaled, f, g, live),
             linear_solves=operator.solves if operator else [],
-            _value=value,
+            in_difference=value,
         )
 
 

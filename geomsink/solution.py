@@ -54,6 +54,8 @@ class Solution:
         P, as an operator: ``plan @ w``.
     linear_solves : list of LinearSolve
         Those of implicit differentiation so far: it grows with every backward pass.
+    in_difference : Tensor
+        The value in float64, whatever the caller's precision, without what cancels in a divergence.
     """
 
     value: float | Tensor
@@ -73,7 +75,11 @@ class Solution:
     history: tuple[Step, ...] = field(repr=False)
     plan: Plan = field(repr=False)
     linear_solves: list[LinearSolve] = field(repr=False)
-    _value: Tensor = field(repr=False)
+    in_difference: Tensor = field(repr=False)
+
+    def loss(self, form: str) -> float | Tensor:
+        """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``."""
+        return self.plan.sharp_value if form == "sharp" else self.value
 
     @cached_property
     def transport_cost(self) -> float | Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..guards import exactly
 from . import build
 from .batch import BatchPair
 from .blocks import Blocks
@@ -206,6 +207,7 @@ class _ChunkedSum(torch.autograd.Function):
         return chunked(*(t.detach() for t in inputs))
 
     @staticmethod
+    @exactly()
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         chunked, inputs = ctx.chunked, ctx.saved_tensors
         wanted = tuple(k for k, needed in enumerate(ctx.needs_input_grad[1:]) if needed)
@@ -302,6 +304,7 @@ class _KeopsSum(torch.autograd.Function):
         return formula.run(tuple(t.detach() for t in tensors))
 
     @staticmethod
+    @exactly()
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         tensors, formula = ctx.saved_tensors, ctx.formula
         gradients: list[Tensor | None] = [None] * len(tensors)

@@ -1,0 +1,71 @@
+"""What torch's transformations may do to a loss: leave it alone, or be refused in a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def guarded(function: F) -> F:
+    """For functions from points to a loss: no autocast within, no tracing by ``torch.compile``, no ``torch.func``.
+
+    Under ``torch.autocast``, half-precision arguments, which a network's output may be, become float32. A compiler
+    breaks its graph at the call and runs the function as it is.
+
+    Raises
+    ------
+    RuntimeError
+        Within transforms of ``torch.func``, whose tensors have no numbers that a solver could look at.
+    """
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            name = function.__qualname__.removesuffix(".forward")
+            raise RuntimeError(
+                f"{name}: it was called within a torch.func transform (grad, vmap, jacrev, ...), where a solve cannot "
+                "test its convergence; expected a plain call, with torch.autograd.grad for derivatives and batches "
+                "(B, N, D) for vmap."
+            )
+        if _autocasts():
+            args = tuple(_widened(value) for value in args)
+            kwargs = {name: _widened(value) for name, value in kwargs.items()}
+        with exactly():
+            return function(*args, **kwargs)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        # The compiler takes a second to import: those who do not compile need not wait for it.
+        return (
+            torch.compiler.disable(plain)(*args, **kwargs) if torch.compiler.is_compiling() else plain(*args, **kwargs)
+        )
+
+    return wrapper  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def exactly() -> Iterator[None]:
+    """Without autocast, in whose narrow formats sums over points would be rounded."""
+    with contextlib.ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _autocasts() -> bool:
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_widened(item) for item in value)
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALVES else value

@@ -1,0 +1,307 @@
+"""Gradients in points, weights, temperature and costs' parameters, to first and second order, in all three modes."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from reference import NAMES, load
+from torch import Tensor
+from torch.autograd import grad
+
+from geomsink import costs, sinkhorn_divergence, solve
+
+TIGHT = dict(tol=1e-11, max_iter=20_000)
+MODES = {"envelope": {}, "implicit": {}, "unrolled": dict(iterations=7)}
+THETA = torch.tensor([0.7, 0.2]).double()
+COSTS = {
+    "sqeuclidean": ("sqeuclidean", None),
+    "euclidean": ("euclidean", None),
+    "power:1.5": ("power:1.5", None),
+    "cosine": ("cosine", None),
+    "mahalanobis": (lambda t: costs.mahalanobis(t + t.T), torch.tensor([[0.7, 0.1], [0.2, 0.4]]).double()),
+    "of the user": (
+        lambda t: costs.Cost(
+            "of the user", lambda x, y, t: ((x - y) ** 2 * t + (x - y).abs() * t).sum(-1), parameters=(t,)
+        ),
+        THETA,
+    ),
+}
+MARGINALS = {
+    "balanced": {},
+    "reach": dict(reach=0.6),
+    "tv": dict(rho=0.15, penalty="tv"),
+    "semi": dict(reach=(0.6, None)),
+    "other semi": dict(rho=(None, 0.2), penalty="tv"),
+}
+
+
+def clouds(n: int = 6, m: int = 5, d: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    """x, y, logits of weights, ε."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    return dict(x=draw(n, d) + 0.1, y=draw(m, d) + 0.4, a=draw(n), b=draw(m), epsilon=torch.tensor(0.2).double())
+
+
+def loss_of(kind: str, marginals: str, **options):
+    """S_ε as a function of tensors; weights are of mass 1 if both marginals are fixed, and free otherwise."""
+    make, _ = COSTS[kind]
+
+    def loss(x, y, a, b, epsilon, *theta):
+        cost = make(*theta) if theta else make
+        weights = a.softmax(0), b.softmax(0)
+        if marginals != "balanced":
+            weights = a.exp() / 6, b.exp() / 5
+        return sinkhorn_divergence(
+            x, y, *weights, epsilon=epsilon, cost=cost, **MARGINALS[marginals], **TIGHT, **options
+        ).value
+
+    return loss
+
+
+def check(function, tensors: dict[str, Tensor], rtol: float = 1e-6, h: float = 1e-4) -> None:
+    """Derivatives along a random direction of each tensor, against central differences of fourth order."""
+    live = {name: t.detach().clone().requires_grad_() for name, t in tensors.items()}
+    gradients = grad(function(*live.values()), list(live.values()))
+    generator = torch.Generator().manual_seed(1)
+    for (name, t), gradient in zip(tensors.items(), gradients, strict=True):
+        direction = torch.randn(t.shape, generator=generator, dtype=torch.float64)
+        moved = [float(function(*(tensors | {name: t + s * h * direction}).values()).detach()) for s in (-2, -1, 1, 2)]
+        expected = (moved[0] - 8 * moved[1] + 8 * moved[2] - moved[3]) / (12 * h)
+        # Converged to 1e-11, the values are right to as much; their differences to 1e-7.
+        assert gradient.shape == t.shape
+        assert (gradient * direction).sum().item() == pytest.approx(expected, rel=rtol, abs=1e-7), name
+
+
+def example(kind: str) -> dict[str, Tensor]:
+    theta = COSTS[kind][1]
+    return clouds() | ({} if theta is None else {"theta": theta})
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", COSTS)
+def test_first_derivatives(kind, mode, form):
+    check(loss_of(kind, "balanced", form=form, differentiation=mode, **MODES[mode]), example(kind))
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("marginals", [name for name in MARGINALS if name != "balanced"])
+def test_first_derivatives_with_penalties(marginals, mode, form):
+    """Masses differ: 1.2 and 1.6 or so."""
+    check(loss_of("sqeuclidean", marginals, form=form, differentiation=mode, **MODES[mode]), clouds())
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+@pytest.mark.parametrize(
+    ("kind", "marginals"),
+    [("sqeuclidean", "balanced"), ("power:1.5", "reach"), ("of the user", "balanced"), ("cosine", "balanced"),
+     ("sqeuclidean", "semi"), ("sqeuclidean", "tv"), ("sqeuclidean", "other semi")],
+)  # fmt: skip
+def test_second_derivatives(kind, marginals, form):
+    """A functional of the whole gradient, differentiated in everything."""
+    loss = loss_of(kind, marginals, form=form, differentiation="implicit")
+
+    def functional(*tensors):
+        tensors = [t if t.requires_grad else t.clone().requires_grad_() for t in tensors]
+        first = grad(loss(*tensors), tensors, create_graph=True)
+        return sum(((k + 1.0) * g + g**2).sum() for k, g in enumerate(first))
+
+    check(functional, example(kind), rtol=1e-5)
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solved_problems(name):
+    """At the default tolerance 1 %, at 1e-6 to 1e-4; from cells and over all pairs alike."""
+    solved = load(name)
+    x, y, expected = (torch.tensor(solved[key]).double() for key in ("x", "y", "grad_x"))
+    for tol, within in ((1e-3, 1e-2), (1e-6, 1e-4)):
+        found = {}
+        for multiscale in (False, True):
+            x = x.detach().requires_grad_()
+            r = sinkhorn_divergence(x, y, blur=float(solved["blur"]), tol=tol, multiscale=multiscale)
+            assert (r.xy.approximation is not None) == multiscale
+            (found[multiscale],) = grad(r.value, x)
+            assert relative(found[multiscale], expected) < within
+        assert relative(found[True], found[False]) < within
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+def test_modes_agree(form):
+    """At ε = 0.2 on the unit square an update contracts by 0.6 or less: 60 of them are converged to 1e-13."""
+    tensors = {k: t.requires_grad_() for k, t in clouds(200, 190, 3).items()}
+    gradients = {}
+    for mode in MODES:
+        options = dict(iterations=60) if mode == "unrolled" else {}
+        value = loss_of("sqeuclidean", "balanced", form=form, differentiation=mode, **options)(*tensors.values())
+        gradients[mode] = grad(value, list(tensors.values()))
+    for mode in ("implicit", "unrolled"):
+        for found, expected in zip(gradients[mode], gradients["envelope"], strict=True):
+            assert relative(found, expected) < 1e-8, mode
+
+
+def textbook(C: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, iterations: int, form: str, itself: bool) -> Tensor:
+    """The published algorithm: L log-domain updates of f and g from zero; of a self problem, averaged ones of f."""
+    f, g = torch.zeros_like(a), torch.zeros_like(b)
+    for _ in range(iterations):
+        new = -epsilon * ((g - C) / epsilon + b.log()).logsumexp(1)
+        f = 0.5 * (f + new) if itself else new
+        g = f if itself else -epsilon * ((f[:, None] - C) / epsilon + a.log()[:, None]).logsumexp(0)
+    P = a[:, None] * b * ((f[:, None] + g - C) / epsilon).exp()
+    return (P * C).sum() if form == "sharp" else (a * f).sum() + (b * g).sum() - epsilon * (P.sum() - 1)
+
+
+def dense_loss(x: Tensor, y: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, iterations: int, form: str) -> Tensor:
+    a, b = a.softmax(0), b.softmax(0)
+    parts = [
+        textbook(((p[:, None] - q) ** 2).sum(-1), u, v, epsilon, iterations, form, p is q)
+        for p, q, u, v in ((x, y, a, b), (x, x, a, a), (y, y, b, b))
+    ]
+    return parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+@pytest.mark.parametrize("iterations", [1, 2, 10, 23])
+def test_unrolled_is_the_published_algorithm(iterations, form):
+    tensors = [t.requires_grad_() for t in clouds(30, 25, 3).values()]
+    expected = dense_loss(*tensors, iterations, form)
+    truth = grad(expected, tensors)
+    for recompute in (False, True):
+        options = dict(iterations=iterations, recompute=recompute, differentiation="unrolled", form=form)
+        value = loss_of("sqeuclidean", "balanced", **options)(*tensors)
+        assert value.item() == pytest.approx(expected.item(), rel=1e-11)
+        for found, exact in zip(grad(value, tensors), truth, strict=True):
+            assert relative(found, exact) < 1e-9  # cancellation between the three problems
+
+
+def held_numbers(iterations: int, recompute: bool, n: int = 300) -> tuple[int, int]:
+    """Numbers kept for the gradient, and the most in one tensor; of each memory once."""
+
+    class Held:
+        def __init__(self, t):
+            self.t = t
+
+    held = weakref.WeakSet()
+
+    def pack(t):
+        holder = Held(t)
+        held.add(holder)
+        return holder
+
+    tensors = [t.requires_grad_() for t in clouds(n, n, 2).values()]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda holder: holder.t):
+        value = loss_of(
+            "sqeuclidean", "balanced", differentiation="unrolled", iterations=iterations, recompute=recompute
+        )(*tensors)
+    gc.collect()
+    sizes = {holder.t.untyped_storage().data_ptr(): holder.t.numel() for holder in held}
+    assert value.requires_grad
+    return sum(sizes.values()), max(sizes.values())
+
+
+def test_memory_of_unrolled_iterations():
+    """Linear in points times iterations, without a matrix; with recomputation, in their square root."""
+    few, many = held_numbers(16, False), held_numbers(64, False)
+    assert max(few[1], many[1]) <= 4 * 300 and 3 < many[0] / few[0] < 4.5
+    few, rooted = held_numbers(16, True), held_numbers(64, True)
+    assert rooted[0] < many[0] / 4 and rooted[0] < 2.5 * few[0]
+
+
+@pytest.mark.parametrize("form", ["entropic", "sharp"])
+def test_products_with_the_second_derivative(form):
+    """Against autograd through 500 updates of a matrix."""
+    tensors = list(clouds(40, 35, 2).values())
+    x = tensors[0].requires_grad_()
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    products = []
+    for value in (
+        loss_of("sqeuclidean", "balanced", form=form, differentiation="implicit")(*tensors),
+        dense_loss(*tensors, 500, form),
+    ):
+        (first,) = grad(value, x, create_graph=True)
+        products.append(grad((first * direction).sum(), x)[0])
+    assert relative(*products) < 1e-8
+
+
+def test_second_derivatives_of_many_points():
+    """More points than coarse columns: few iterations, small residuals, and finite differences of gradients."""
+    tensors = clouds(1300, 1250, 3)
+    x, y = tensors["x"].requires_grad_(), tensors["y"]
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    direction /= direction.norm()
+
+    def first(points, differentiation):
+        r = sinkhorn_divergence(points, y, blur=0.1, differentiation=differentiation, **TIGHT)
+        return grad(r.value, points, create_graph=True)[0], r
+
+    gradient, r = first(x, "implicit")
+    (product,) = grad((gradient * direction).sum(), x)
+    h = 1e-3
+    moved = [first((x + s * h * direction).detach().requires_grad_(), "envelope")[0].detach() for s in (-2, -1, 1, 2)]
+    assert relative(product, (moved[0] - 8 * moved[1] + 8 * moved[2] - moved[3]) / (12 * h)) < 1e-6
+    assert len(r.xy.linear_solves) == 1 and len(r.xx.linear_solves) == 1 and not r.yy.linear_solves
+    assert r.xy.linear_solves[0].residual < 1e-10 and r.xx.linear_solves[0].residual < 1e-10
+    assert r.xy.linear_solves[0].iterations <= 20 and r.xx.linear_solves[0].iterations <= 60
+
+
+@pytest.mark.parametrize("marginals", ["balanced", "reach", "semi"])
+def test_functions_of_the_plan(marginals):
+    """Potentials, products with the plan and its transpose, and the transport cost."""
+
+    def function(x, y, a, b, epsilon, v, w):
+        weights = (a.softmax(0), b.softmax(0)) if marginals == "balanced" else (a.exp() / 6, b.exp() / 5)
+        s = solve(x, y, *weights, epsilon=epsilon, differentiation="implicit", **MARGINALS[marginals], **TIGHT)
+        f, g = s.potentials
+        products = ((s.plan @ w) ** 2).sum() + ((s.plan.T @ v).sin() * w[:, 0]).sum()
+        return (f.cos() * v).sum() + (g**2).sum() + products + s.transport_cost**2
+
+    check(function, clouds() | {"v": clouds()["x"][:, 0], "w": clouds()["y"]})
+
+
+def test_gradients_of_the_envelope_end():
+    x, y, *_ = clouds().values()
+    value = sinkhorn_divergence(x.requires_grad_(), y, blur=0.3).value
+    (first,) = grad(value, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="^differentiation: .* choose differentiation='implicit'"):
+        grad((first**2).sum(), x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("marginals", ["balanced", "reach"])
+def test_points_without_weight(marginals, mode):
+    """They have no gradient and change no other one; in their weight it is the derivative from above."""
+    tensors, penalties = clouds(), MARGINALS[marginals]
+    x, y = tensors["x"], tensors["y"].requires_grad_()
+    a, b = torch.full((6,), 1 / 6).double(), torch.full((5,), 0.2).double()
+    silent = torch.cat((x, torch.tensor([[0.2, 1.4], [30.0, 30.0]]).double())).requires_grad_()
+    weights = torch.cat((a, torch.zeros(2).double())).requires_grad_()
+    options = dict(epsilon=0.2, differentiation=mode, **MODES[mode], **penalties, **TIGHT)
+    few = x.clone().requires_grad_()
+    of_few, of_y = grad(sinkhorn_divergence(few, y, a, b, **options).value, (few, y))
+    value = sinkhorn_divergence(silent, y, weights, b, **options).value
+    found = grad(value, (silent, y, weights))
+    assert relative(found[0][:6], of_few) < 1e-7 and not found[0][6:].any() and relative(found[1], of_y) < 1e-7
+    assert found[2].isfinite().all()
+    h, raised = 1e-6, weights.detach().clone()
+    raised[6] += h
+    if marginals == "balanced":
+        raised /= raised.sum()
+    after = sinkhorn_divergence(silent.detach(), y.detach(), raised, b, **options).value
+    change = ((raised - weights.detach()) * found[2]).sum() / h
+    assert change.item() == pytest.approx((after - value).item() / h, rel=1e-4)
+
+
+def test_numbers_for_numpy():
+    x, y, *_, epsilon = clouds().values()
+    for mode, options in MODES.items():
+        r = sinkhorn_divergence(
+            x.numpy(), y.numpy(), epsilon=epsilon.requires_grad_(), differentiation=mode, tol=1e-9, **options
+        )
+        assert type(r.value) is float and type(r.xy.value) is float and type(r.xy.transport_cost) is float
+        assert all(type(p) is np.ndarray for p in r.xy.potentials) and type(r.xy.plan @ y.numpy()) is np.ndarray
