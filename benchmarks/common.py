@@ -116,10 +116,12 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds (the median, where there is time for three runs) and the last result."""
+def timed(run: Callable[[], Any], before: Callable[[], Any] | None = None) -> tuple[float, Any]:
+    """Seconds (the median, where there is time for three runs) and the last result; ``before`` each run, untimed."""
     times: list[float] = []
     while len(times) < REPEATS and sum(times) < SPENT:
+        if before is not None:
+            before()
         start = time.perf_counter()
         result = run()
         times.append(time.perf_counter() - start)

@@ -28,11 +28,11 @@ from common import write as write_report
 import geomsink
 from geomsink import costs, engine, plotting
 from geomsink.annealing import temperatures
-from geomsink.divergences import MAX_ITER
+from geomsink.options import MAX_ITER, Options
+from geomsink.problem import Problem
 from geomsink.problems import Setup
 from geomsink.progress import Progress
 from geomsink.sinkhorn import solve_problem
-from geomsink.solution import Problem
 
 TOL = 1e-6
 CAP = 200
@@ -111,11 +111,9 @@ def plain(x: np.ndarray, y: np.ndarray, steps: tuple[float, ...]) -> History:
 
 def over_relaxed(x: np.ndarray, y: np.ndarray, blur: float) -> dict[str, Any]:
     """The solver of one level without Newton's steps."""
-    setup = Setup.of(
-        x, y, None, None, blur, None, "sqeuclidean", TOL, MAX_ITER, 0.5, "auto", torch.float64, False, "a benchmark"
-    )
+    setup = Setup.of(x, y, None, None, Options(blur=blur, tol=TOL, dtype=torch.float64, multiscale=False))
     pair = engine.pair(setup.alpha.points, setup.beta.points, setup.cost)
-    steps = temperatures(setup.cost_scale, setup.epsilon, setup.scaling, setup.cost.degree)
+    steps = temperatures(setup.cost_scale, setup.epsilon, setup.options.scaling, setup.cost.degree)
     problem = Problem(setup.alpha, setup.beta, pair, steps, setup.cost_scale)
     solver, status, seconds = solve_problem(problem, TOL, MAX_ITER, Progress(show=False))
     history = [(step.evaluations, step.marginal_error) for step in solver.history if step.epsilon == setup.epsilon]

@@ -25,37 +25,59 @@ class Method(NamedTuple):
     """What one library does with two clouds.
 
     ``value()`` gives S_ε for the cost ‖x − y‖², and a remark; ``gradient()`` gives S_ε and its gradient in x.
-    ``warm(want)`` makes the calls of either kind ("value" or "gradient") free of compilation.
+    ``warm(want)`` makes the calls of either kind ("value" or "gradient") free of compilation, and ``again()`` is called
+    before each of them, untimed.
     """
 
     warm: Callable[[str], None]
     value: Callable[[], tuple[float, str]]
     gradient: Callable[[], tuple[float, Array]] | None
+    again: Callable[[], None] | None = None
 
 
 def geomsink(x: Array, y: Array, blur: float, tol: float = 1e-3, **options: Any) -> Method:
-    """The gradient is that of the envelope theorem: 2 a_i (T_xx(x_i) − T_xy(x_i)), T the barycentric maps."""
+    """The gradient is that of torch autograd, by the envelope theorem."""
     import torch
 
     import geomsink as library
 
-    def solve(n: int | None = None) -> Any:
-        return library.sinkhorn_divergence(x[:n], y[:n], blur=blur, tol=tol, **options)
+    p, q = torch.from_numpy(x), torch.from_numpy(y)
+    solve = partial(library.sinkhorn_divergence, blur=blur, tol=tol, **options)
 
-    def image(plan: Any) -> torch.Tensor:
-        """T(x_i) = Σ_j P_ij y_j / Σ_j P_ij, by one reduction."""
-        sums = plan.apply(torch.cat((torch.ones_like(plan.pair.y[:, :1]), plan.pair.y), 1)).double()
-        return sums[:, 1:] / sums[:, :1]
-
-    def value() -> tuple[float, str]:
-        r = solve()
-        return r.value, "" if r.converged else f"not converged: marginal error {r.marginal_error:.1e}"
+    def value(n: int | None = None) -> tuple[float, str]:
+        r = solve(p[:n], q[:n])
+        return float(r.value), "" if r.converged else f"not converged: marginal error {r.marginal_error:.1e}"
 
     def gradient(n: int | None = None) -> tuple[float, Array]:
-        r = solve(n)
-        return r.value, (2 / len(x[:n]) * (image(r.xx.plan) - image(r.xy.plan))).numpy()
+        points = p[:n].clone().requires_grad_()
+        found = solve(points, q[:n]).value
+        found.backward()
+        return float(found.detach()), points.grad.numpy()
 
-    return Method(lambda want: solve(WARM) if want == "value" else gradient(WARM), value, gradient)
+    return Method(lambda want: value(WARM) if want == "value" else gradient(WARM), value, gradient)
+
+
+def geomsink_warm(x: Array, y: Array, blur: float) -> Method:
+    """The same as a module in a training loop: the target's self problem is kept, and potentials of the last step."""
+    import torch
+
+    import geomsink as library
+
+    loss = library.SinkhornDivergence(blur=blur)
+    points, target = torch.from_numpy(x), torch.from_numpy(y)
+    step = 1e-3 * float(points.std())
+    noise = torch.Generator().manual_seed(0)
+
+    def gradient() -> tuple[float, Array]:
+        moved = points.clone().requires_grad_()
+        value = loss(moved, target)
+        value.backward()
+        return float(value.detach()), moved.grad.numpy()
+
+    def before(_: str) -> None:  # the last step was from points nearby
+        loss(points + step * torch.randn(points.shape, generator=noise), target)
+
+    return Method(before, lambda: (gradient()[0], ""), gradient, again=lambda: before(""))
 
 
 def geomloss(x: Array, y: Array, blur: float, backend: str, scaling: float) -> Method:
@@ -78,13 +100,13 @@ def geomloss(x: Array, y: Array, blur: float, backend: str, scaling: float) -> M
     return Method(lambda want: value(WARM) if want == "value" else gradient(WARM), value, gradient)
 
 
-def ott(x: Array, y: Array, blur: float) -> Method:
+def ott(x: Array, y: Array, blur: float, batch_size: int | None = ONLINE_ROWS) -> Method:
     """With jax before 0.9, whose internals OTT-JAX 0.6 uses where it evaluates costs online."""
     import jax
     from ott.tools.sinkhorn_divergence import sinkdiv
 
     def divergence(p: Any, q: Any) -> tuple[Any, Any]:
-        value, out = sinkdiv(p, q, epsilon=2 * blur**2, batch_size=ONLINE_ROWS)
+        value, out = sinkdiv(p, q, epsilon=2 * blur**2, batch_size=batch_size)
         return value, out.converged
 
     functions = {"value": divergence, "gradient": jax.value_and_grad(divergence, has_aux=True)}
@@ -157,9 +179,20 @@ METHODS: dict[str, dict[str, Callable[..., Method]]] = {
         "POT lazy, tol 1e-3": partial(pot_lazy, tol=1e-3),
     },
 }
+STEPS: dict[str, dict[str, Callable[..., Method]]] = {
+    "geomsink": {"geomsink": geomsink, "geomsink, warm start": geomsink_warm},
+    **{
+        f"geomloss-{backend}": {
+            f"GeomLoss {backend}, scaling {scaling}": partial(geomloss, backend=backend, scaling=scaling)
+            for scaling in (0.5, 0.9, 0.99)
+        }
+        for backend in ("tensorized", "online", "multiscale")
+    },
+    "ott": {"OTT-JAX online": ott, "OTT-JAX, stored costs": partial(ott, batch_size=None)},
+}
+"""For `training_step.py`: the same methods, and settings that are slower and more accurate."""
 NOTES = {
-    "geomsink": f"warmed up on {WARM:,} of the points; values carry no autograd history: its gradient is "
-    "2 a (T_xx − T_xy), with the barycentric maps T of the solved plans, by one reduction over all pairs each",
+    "geomsink": f"warmed up on {WARM:,} of the points; gradient by torch autograd",
     **dict.fromkeys(
         ("geomloss-online", "geomloss-multiscale"),
         f"warmed up on {WARM:,} of the points; gradient by torch autograd; its value times 2",

@@ -23,7 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Expression = Callable[[Any, Any], Any]
+MANY = 32
+"""Coordinates from which on matrix products are faster than formulas."""
+
+Expression = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ class Cost:
         costs: Tensor = self.expression(x, y, *(p.detach().to(x) for p in self.parameters))
         return costs
 
+    def temporaries(self, dimension: int) -> int:
+        """Numbers a pair that evaluating the cost on torch tensors has in memory at a time."""
+        return 1 if self.quadratic is not None and dimension >= MANY else dimension
+
     def map(self, points: Tensor) -> Tensor:
         """φ(points): what the expression is evaluated on."""
         return points if self.features is None else self.features(points)
@@ -128,7 +135,12 @@ class Cost:
         return float(self.unit * self.degree * blur**self.degree)
 
 
-def _squared_distance(x: Any, y: Any) -> Any:
+def squared_distance(x: Any, y: Any) -> Any:
+    """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
+    if isinstance(x, Tensor) and x.shape[-1] >= MANY and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
+        # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
+        squares = (x * x).sum(-1) + (y * y).sum(-1)
+        return squares - 2.0 * (x.squeeze(-2) @ y.squeeze(-3).mT)
     return ((x - y) ** 2).sum(-1)
 
 
@@ -137,7 +149,8 @@ def _root(s: Any, exponent: float) -> Any:
     if isinstance(s, Tensor):
         positive = s > 0
         return torch.where(positive, s, 1.0) ** exponent * positive
-    return s.sqrt() if exponent == 0.5 else (-s).ifelse(s, s**exponent)
+    root = s.sqrt()  # whose derivative KeOps takes as 0 at 0
+    return root if exponent == 0.5 else root ** (2.0 * exponent)
 
 
 def _distance(x: Any, y: Any) -> Any:
@@ -145,7 +158,7 @@ def _distance(x: Any, y: Any) -> Any:
 
 
 def _half_squared_chord(x: Any, y: Any) -> Any:
-    return ((x - y) ** 2).sum(-1) * 0.5
+    return squared_distance(x, y) * 0.5
 
 
 def _angle(x: Any, y: Any) -> Any:
@@ -174,7 +187,7 @@ def power(p: float) -> Cost:
     if not 0 < p <= 2:
         raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
     if p == 2:
-        return Cost("sqeuclidean", _squared_distance, 2.0, None, True, True, torch.square, 1.0)
+        return Cost("sqeuclidean", squared_distance, 2.0, None, True, True, torch.square, 1.0)
     if p == 1:
         return Cost("euclidean", _distance, 1.0, None, True, True, torch.abs)
     half = p / 2
@@ -208,6 +221,7 @@ def mahalanobis(weights: Any) -> Cost:
 
     def root() -> Tensor:
         A = given.double()
+        factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
         if bool(failed) or not bool(factor.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
             raise ValueError(
@@ -222,7 +236,7 @@ def mahalanobis(weights: Any) -> Cost:
         return mapped
 
     root()
-    return Cost("mahalanobis", _squared_distance, 2.0, features, True, True, torch.square, 1.0)
+    return Cost("mahalanobis", squared_distance, 2.0, features, True, True, torch.square, 1.0)
 
 
 _costs: dict[str, Cost] = {

@@ -89,7 +89,8 @@ class Terms:
         inverse = (1.0 / self.epsilon).to(dtype).reshape(1)
         parameters = (inverse, *(p.to(dtype).reshape(-1) for p in self.parameters))
         u, v = (f / self.epsilon).to(dtype), (g / self.epsilon).to(dtype)
-        return self.pairs.sums(kernel, self.x, self.y, w.to(dtype), u, v, parameters).double()
+        temporaries = self.cost.temporaries(self.x.shape[-1])
+        return self.pairs.sums(kernel, self.x, self.y, w.to(dtype), u, v, parameters, temporaries).double()
 
     def product(self, f: Tensor, g: Tensor, w: Tensor) -> Tensor:
         """P w."""
@@ -304,15 +305,20 @@ class _Potentials(torch.autograd.Function):
         ctx: Any, operator: NewtonOperator, terms: Terms, f: Tensor, g: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.operator, ctx.terms = operator, terms
+        ctx.set_materialize_grads(False)  # where nothing is asked of the potentials there is nothing to solve
         out = f.clone(), g.clone()
         ctx.save_for_backward(*out, *tensors)
         return out
 
     @staticmethod
     @exactly()
-    def backward(ctx: Any, of_f: Tensor, of_g: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, of_f: Tensor | None, of_g: Tensor | None) -> tuple[Any, ...]:
         f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]
+        if of_f is None and of_g is None:
+            return (None,) * (4 + len(tensors))
+        of_f = torch.zeros_like(f) if of_f is None else of_f
+        of_g = torch.zeros_like(g) if of_g is None else of_g
         lam, mu = _Inverse.apply(ctx.operator, ctx.terms, of_f, of_g, f, g, *tensors)
         with torch.enable_grad():
             apart = _apart(tuple(tensors))

@@ -182,9 +182,9 @@ def hausdorff_divergence(
     q_at_x = _extended(terms, pair, p, q)
     p_at_y = _extended(terms.T, pair.T, q, p)
     a_, b_ = terms.a, terms.b
-    value = 0.5 * ((a_ * (q_at_x - p)).sum(-1) + (b_ * (p_at_y - q)).sum(-1))
+    value = 0.5 * setup.inputs.mass * ((a_ * (q_at_x - p)).sum(-1) + (b_ * (p_at_y - q)).sum(-1))
     report = HausdorffDivergence(
-        value=setup.container.number(setup.inputs.mass * value),
+        value=setup.container.number(value),
         xx=xx,
         yy=yy,
         epsilon=setup.epsilon,
@@ -197,8 +197,9 @@ def hausdorff_divergence(
 
 
 def _refined(solution: Solution, solved: Solved) -> Tensor:
-    """The potential with its history, half an update further: by row sums that are known, and at most an eighth of
-    whose error is left after it is extended, where H_ε is of first order in it.
+    """The potential with its history, half an update further, which takes no more than the row sums that are known.
+
+    H_ε is of first order in its error, of which then at most an eighth is left after it is extended.
     """
     problem, state = solved.solver.problem, solved.solver.state
     return solution.plan.f - 0.5 * problem.epsilon * state.log_rows

@@ -120,8 +120,10 @@ engine, dtype, multiscale
         """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
         x, y, a, b = _clouds(clouds)
         keep = (self.warm_start or self.reuse) and self.options.iterations is None
-        how = dict(memory=self._memory, warm=self.warm_start, reuse=self.reuse) if keep else {}
-        self.report, memory = compare(x, y, a, b, self.options, (x_batch, y_batch), **how)
+        self.report, memory = compare(
+            x, y, a, b, self.options, (x_batch, y_batch),
+            memory=self._memory if keep else None, warm=self.warm_start, reuse=self.reuse,
+        )  # fmt: skip
         self._memory = memory if keep else None
         self._warn({"xy: ": self.report.xy, "xx: ": self.report.xx, "yy: ": self.report.yy})
         return self.report.value  # type: ignore[return-value]

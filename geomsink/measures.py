@@ -69,9 +69,8 @@ class Container:
         """A Python float for NumPy callers, a scalar tensor for torch callers; of a batch, an array (B,)."""
         if not self.is_numpy:
             return value.to(self.device, self.dtype)
-        return (
-            value.detach().cpu().numpy().astype(str(self.dtype).removeprefix("torch.")) if value.ndim else float(value)
-        )
+        number = value.detach()
+        return number.to(self.dtype).cpu().numpy() if number.ndim else float(number)
 
     def padded(self, given: Any, side: int) -> Any:
         """The inverse of `array` for a batch of clouds of different sizes; anything else as it is."""

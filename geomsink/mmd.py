@@ -144,7 +144,7 @@ def mmd(
     form = kernels.get(kernel)
     scales = _scales(form, blur)
     precision = Options(epsilon=1.0, engine=engine, dtype=dtype).working_dtype  # refused as a solve refuses them
-    share_left_out = _share(truncate)
+    left_out = _share(truncate)
     points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch)
     z = _joined(form, points)
     w = torch.cat((a_, -b_), -1)
@@ -155,18 +155,18 @@ def mmd(
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
     if not most < math.sqrt(RANGE[precision]):
         raise ValueError(f"x, y, blur: coordinates reach {most:.3g} in units of the blur, more than {precision} holds.")
-    name = _engine(form, z.detach() / lengths[0].detach(), precision, engine, pairs)
-    certified = share_left_out > 0 and form.upper_bound is not None and name == "keops" and z.device.type == "cpu"
+    name = _engine(form, z.detach() / lengths[0].detach(), precision, engine, w.numel() * w.shape[-1])
+    certified = left_out > 0 and form.upper_bound is not None and name == "keops" and z.device.type == "cpu"
     cells = _Cells.of(z.detach(), w.detach()) if certified and z.ndim == 2 and pairs >= PAYS else None
     potential, computed, skipped = torch.zeros_like(w), 0.0, 0.0
     for sigma in lengths:
         if cells is None:
             potential, share = potential + _sums(form, (z / sigma).to(precision), w, name), 1.0
         else:
-            blocks, share, lost = cells.near(form, float(sigma.detach()), share_left_out)
-            ordered, masses = z[cells.tree.order] / sigma, w[cells.tree.order]
-            sums = _sums(form, ordered.to(precision), masses, name, blocks)
-            potential, skipped = potential + sums[cells.tree.rank], skipped + lost
+            blocks, share, lost = cells.near(form, float(sigma.detach()), left_out)
+            order, rank = cells.tree.order, cells.tree.rank
+            sums = _sums(form, (z[order] / sigma).to(precision), w[order], name, blocks)
+            potential, skipped = potential + sums[rank], skipped + lost
         computed += share / len(lengths)
     return Discrepancy(
         value=container.number(0.5 * (w * potential).sum(-1)),
@@ -265,10 +265,7 @@ def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: i
 class _Cells:
     """Points in an order of neighbours, in blocks with boxes around them.
 
-    Attributes
-    ----------
-    mass : Tensor, shape (K,)
-        Absolute weights of each block.
+    ``mass``, shape (K,), is the sum of absolute weights of each block.
     """
 
     tree: Tree

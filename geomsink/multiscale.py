@@ -17,6 +17,7 @@ from .annealing import temperatures
 from .cellsums import CellSums, Cloud, Side
 from .costs import Cost
 from .engine import Gibbs
+from .iterate import Iterate
 from .measures import Measure
 from .newton import Newton, NewtonSystem, SparsePlan, curvatures
 from .problem import Problem
@@ -152,7 +153,7 @@ def solve_multiscale(
     engine_name: str,
     scaling: float,
     start: Potentials | None = None,
-    before: Solver | None = None,
+    before: Iterate | None = None,
 ) -> tuple[Solver, str, float]:
     """Solve on all levels; returns the solver of the points with its final state, the status and the seconds.
 

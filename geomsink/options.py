@@ -67,8 +67,12 @@ class Options:
         temperatures(1.0, 0.5, self.scaling, self.ground.degree)
         if not (self.multiscale is None or isinstance(self.multiscale, bool)):
             raise TypeError(f"multiscale: {self.multiscale!r} given, expected None, True or False.")
-        if not (isinstance(self.max_iter, numbers.Integral) and int(self.max_iter) >= 1):
+        most: Any = self.max_iter
+        if not (isinstance(most, numbers.Integral) and int(most) >= 1):
             raise ValueError(f"max_iter: {self.max_iter} given, expected a whole number of at least 1.")
+        self._check_iterations()
+
+    def _check_iterations(self) -> None:
         unrolled = self.differentiation == "unrolled"
         if unrolled != (self.iterations is not None):
             found = "none" if self.iterations is None else f"{self.iterations}"
@@ -76,7 +80,8 @@ class Options:
                 f"iterations: {found} given with differentiation={self.differentiation!r}; expected a number for "
                 "'unrolled', and none otherwise."
             )
-        if unrolled and not (isinstance(self.iterations, numbers.Integral) and int(self.iterations) >= 1):
+        whole: Any = self.iterations
+        if unrolled and not (isinstance(whole, numbers.Integral) and int(whole) >= 1):
             raise ValueError(f"iterations: {self.iterations} given, expected a whole number of at least 1.")
         if self.recompute and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
@@ -111,7 +116,7 @@ class Options:
     def live_epsilon(self) -> Tensor:
         """ε, float64, with the history that a blur or an epsilon given as a tensor has."""
         lengths = {"blur": self.blur, "epsilon": self.epsilon}
-        numbers_only = {}
+        numbers_only: dict[str, float | None] = {}
         for name, value in lengths.items():
             if isinstance(value, Tensor):
                 if value.numel() != 1 or not value.is_floating_point():

@@ -240,7 +240,7 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     def made(value: Any) -> Penalty:
         if value is None:
             return Balanced()
-        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        if not isinstance(value, numbers.Real):
             raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number, None or a pair of them.")
         if not 0 < float(value) < math.inf:
             raise ValueError(f"{name}: {value} given, expected a positive number, or None for a fixed marginal.")

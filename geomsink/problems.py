@@ -116,7 +116,8 @@ def _mapped(cost: Cost, points: Tensor) -> Tensor:
         )
     if not bool(features.isfinite().all()):
         raise ValueError(f"cost: features of cost {cost.name!r} are NaN or infinite for some points.")
-    return features.double().unflatten(0, points.shape[:-1])
+    mapped: Tensor = features.double().unflatten(0, points.shape[:-1])
+    return mapped
 
 
 @dataclass(frozen=True)
@@ -302,9 +303,9 @@ class Setup:
 
     def constant(self) -> Setup:
         """The same without history, to be kept."""
-        kept = {f.name: getattr(self.inputs, f.name) for f in fields(Inputs)}
-        detached = {name: t.detach() for name, t in kept.items() if isinstance(t, Tensor)}
-        return replace(self, inputs=replace(self.inputs, **detached))
+        inputs = self.inputs
+        x, y, a, b, mass, epsilon = (getattr(inputs, f.name).detach() for f in fields(Inputs) if f.name != "parameters")
+        return replace(self, inputs=Inputs(x, y, a, b, mass, epsilon, tuple(p.detach() for p in inputs.parameters)))
 
     def adopting(self, other: Setup) -> tuple[Setup, tuple[bool, bool]]:
         """With what an earlier setup of the same options has prepared of clouds that are the same; and which are."""

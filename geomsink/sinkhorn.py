@@ -84,7 +84,7 @@ class Solver(Iterate):
         tol: float,
         max_iter: int,
         progress: Progress,
-        before: Solver | None = None,
+        before: Iterate | None = None,
         sums: Sums | None = None,
         correction: Correction | None = None,
         newton: Correction | None = None,
@@ -278,7 +278,7 @@ def solve_problem(
     max_iter: int,
     progress: Progress,
     start: tuple[Tensor, Tensor] | None = None,
-    before: Solver | None = None,
+    before: Iterate | None = None,
     newton: Correction | None = None,
 ) -> tuple[Solver, str, float]:
     """Solve; returns the solver with its final state, the status and the seconds taken.

@@ -99,16 +99,16 @@ def test_first_derivatives(name, on):
 
 @pytest.mark.parametrize("name", ["power:1.5", "geodesic", "manhattan", "of the user"])
 def test_second_derivatives_on_keops(name):
-    """In one cloud and the parameters; `test_finite_differences_on_keops` has all variables."""
+    """In one cloud and the parameters; `test_all_second_derivatives_on_keops` has all variables."""
     function, tensors = kernel(name), variables(name)
     wanted = (0, *range(5, len(tensors)))
     agree(derivatives(sums(function, "keops"), tensors, wanted), derivatives(plain(function), tensors, wanted))
 
 
-def test_finite_differences_on_keops():
-    function, tensors = sums(kernel("sqeuclidean"), "keops"), variables("sqeuclidean", 3, 2, columns=1)
-    assert gradcheck(function, tensors)
-    assert gradgradcheck(function, tensors)
+def test_all_second_derivatives_on_keops():
+    function, tensors = kernel("sqeuclidean"), variables("sqeuclidean")
+    agree(derivatives(sums(function, "keops"), tensors), derivatives(plain(function), tensors))
+    assert gradcheck(sums(function, "keops"), variables("sqeuclidean", 3, 2))
 
 
 @pytest.mark.parametrize("on", ENGINES)
@@ -264,21 +264,13 @@ def test_derivatives_that_vanish(on, monkeypatch):
 def test_nothing_is_kept_but_arguments(on):
     """No matrix of pairs is held for a gradient, nor for the gradient's gradient."""
 
-    class Held:
-        def __init__(self, t):
-            self.t = t
-
-    held = weakref.WeakSet()
-
-    def pack(t):
-        holder = Held(t)
-        held.add(holder)
-        return holder
-
+    held = []
+    pack = lambda t: held.append(weakref.ref(t)) or t  # noqa: E731
     tensors = variables("sqeuclidean", 200, 150)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda holder: holder.t):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         value = sums(kernel("sqeuclidean"), on)(*tensors)
         gradients = grad((value**2).sum(), tensors, create_graph=True)
     gc.collect()
-    assert len(held) > 0 and max(holder.t.numel() for holder in held) <= 4 * 200
+    alive = [t.numel() for t in (reference() for reference in held) if t is not None]
+    assert len(alive) > 5 and max(alive) <= 4 * 200
     assert all(g.requires_grad for g in gradients)

@@ -14,7 +14,6 @@ from geomsink import costs, sinkhorn_divergence, solve
 
 TIGHT = dict(tol=1e-11, max_iter=20_000)
 MODES = {"envelope": {}, "implicit": {}, "unrolled": dict(iterations=7)}
-THETA = torch.tensor([0.7, 0.2]).double()
 COSTS = {
     "sqeuclidean": ("sqeuclidean", None),
     "euclidean": ("euclidean", None),
@@ -22,10 +21,8 @@ COSTS = {
     "cosine": ("cosine", None),
     "mahalanobis": (lambda t: costs.mahalanobis(t + t.T), torch.tensor([[0.7, 0.1], [0.2, 0.4]]).double()),
     "of the user": (
-        lambda t: costs.Cost(
-            "of the user", lambda x, y, t: ((x - y) ** 2 * t + (x - y).abs() * t).sum(-1), parameters=(t,)
-        ),
-        THETA,
+        lambda t: costs.Cost("mixed", lambda x, y, t: ((x - y) ** 2 * t + (x - y).abs() * t).sum(-1), parameters=(t,)),
+        torch.tensor([0.7, 0.2]).double(),
     ),
 }
 MARGINALS = {
@@ -81,17 +78,12 @@ def example(kind: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("form", ["entropic", "sharp"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", COSTS)
-def test_first_derivatives(kind, mode, form):
-    check(loss_of(kind, "balanced", form=form, differentiation=mode, **MODES[mode]), example(kind))
-
-
-@pytest.mark.parametrize("form", ["entropic", "sharp"])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("marginals", [name for name in MARGINALS if name != "balanced"])
-def test_first_derivatives_with_penalties(marginals, mode, form):
-    """Masses differ: 1.2 and 1.6 or so."""
-    check(loss_of("sqeuclidean", marginals, form=form, differentiation=mode, **MODES[mode]), clouds())
+@pytest.mark.parametrize(
+    ("kind", "marginals"), [*((kind, "balanced") for kind in COSTS), *(("sqeuclidean", m) for m in [*MARGINALS][1:])]
+)
+def test_first_derivatives(kind, marginals, mode, form):
+    """With penalties the masses differ: 1.5 and 1.7 or so."""
+    check(loss_of(kind, marginals, form=form, differentiation=mode, **MODES[mode]), example(kind))
 
 
 @pytest.mark.parametrize("form", ["entropic", "sharp"])
@@ -120,12 +112,14 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def test_solved_problems(name):
     """At the default tolerance 1 %, at 1e-6 to 1e-4; from cells and over all pairs alike."""
     solved = load(name)
-    x, y, expected = (torch.tensor(solved[key]).double() for key in ("x", "y", "grad_x"))
+    x, y, expected = (torch.tensor(solved[key]) for key in ("x", "y", "grad_x"))
+    rs = {False: None, True: None}
     for tol, within in ((1e-3, 1e-2), (1e-6, 1e-4)):
         found = {}
         for multiscale in (False, True):
             x = x.detach().requires_grad_()
-            r = sinkhorn_divergence(x, y, blur=float(solved["blur"]), tol=tol, multiscale=multiscale)
+            options = dict(multiscale=multiscale, init=rs[multiscale], dtype=None if tol == 1e-3 else "float64")
+            r = rs[multiscale] = sinkhorn_divergence(x, y, blur=float(solved["blur"]), tol=tol, **options)
             assert (r.xy.approximation is not None) == multiscale
             (found[multiscale],) = grad(r.value, x)
             assert relative(found[multiscale], expected) < within
@@ -134,11 +128,12 @@ def test_solved_problems(name):
 
 @pytest.mark.parametrize("form", ["entropic", "sharp"])
 def test_modes_agree(form):
-    """At ε = 0.2 on the unit square an update contracts by 0.6 or less: 60 of them are converged to 1e-13."""
-    tensors = {k: t.requires_grad_() for k, t in clouds(200, 190, 3).items()}
+    """At ε = 1/2 on the unit square an update contracts by 0.4 or less: 40 of them are converged to 1e-15."""
+    tensors = clouds(200, 190, 2) | {"epsilon": torch.tensor(0.5).double()}
+    tensors = {k: t.requires_grad_() for k, t in tensors.items()}
     gradients = {}
     for mode in MODES:
-        options = dict(iterations=60) if mode == "unrolled" else {}
+        options = dict(iterations=40) if mode == "unrolled" else {}
         value = loss_of("sqeuclidean", "balanced", form=form, differentiation=mode, **options)(*tensors.values())
         gradients[mode] = grad(value, list(tensors.values()))
     for mode in ("implicit", "unrolled"):
@@ -180,36 +175,25 @@ def test_unrolled_is_the_published_algorithm(iterations, form):
             assert relative(found, exact) < 1e-9  # cancellation between the three problems
 
 
-def held_numbers(iterations: int, recompute: bool, n: int = 300) -> tuple[int, int]:
-    """Numbers kept for the gradient, and the most in one tensor; of each memory once."""
-
-    class Held:
-        def __init__(self, t):
-            self.t = t
-
-    held = weakref.WeakSet()
-
-    def pack(t):
-        holder = Held(t)
-        held.add(holder)
-        return holder
-
+def held_numbers(iterations: int, recompute: bool, n: int = 100) -> tuple[int, int]:
+    """Numbers kept for the gradient, of each memory once, and the most in one tensor."""
+    held = []
+    pack = lambda t: held.append(weakref.ref(t)) or t  # noqa: E731
     tensors = [t.requires_grad_() for t in clouds(n, n, 2).values()]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda holder: holder.t):
-        value = loss_of(
-            "sqeuclidean", "balanced", differentiation="unrolled", iterations=iterations, recompute=recompute
-        )(*tensors)
+    options = dict(differentiation="unrolled", iterations=iterations, recompute=recompute)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        value = loss_of("sqeuclidean", "balanced", **options)(*tensors)
     gc.collect()
-    sizes = {holder.t.untyped_storage().data_ptr(): holder.t.numel() for holder in held}
+    alive = [t for t in (reference() for reference in held) if t is not None]
     assert value.requires_grad
-    return sum(sizes.values()), max(sizes.values())
+    return sum({t.untyped_storage().data_ptr(): t.numel() for t in alive}.values()), max(t.numel() for t in alive)
 
 
 def test_memory_of_unrolled_iterations():
     """Linear in points times iterations, without a matrix; with recomputation, in their square root."""
-    few, many = held_numbers(16, False), held_numbers(64, False)
-    assert max(few[1], many[1]) <= 4 * 300 and 3 < many[0] / few[0] < 4.5
-    few, rooted = held_numbers(16, True), held_numbers(64, True)
+    few, many = held_numbers(9, False), held_numbers(36, False)
+    assert max(few[1], many[1]) <= 4 * 100 and 3 < many[0] / few[0] < 4.5
+    few, rooted = held_numbers(9, True), held_numbers(36, True)
     assert rooted[0] < many[0] / 4 and rooted[0] < 2.5 * few[0]
 
 
@@ -231,23 +215,23 @@ def test_products_with_the_second_derivative(form):
 
 def test_second_derivatives_of_many_points():
     """More points than coarse columns: few iterations, small residuals, and finite differences of gradients."""
-    tensors = clouds(1300, 1250, 3)
+    tensors = clouds(1150, 900, 3)
     x, y = tensors["x"].requires_grad_(), tensors["y"]
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     direction /= direction.norm()
 
     def first(points, differentiation):
-        r = sinkhorn_divergence(points, y, blur=0.1, differentiation=differentiation, **TIGHT)
+        r = sinkhorn_divergence(points, y, blur=0.1, differentiation=differentiation, tol=1e-10, max_iter=5000)
         return grad(r.value, points, create_graph=True)[0], r
 
     gradient, r = first(x, "implicit")
     (product,) = grad((gradient * direction).sum(), x)
     h = 1e-3
-    moved = [first((x + s * h * direction).detach().requires_grad_(), "envelope")[0].detach() for s in (-2, -1, 1, 2)]
-    assert relative(product, (moved[0] - 8 * moved[1] + 8 * moved[2] - moved[3]) / (12 * h)) < 1e-6
-    assert len(r.xy.linear_solves) == 1 and len(r.xx.linear_solves) == 1 and not r.yy.linear_solves
-    assert r.xy.linear_solves[0].residual < 1e-10 and r.xx.linear_solves[0].residual < 1e-10
-    assert r.xy.linear_solves[0].iterations <= 20 and r.xx.linear_solves[0].iterations <= 60
+    moved = [first((x + s * direction).detach().requires_grad_(), "envelope")[0].detach() for s in (-h, h)]
+    assert relative(product, (moved[1] - moved[0]) / (2 * h)) < 1e-5
+    for solves, most in ((r.xy.linear_solves, 20), (r.xx.linear_solves, 60)):
+        assert len(solves) == 1 and solves[0].residual < 1e-10 and 0 < solves[0].iterations <= most
+    assert not r.yy.linear_solves
 
 
 @pytest.mark.parametrize("marginals", ["balanced", "reach", "semi"])
@@ -269,7 +253,7 @@ def test_gradients_of_the_envelope_end():
     value = sinkhorn_divergence(x.requires_grad_(), y, blur=0.3).value
     (first,) = grad(value, x, create_graph=True)
     with pytest.raises(RuntimeError, match="^differentiation: .* choose differentiation='implicit'"):
-        grad((first**2).sum(), x)
+        grad((first**2).sum(), x)  # a gradient penalty
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -278,7 +262,7 @@ def test_points_without_weight(marginals, mode):
     """They have no gradient and change no other one; in their weight it is the derivative from above."""
     tensors, penalties = clouds(), MARGINALS[marginals]
     x, y = tensors["x"], tensors["y"].requires_grad_()
-    a, b = torch.full((6,), 1 / 6).double(), torch.full((5,), 0.2).double()
+    a, b = torch.ones(6).double() / 6, torch.ones(5).double() / 5
     silent = torch.cat((x, torch.tensor([[0.2, 1.4], [30.0, 30.0]]).double())).requires_grad_()
     weights = torch.cat((a, torch.zeros(2).double())).requires_grad_()
     options = dict(epsilon=0.2, differentiation=mode, **MODES[mode], **penalties, **TIGHT)
@@ -286,7 +270,9 @@ def test_points_without_weight(marginals, mode):
     of_few, of_y = grad(sinkhorn_divergence(few, y, a, b, **options).value, (few, y))
     value = sinkhorn_divergence(silent, y, weights, b, **options).value
     found = grad(value, (silent, y, weights))
-    assert relative(found[0][:6], of_few) < 1e-7 and not found[0][6:].any() and relative(found[1], of_y) < 1e-7
+    assert (
+        relative(found[0][:6], of_few) < 1e-7 and found[0][6:].abs().max() < 1e-25 and relative(found[1], of_y) < 1e-7
+    )
     assert found[2].isfinite().all()
     h, raised = 1e-6, weights.detach().clone()
     raised[6] += h
@@ -295,6 +281,23 @@ def test_points_without_weight(marginals, mode):
     after = sinkhorn_divergence(silent.detach(), y.detach(), raised, b, **options).value
     change = ((raised - weights.detach()) * found[2]).sum() / h
     assert change.item() == pytest.approx((after - value).item() / h, rel=1e-4)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("weight", [0.0, 1e-20, 1e-3])
+@pytest.mark.parametrize("marginals", ["balanced", "reach"])
+def test_potentials_where_there_is_no_weight(marginals, weight, batch):
+    """They follow those of the other cloud, however little counts on them; a batch has no coarse columns."""
+    a, b = torch.ones(6).double() / 6, torch.ones(5).double() / 5
+    a = torch.cat((a[:5], torch.tensor([weight]).double(), a[5:] - weight))
+
+    def function(x, y):
+        arrays = [t[None] if batch else t for t in (x, y, a, b)]
+        s = solve(*arrays, epsilon=0.2, differentiation="implicit", **MARGINALS[marginals], **TIGHT)
+        f = s.potentials[0].reshape(-1)
+        return f[5] ** 2 + (s.potentials[1] ** 3).sum()
+
+    check(function, {"x": clouds(7)["x"], "y": clouds()["y"]})
 
 
 def test_numbers_for_numpy():

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from reference import mask
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance
 
 import geomsink
 from geomsink import costs, kernels
 from geomsink.kernels import Kernel
-from geomsink.mmd import mmd
+from geomsink.mmd import _Cells, mmd
 
 BLUR = 0.4
 FORMS = {
@@ -186,6 +187,21 @@ def test_truncation_stays_within_its_bound(kernel):
         assert 1e-12 < worst <= 2 * 2.0 * truncate
 
 
+@pytest.mark.parametrize("share", [1e-2, 1e-6])
+def test_what_is_left_out(share):
+    """On a line, boxes are as far apart as their nearest points, so that the pattern and its bound are known."""
+    random = np.random.default_rng(0)
+    z, w = random.random((1280, 1)), random.standard_normal(1280)
+    cells = _Cells.of(torch.tensor(z), torch.tensor(w))
+    blocks, found, lost = cells.near(kernels.get("gaussian"), 0.1, share)
+    order = cells.tree.order.numpy()
+    largest = FORMS["gaussian"](z[order] * (BLUR / 0.1), z[order] * (BLUR / 0.1)).reshape(20, 64, 20, 64).max((1, 3))
+    kept, mass = largest > share, np.abs(w[order]).reshape(20, 64).sum(1)
+    assert np.array_equal(mask(blocks, 1280, 1280), kept.repeat(64, 0).repeat(64, 1))
+    assert found == pytest.approx(kept.mean(), rel=1e-12) and found < 0.9
+    assert lost == pytest.approx(0.5 * mass @ np.where(kept, 0.0, largest) @ mass, rel=1e-9)
+
+
 def test_truncated_gradients():
     x, y = clouds()
     gradients = []
@@ -270,3 +286,10 @@ def test_masses_may_differ():
     x, y, a, b = problem()
     value, *_ = dense(FORMS["gaussian"], x, y, a, 2 * b)
     assert mmd(x, y, a, 2 * b, blur=BLUR).value == pytest.approx(value, rel=1e-13)
+
+
+def test_numpy_points_have_numpy_answers_whatever_the_blur_is():
+    x, y, a, b = problem()
+    r = mmd(x, y, a, b, blur=torch.tensor(BLUR, dtype=torch.float64, requires_grad=True))
+    assert type(r.value) is float and type(r.potentials[0]) is np.ndarray
+    assert r.value == mmd(x, y, a, b, blur=BLUR).value

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..costs import Cost
+from ..costs import MANY, Cost
 from .batch import BatchPair
 from .blocks import Blocks
 from .build import BuildError
@@ -51,7 +51,8 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     cost : Cost
     engine : {"auto", "keops", "dense"}
         ``"dense"`` is plain torch, with any leading batch dimensions; ``"keops"`` compiles;
-        ``"auto"`` takes dense for small clouds and where nothing can be compiled, which is said once.
+        ``"auto"`` takes dense for small clouds, for squared distances in 32 coordinates or more, and where nothing can
+        be compiled, which is said once.
     lengths : pair of Tensor, shape (B,), optional
         How many points of each item of a batch are no padding. Default: all.
 
@@ -63,7 +64,9 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
         If ``"keops"`` was asked for and cannot be had; the message says why.
     """
     check_name(engine)
-    if engine == "dense" or (engine == "auto" and x[..., 0].numel() * y.shape[-2] <= SMALL):
+    # In many coordinates matrix products are faster than formulas.
+    small = x[..., 0].numel() * y.shape[-2] <= SMALL or (cost.quadratic is not None and x.shape[-1] >= MANY)
+    if engine == "dense" or (engine == "auto" and small):
         return DensePair(x, y, cost)
     try:
         if x.ndim > 2:

@@ -56,11 +56,11 @@ class BatchPair:
         return self._shaped(self._flat.row_max(v.flatten(), epsilon, self._blocks))
 
     def apply(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor, blocks: Blocks | None = None) -> Tensor:
-        product = self._flat.apply(u.flatten(), v.flatten(), epsilon, w.flatten(0, 1), self._blocks)
-        return product.unflatten(0, self.x.shape[:2])
+        return self._shaped(self._flat.apply(u.flatten(), v.flatten(), epsilon, w.flatten(0, 1), self._blocks))
 
     def _shaped(self, flat: Tensor) -> Tensor:
-        return flat.unflatten(0, self.x.shape[:2])
+        shaped: Tensor = flat.unflatten(0, self.x.shape[:2])
+        return shaped
 
 
 def diagonal(n: int, m: int, columns: Tensor) -> Blocks:

@@ -12,6 +12,7 @@ each i. The loop written here
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 ROWS = 64
@@ -107,6 +108,10 @@ class Formula:
     real: str
 
 
+_INVERSE_ROOT = re.compile(r"\(\((\S+)==0\.0f\)\? 0\.0f : 1\.0f/sqrt\(\1\)\)")
+"""How KeOps writes x^(-1/2), or 0 at 0: with a branch, around which compilers do not vectorise."""
+
+
 def _load(indices: list[int], dims: list[int], local: str, address: str, indent: int) -> str:
     """Copies of variables into the local array ``local``; ``address`` has {a} (argument) and {d} (coordinate)."""
     lines = [f"real {local}[{max(sum(dims), 1)}];"]
@@ -162,7 +167,7 @@ def source(formula: Formula) -> str:
         arguments="".join(f", arg{k}" for k in variables.indsj),
         declare_partial="\n".join(f"                real {p} = {start};" for p in partial),
         partial_names=",".join(partial),
-        formula=reduction.formula(c_array(real, dim, "fout"), table),
+        formula=_INVERSE_ROOT.sub(r"inverse_root(\1)", str(reduction.formula(c_array(real, dim, "fout"), table))),
         accumulate="\n".join(" " * 20 + line for line in accumulate),
         flush="\n".join(" " * 16 + line for line in flush),
     )

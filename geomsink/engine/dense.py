@@ -93,12 +93,11 @@ class DensePair:
         return self._cost_rows(rows, columns)
 
     def _cost_rows(self, rows: slice, columns: slice | Tensor) -> Tensor:
-        costs: Tensor = self.cost.between(self.x[..., rows, None, :], self.y[..., None, columns, :])
-        return costs
+        return self.cost.between(self.x[..., rows, None, :], self.y[..., None, columns, :])
 
     def _row_chunks(self) -> Iterator[slice]:
         n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
-        step = max(1, CHUNK // max(1, math.prod(self.x.shape[:-2]) * m * d))
+        step = max(1, CHUNK // max(1, math.prod(self.x.shape[:-2]) * m * self.cost.temporaries(d)))
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 

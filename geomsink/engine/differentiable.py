@@ -38,6 +38,7 @@ def weighted_sums(
     parameters: tuple[Tensor, ...] = (),
     engine: str = "dense",
     blocks: tuple[Blocks, Blocks] | None = None,
+    temporaries: int | None = None,
 ) -> Tensor:
     """Σ_j k(x_i, y_j, u_i, v_j) w_j, with autograd history in all arguments.
 
@@ -56,6 +57,8 @@ def weighted_sums(
         Only the dense one takes batch dimensions.
     blocks : pair of Blocks, optional
         The pairs to sum over, and the same of the transpose. Default: all. For the KeOps engine.
+    temporaries : int, optional
+        Numbers a pair that k has in memory at a time on the dense engine. Default: D.
 
     Returns
     -------
@@ -83,13 +86,16 @@ def weighted_sums(
             return torch.cat(parts, 1)[:, : w.shape[1]]
         tensors = (x, y, u[:, None], v[:, None], *parameters, w)
         if x.is_cuda:
-            return _symbolic(function, tensors).sum(axis=1, ranges=blocks and blocks[0].keops_ranges(x.device))
+            ranges = blocks[0].keops_ranges(x.device) if blocks else None
+            on_gpu: Tensor = _symbolic(function, tensors).reduction("Sum", axis=1, ranges=ranges)
+            return on_gpu
         formula, constants = _formula(function, tensors, blocks)
-        out: Tensor = _KeopsSum.apply(formula, *tensors, *constants)
-        return out
+        on_cpu: Tensor = _KeopsSum.apply(formula, *tensors, *constants)
+        return on_cpu
     rows, shared = (x, u[..., None]), (y, v[..., None], w, *parameters)
-    step = max(1, CHUNK // max(1, y.numel()))
+    step = max(1, CHUNK // max(1, y[..., 0].numel() * (temporaries or y.shape[-1])))
     chunked = _Chunked(partial(_dense_sums, function), len(rows), (True,), step)
+    sums: Tensor
     (sums,) = _ChunkedSum.apply(chunked, *rows, *shared)
     return sums
 
@@ -119,15 +125,16 @@ class Pairs:
 
     def sums(
         self, function: PairFunction, x: Tensor, y: Tensor, w: Tensor, u: Tensor | None = None,
-        v: Tensor | None = None, parameters: tuple[Tensor, ...] = (),
+        v: Tensor | None = None, parameters: tuple[Tensor, ...] = (), temporaries: int | None = None,
     ) -> Tensor:  # fmt: skip
         """`weighted_sums`, of all items of a batch."""
         if self.engine == "dense" or x.ndim == 2:
-            return weighted_sums(function, x, y, w, u, v, parameters, self.engine)
-        flat = [t if t is None else t.flatten(0, 1) for t in (x, y, w, u, v)]
-        assert flat[0] is not None and flat[1] is not None and flat[2] is not None
-        sums = weighted_sums(function, *flat, parameters, self.engine, self.blocks)
-        return sums.unflatten(0, x.shape[:2])
+            return weighted_sums(function, x, y, w, u, v, parameters, self.engine, self.blocks, temporaries)
+        flat = x.flatten(0, 1), y.flatten(0, 1), w.flatten(0, 1)
+        u, v = u if u is None else u.flatten(), v if v is None else v.flatten()
+        sums = weighted_sums(function, *flat, u, v, parameters, self.engine, self.blocks)
+        shaped: Tensor = sums.unflatten(0, x.shape[:2])
+        return shaped
 
 
 # --------------------------------------------------------------------- plain torch
@@ -283,7 +290,8 @@ def _formula(
     variables = [torch.ones(shape, dtype=tensors[0].dtype) for shape in shapes]
     symbolic = _symbolic(function, tuple(variables))
     place = {t.data_ptr(): k for k, t in enumerate(variables)}
-    text, constants = symbolic.formula, ()
+    text: str = symbolic.formula
+    constants: tuple[Tensor, ...] = ()
     for t in symbolic.variables:  # KeOps names them by their id, and may have made views of them
         k = place.get(t.data_ptr()) if isinstance(t, Tensor) else None
         if k is None:

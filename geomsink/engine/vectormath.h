@@ -122,6 +122,12 @@ static inline T powf(T x, T y) {
     return exp(y * log(x)) * (T)(x > T(0));  // a product, since a branch around exp would not vectorise
 }
 
+// 1 / sqrt(x), and 0 at 0, where derivatives of distances have it.
+template <typename T>
+static inline T inverse_root(T x) {
+    return (T)(x > T(0)) / std::sqrt(x + (T)(x <= T(0)));
+}
+
 // atan2 for y >= 0 and x >= 0 (an angle between chords): three half-angle steps, free of branches, bring
 // the tangent below tan(pi / 16), where the series is short.
 template <typename T>

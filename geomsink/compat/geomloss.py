@@ -1,0 +1,286 @@
+"""GeomLoss's interface and conventions: change ``from geomloss import SamplesLoss`` and nothing else.
+
+Its costs are ‖x − y‖²/2 and ‖x − y‖, with ε = blur^p and ρ = reach^p whatever the cost, and its value without debiasing
+is OT_ε − ε m_a m_b + ½ ε (m_a + m_b): see docs/geomloss.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..comparison import compare, transport, warn_of
+from ..costs import Cost
+from ..guards import guarded
+from ..hausdorff import HausdorffDivergence, hausdorff_divergence
+from ..measures import MASS_TOLERANCE
+from ..mmd import Discrepancy, mmd
+from ..options import Options
+from ..solution import Divergence, Solution
+from .pairwise import Pairwise, check_cost, discrepancy, ground_cost
+
+TOL = 1e-4
+"""Marginal error of every solve: gradients are then right to about 1e-3."""
+LOSSES = ("sinkhorn", "hausdorff", "energy", "gaussian", "laplacian")
+ENGINES = {"auto": "auto", "tensorized": "dense", "online": "auto", "multiscale": "auto"}
+OPTIONS = (
+    "loss", "p", "blur", "reach", "diameter", "scaling", "truncate", "cost", "kernel", "cluster_scale", "debias",
+    "potentials", "verbose", "backend",
+)  # fmt: skip
+
+
+class SamplesLoss(nn.Module):
+    """GeomLoss's SamplesLoss: ``loss(x, y)``, ``loss(a, x, b, y)`` or ``loss(l_x, a, x, l_y, b, y)``.
+
+    Points are tensors (N, D) or (B, N, D), weights (N,) or (B, N), with or without a last axis of length 1. Labels are
+    hints for GeomLoss's clustering: here they are checked, and not needed.
+
+    Parameters
+    ----------
+    loss : {"sinkhorn", "hausdorff", "energy", "gaussian", "laplacian"}, default "sinkhorn"
+        The last three are half squared discrepancies: see `geomsink.mmd`. GeomLoss announces "hausdorff" without having
+        it; here it is `geomsink.hausdorff_divergence`, which knows no ``reach`` and has no potentials.
+    p : float, default 2
+        The cost is ‖x − y‖^p/p, p in ]0, 2]; with ``cost`` it sets only ε = blur^p and ρ = reach^p.
+    blur : float, default 0.05
+    reach : float, optional
+        Length of the penalty of both marginals. None and ``inf`` are fixed marginals, of the same mass.
+    diameter, truncate, cluster_scale : optional
+        Accepted, without effect on the result: annealing starts at the largest cost between the points at hand, and
+        cells and truncation are chosen and bounded by the solver.
+    scaling : float, default 0.5
+        Factor of the blur from one temperature to the next. The result is right to `TOL` whatever it is.
+    cost : callable, str, or pair of both, optional
+        GeomLoss's three forms, for "sinkhorn" and "hausdorff" alone, symmetric: a function of tensors (B, N, D) and
+        (B, M, D), with which all pairs are computed in plain torch; a formula, one of `pairwise.FORMULAS`; or a formula
+        and a function of tensors (N, D) and (M, D), of which the latter is used.
+    kernel : callable, optional
+        ``kernel(x, y, blur=blur, use_keops=False, ranges=None)`` from tensors (B, N, D) and (B, M, D) to (B, N, M),
+        symmetric, in place of the named kernel, for all losses but "sinkhorn". Memory is quadratic.
+    debias : bool, default True
+        Whether OT_ε(α, α)/2 and OT_ε(β, β)/2 are subtracted.
+    potentials : bool, default False
+        Return (F, G) in place of the value: its derivatives in the weights for fixed marginals and for discrepancies,
+        differences of potentials with ``reach``. Shapes are GeomLoss's: (B, N), (1, N) without a batch, and (N,) where
+        GeomLoss would take its "multiscale" backend.
+    verbose : bool, default False
+        Show a progress bar while "sinkhorn" is solved, if tqdm is installed.
+    backend : {"auto", "tensorized", "online", "multiscale"}, default "auto"
+        "tensorized" is plain torch, without a compiler; "auto" and "online" compile from a million pairs on, if
+        anything can be compiled; "multiscale" solves "sinkhorn" between cells first, for single clouds on the CPU,
+        which the others do where it pays. Memory is linear in the number of points, whichever it is.
+
+    Attributes
+    ----------
+    report : Divergence, Solution, Discrepancy, HausdorffDivergence or None
+        That of the last call; None for a ``kernel`` of one's own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad options here, for bad points when it is called: one sentence each.
+
+    Warns
+    -----
+    ConvergenceWarning
+        When a solve does not converge.
+
+    Notes
+    -----
+    Feydy et al. 2019 (arXiv:1810.08278); Séjourné et al. 2019 (arXiv:1910.12958).
+
+    Examples
+    --------
+    >>> loss = SamplesLoss("sinkhorn", p=2, blur=0.1)
+    >>> x = torch.rand(100, 3, requires_grad=True)
+    >>> value = loss(x, x.detach() + 0.2)
+    >>> value.backward()
+    >>> round(value.item(), 4), loss.report.converged
+    (0.06, True)
+    """
+
+    report: Divergence | Solution | Discrepancy | HausdorffDivergence | None
+
+    def __init__(
+        self,
+        loss: str = "sinkhorn",
+        p: float = 2,
+        blur: float | Tensor = 0.05,
+        reach: float | None = None,
+        diameter: float | None = None,
+        scaling: float = 0.5,
+        truncate: float | None = 5,
+        cost: Pairwise | str | tuple[str, Pairwise] | None = None,
+        kernel: Callable[..., Tensor] | None = None,
+        cluster_scale: float | None = None,
+        debias: bool = True,
+        potentials: bool = False,
+        verbose: bool = False,
+        backend: str = "auto",
+    ):
+        super().__init__()
+        self.loss, self.p, self.blur, self.reach, self.diameter = loss, p, blur, reach, diameter
+        self.scaling, self.truncate, self.cost, self.kernel = scaling, truncate, cost, kernel
+        self.cluster_scale, self.debias, self.potentials = cluster_scale, debias, potentials
+        self.verbose, self.backend = verbose, backend
+        self.report = None
+        self._check()
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in OPTIONS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle has no report: reports have autograd history."""
+        return self.__dict__ | {"report": None}
+
+    @guarded
+    def forward(self, *args: Any) -> Tensor | tuple[Tensor, Tensor]:
+        """The value, shape () or (B,), or its potentials."""
+        self._check()  # attributes may have been set since
+        x, y, a, b, labelled = _arguments(args)
+        if labelled and self.backend not in ("auto", "multiscale"):
+            raise ValueError(f"l_x, l_y: labels are given with backend={self.backend!r}, expected auto or multiscale.")
+        batch = x.shape[:-2]
+        in_cells = self._in_cells(x, y, labelled)
+        if x.ndim == y.ndim == 3 and len(x) == len(y) == 1:
+            # Levels of cells, and Newton's steps, are for single clouds.
+            x, y, a, b = x[0], y[0], *(w if w is None or w.ndim < 2 else w[0] for w in (a, b))
+        value, potentials = self._computed(x, y, a, b, in_cells)
+        if not self.potentials:
+            return value.reshape(batch)
+        assert potentials is not None
+        F, G = (h if h.ndim > 1 or in_cells else h[None] for h in potentials)
+        return F, G
+
+    def _check(self) -> None:
+        """Refuse bad options."""
+        for name, known in (("loss", LOSSES), ("backend", tuple(ENGINES))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: unknown name {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+        for name in ("diameter", "truncate", "cluster_scale"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
+        if self.kernel is not None and not callable(self.kernel):
+            raise TypeError(f"kernel: a {type(self.kernel).__name__} was given, expected a callable or None.")
+        if self.loss != "energy":
+            _positive("blur", self.blur)
+        if self.loss not in ("sinkhorn", "hausdorff") or (self.loss == "hausdorff" and self.kernel is not None):
+            return
+        _positive("p", self.p)
+        if self.reach is not None and self.reach != math.inf:
+            _positive("reach", self.reach)
+        if self.loss == "hausdorff" and self.potentials:
+            raise ValueError("potentials: True given with loss='hausdorff', which has none; expected False.")
+        if self.loss == "hausdorff" and not self._balanced:
+            raise ValueError(
+                f"reach: {self.reach} given with loss='hausdorff', which has fixed marginals; expected None."
+            )
+        self._options(ground_cost(self.cost, self.p))
+
+    @property
+    def _balanced(self) -> bool:
+        return self.reach is None or self.reach == math.inf
+
+    def _options(self, cost: Cost, **more: Any) -> Options:
+        # Gradients of potentials take a linear system, that of the value does not.
+        differentiation = "implicit" if self.potentials else "envelope"
+        return Options(
+            blur=self.blur, reach=None if self._balanced else self.reach, cost=cost, scaling=self.scaling, tol=TOL,
+            differentiation=differentiation, **more,
+        )  # fmt: skip
+
+    def _in_cells(self, x: Tensor, y: Tensor, labelled: bool) -> bool:
+        """Whether GeomLoss would take its "multiscale" backend."""
+        if x.ndim == 3 and len(x) > 1:
+            return False
+        many = x.shape[-2] * y.shape[-2] > 10_000**2 and x.shape[-1] <= 3 and self.loss == "sinkhorn" and self.p == 2
+        return self.backend == "multiscale" or labelled or (self.backend == "auto" and many)
+
+    def _computed(
+        self, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, in_cells: bool
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Value and potentials."""
+        self.report = None
+        if self.loss != "sinkhorn" and self.kernel is not None:
+            return discrepancy(self.kernel, self.blur, x, y, a, b)
+        engine = ENGINES[self.backend]
+        if self.loss in ("energy", "gaussian", "laplacian"):
+            blur = None if self.loss == "energy" else self.blur
+            self.report = kernel_loss = mmd(x, y, a, b, kernel=self.loss, blur=blur, engine=engine)
+            return kernel_loss.value, kernel_loss.potentials  # type: ignore[return-value]
+        cost = ground_cost(self.cost, self.p)
+        levels = True if in_cells and self.backend != "auto" and x.ndim == 2 and x.device.type == "cpu" else None
+        if callable(self.cost) or isinstance(self.cost, tuple):
+            check_cost(cost, x, y)
+            engine, levels = "dense", False
+        if self.loss == "hausdorff":
+            self.report = hausdorff_divergence(x, y, a, b, blur=self.blur, cost=cost, tol=TOL, engine=engine)
+            return self.report.value, None  # type: ignore[return-value]
+        options = self._options(cost, engine=engine, multiscale=levels)
+        progress = bool(self.verbose) and importlib.util.find_spec("tqdm") is not None
+        if self.debias:
+            self.report, _ = compare(x, y, a, b, options, progress=progress)
+            xy, xx, yy = self.report.xy, self.report.xx, self.report.yy
+            warn_of({"xy: ": xy, "xx: ": xx, "yy: ": yy}, options, stacklevel=8)
+            potentials = xy.potentials[0] - xx.potentials[0], xy.potentials[1] - yy.potentials[1]
+            return self.report.value, potentials  # type: ignore[return-value]
+        self.report, _ = transport(x, y, a, b, options, progress=progress)
+        warn_of({"": self.report}, options, stacklevel=8)
+        m_a, m_b = (x.new_ones(()) if w is None else w.sum(-1) for w in (a, b))
+        return self.report.value + self.blur**self.p * (0.5 * (m_a + m_b) - m_a * m_b), self.report.potentials
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = float(value.detach())
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{name}: {value} given, expected a positive number.")
+
+
+def _arguments(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, bool]:
+    """Points x and y, their weights, all of one precision; and whether there are labels."""
+    if len(args) not in (2, 4, 6):
+        raise ValueError(
+            f"SamplesLoss: {len(args)} arguments were given, expected (x, y), (a, x, b, y) or (l_x, a, x, l_y, b, y)."
+        )
+    width = len(args) // 2
+    absent: tuple[Any, ...] = (None,) * (3 - width)
+    (l_x, a, x), (l_y, b, y) = (*absent, *args[:width]), (*absent, *args[width:])
+    a, b = _weights(("l_x", "a", "x"), l_x, a, x), _weights(("l_y", "b", "y"), l_y, b, y)
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in (x, y, a, b) if t is not None))
+    narrow = dtype == torch.float64 and any(w is not None and w.dtype == torch.float32 for w in (a, b))
+    a, b = (w if w is None else w.to(dtype) for w in (a, b))
+    if narrow and a is not None and b is not None:
+        # Masses that differ by the rounding of these weights would be refused as different.
+        ratio = (a.detach().sum(-1) / b.detach().sum(-1))[..., None]
+        b = torch.where((ratio - 1.0).abs() < MASS_TOLERANCE[torch.float32], b * ratio, b)
+    return x.to(dtype), y.to(dtype), a, b, not (l_x is None and l_y is None)
+
+
+def _weights(names: tuple[str, str, str], labels: Any, weights: Any, points: Any) -> Any:
+    """Weights without a last axis of length 1; labels and weights may be None, all else has to be tensors that fit."""
+    for name, given in zip(names, (labels, weights, points), strict=True):
+        if not isinstance(given, Tensor) and (given is not None or name == names[2]):
+            raise TypeError(f"{name}: a {type(given).__name__} was given, expected a torch tensor.")
+    if points.ndim not in (2, 3):
+        raise ValueError(f"{names[2]}: shape is {tuple(points.shape)}, expected (N, D) or (B, N, D).")
+    if labels is not None:
+        found = (
+            f"{names[0]}: labels of shape {tuple(labels.shape)} and dtype {str(labels.dtype).removeprefix('torch.')}"
+        )
+        if points.ndim == 3:
+            raise ValueError(f"{found} are given with a batch, expected none.")
+        if labels.shape not in ((len(points),), (len(points), 1)) or labels.is_floating_point():
+            raise ValueError(f"{found} are given, expected one whole number a point, shape ({len(points)},).")
+    if weights is not None and weights.ndim == points.ndim and weights.shape[-1] == 1:
+        return weights[..., 0]
+    return weights
