@@ -1,10 +1,12 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
-from . import costs, engine, shapes
+from . import costs, engine, kernels, shapes
 from .divergences import sinkhorn_divergence, solve
+from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .krylov import LinearSolve, LinearSolveWarning
 from .learned import FeatureCost
-from .losses import EntropicOT, SinkhornDivergence
+from .losses import MMD, EntropicOT, SinkhornDivergence
+from .mmd import Discrepancy, mmd
 from .plan import Plan
 from .solution import ConvergenceWarning, Divergence, Solution
 from .sums import Approximation
@@ -12,11 +14,14 @@ from .sums import Approximation
 __version__ = "0.1.0"
 
 __all__ = [
+    "MMD",
     "Approximation",
     "ConvergenceWarning",
+    "Discrepancy",
     "Divergence",
     "EntropicOT",
     "FeatureCost",
+    "HausdorffDivergence",
     "LinearSolve",
     "LinearSolveWarning",
     "Plan",
@@ -24,6 +29,9 @@ __all__ = [
     "Solution",
     "costs",
     "engine",
+    "hausdorff_divergence",
+    "kernels",
+    "mmd",
     "shapes",
     "sinkhorn_divergence",
     "solve",

@@ -53,7 +53,8 @@ def is_list(points: Any) -> bool:
     return (
         isinstance(points, (list, tuple))
         and len(points) > 0
-        and all(isinstance(p, (Tensor, np.ndarray)) and p.ndim > 1 for p in points)
+        and all(isinstance(p, (Tensor, np.ndarray)) for p in points)
+        and any(p.ndim > 1 for p in points)
     )
 
 

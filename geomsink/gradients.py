@@ -15,11 +15,16 @@ import torch
 from torch import Tensor
 
 from .costs import Cost
-from .engine import Pairs
+from .engine import Pair, Pairs
 from .guards import exactly
 from .iterate import Iterate
-from .krylov import NewtonOperator
+from .krylov import NewtonOperator, floored
+from .measures import Measure
 from .penalties import Balanced, Penalty
+from .sums import SAFE, log_sums
+
+HIGHEST = {torch.float32: 88.0, torch.float64: 709.0}
+"""Exponents above these overflow."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,10 @@ class Terms:
 
         def kernel(x: Any, y: Any, u: Any, v: Any, inverse: Any, *parameters: Any) -> Any:
             cost = expression(x, y, *parameters)
-            weight = (u + v - cost * inverse).exp()
+            exponent = u + v - cost * inverse
+            if isinstance(exponent, Tensor):  # where weights are 0, e^∞ must not be NaN; compiled ones are bounded, too
+                exponent = exponent.clamp(max=HIGHEST[dtype])
+            weight = exponent.exp()
             return weight * cost if costs else weight
 
         inverse = (1.0 / self.epsilon).to(dtype).reshape(1)
@@ -135,6 +143,21 @@ class Terms:
         return (self.a * pairs).sum(-1) / self.epsilon + soft
 
 
+def softmin(terms: Terms, pair: Pair, guess: Tensor, g: Tensor) -> Tensor:
+    """−ε log Σ_j b_j exp((g_j − C_ij)/ε) at the rows, with history; stabilised by a constant near it.
+
+    That is ``guess``, where it is near enough. ``pair`` are the points of the terms on an engine.
+    """
+    near, safe = guess.detach(), SAFE[terms.x.dtype]
+    sums = terms.sums(near, g, terms.b[..., None])[..., 0]
+    if not bool(((sums > 1 / safe) & (sums < safe)).all()):
+        epsilon = float(terms.epsilon.detach())
+        v = g.detach() / epsilon + Measure(terms.y, terms.b.detach()).log_weights
+        near = near - epsilon * log_sums(pair, near / epsilon, v, epsilon)
+        sums = terms.sums(near, g, terms.b[..., None])[..., 0]
+    return near - terms.epsilon * sums.log()
+
+
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -163,6 +186,7 @@ def optimal_value(solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tenso
 def optimal_potentials(operator: NewtonOperator, terms: Terms) -> tuple[Tensor, Tensor]:
     """The potentials that a solver found, with history in all `Terms.tensors`, to any order."""
     state = operator.solver.state
+    terms = replace(terms, a=floored(terms.a), b=floored(terms.b))
     f, g = _Potentials.apply(operator, terms, state.f, state.g, *terms.tensors)
     return (f, f) if operator.solver.problem.is_self else (f, g)
 
@@ -208,7 +232,7 @@ class _Envelope(torch.autograd.Function):
                 terms = ctx.terms.rebuilt(tuple(t.detach() for t in tensors))
                 found = _envelope(ctx.solver, terms, wanted, cotangent)
             if torch.is_grad_enabled():
-                found = tuple(t if t is None else _Once.apply(t, cotangent) for t in found)
+                found = tuple(t if t is None else _Once.apply(t, cotangent, *tensors) for t in found)
         return None, None, None, None, None, None, *found
 
 
@@ -216,7 +240,7 @@ class _Once(torch.autograd.Function):
     """Refuses to be differentiated, in a sentence."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, cotangent: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, *depends_on: Tensor) -> Tensor:
         return gradient.clone()
 
     @staticmethod
@@ -259,11 +283,13 @@ def _point_gradients(
     points: Tensor | None = None
     if want_points and terms.cost.quadratic is not None:
         products = solver.sums.row_products if side == 0 else solver.sums.column_products
-        ends = (potential, other) if side == 0 else (other, potential)
+        whole = potential - problem.epsilon * log_sums  # only the ratio counts, and rows that sum to 1 do not underflow
+        ends = (whole, other) if side == 0 else (other, whole)
         y = here.y.double()
         z = products(*ends, problem.epsilon, torch.cat((torch.ones_like(y[..., :1]), y), -1))
-        mass = (weights * log_sums.exp())[..., None]
+        mass = (weights * log_sums.clamp(max=700.0).exp())[..., None]
         points = 2.0 * terms.cost.quadratic * mass * (here.x.double() - z[..., 1:] / z[..., :1])
+        points = torch.where(mass != 0.0, points, 0.0)  # one without mass may see none
         points, want_points = points.to(terms.x.dtype), False
     if not (want_points or any(want_parameters)):
         return points, (None,) * len(want_parameters)

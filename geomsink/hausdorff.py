@@ -23,12 +23,12 @@ from . import engine as engines
 from .comparison import warn_of
 from .costs import Cost
 from .engine import Pair, Pairs
-from .gradients import Terms
+from .gradients import Terms, softmin
+from .guards import guarded
 from .options import MAX_ITER, TOL, Options
 from .problems import ENDLESS, Setup, Solved
 from .progress import Progress
 from .solution import Solution
-from .sums import SAFE, log_sums
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class HausdorffDivergence:
         return self.xx.tol
 
 
+@guarded
 def hausdorff_divergence(
     x: Any,
     y: Any,
@@ -179,8 +180,8 @@ def hausdorff_divergence(
     xx, yy = (setup.solution(s) for s in solved)
     terms, pair = _between(setup, [s.solver.problem.pair.x.dtype for s in solved])
     p, q = (_refined(solution, s) for solution, s in zip((xx, yy), solved, strict=True))
-    q_at_x = _extended(terms, pair, p, q)
-    p_at_y = _extended(terms.T, pair.T, q, p)
+    q_at_x = softmin(terms, pair, p, q)
+    p_at_y = softmin(terms.T, pair.T, q, p)
     a_, b_ = terms.a, terms.b
     value = 0.5 * setup.inputs.mass * ((a_ * (q_at_x - p)).sum(-1) + (b_ * (p_at_y - q)).sum(-1))
     report = HausdorffDivergence(
@@ -216,15 +217,3 @@ def _between(setup: Setup, dtypes: list[torch.dtype]) -> tuple[Terms, Pair]:
         x, y, inputs.a, inputs.b, inputs.epsilon, inputs.parameters, setup.cost, setup.options.penalties, Pairs.of(pair)
     )
     return terms, pair
-
-
-def _extended(terms: Terms, pair: Pair, guess: Tensor, q: Tensor) -> Tensor:
-    """q at the rows, −ε log Σ_j b_j exp((q_j − C_ij)/ε), with history; ``guess`` is about that."""
-    near, safe = guess.detach(), SAFE[terms.x.dtype]
-    sums = terms.sums(near, q, terms.b[..., None])[..., 0]
-    if not bool(((sums > 1 / safe) & (sums < safe)).all()):
-        epsilon = float(terms.epsilon.detach())
-        v = q.detach() / epsilon + terms.b.detach().log().clamp(min=-1e30)
-        near = near - epsilon * log_sums(pair, near / epsilon, v, epsilon)
-        sums = terms.sums(near, q, terms.b[..., None])[..., 0]
-    return near - terms.epsilon * sums.log()

@@ -64,6 +64,10 @@ class Kernel:
     features: Callable[[Tensor], Tensor] | None = None
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
+    def temporaries(self, dimension: int) -> int:
+        """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time."""
+        return 1 if self.expression is _gaussian and dimension >= costs.MANY else dimension
+
     def __call__(self, x: Tensor, y: Tensor, blur: float = 1.0) -> Tensor:
         """The matrix of k, shape (N, M), between points (N, D) and (M, D)."""
         x, y = self.map(x) / blur, self.map(y) / blur
@@ -129,7 +133,7 @@ _distance = costs.power(1).expression
 
 
 def _gaussian(x: Any, y: Any) -> Any:
-    return (((x - y) ** 2).sum(-1) * -0.5).exp()
+    return (costs.squared_distance(x, y) * -0.5).exp()
 
 
 def _laplacian(x: Any, y: Any) -> Any:

@@ -20,7 +20,8 @@ from . import engine
 from .cellsums import Cloud
 from .engine import Gibbs
 from .iterate import Iterate
-from .sums import log_sums
+from .measures import Measure
+from .sums import FullSums, log_sums
 
 CELLS = 10
 """Level of the coarse columns: 1024 cells."""
@@ -31,6 +32,7 @@ RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
 ENOUGH = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Relative residual above which a warning is given."""
 ITERATIONS, STALL = 500, 20
+LITTLE = 1e-30
 
 
 class LinearSolveWarning(UserWarning):
@@ -51,6 +53,11 @@ class LinearSolve:
 
     iterations: int
     residual: float
+
+
+def floored(weights: Tensor) -> Tensor:
+    """Weights with a little in place of zeros, so that potentials there have derivatives, too."""
+    return weights + torch.where(weights > 0.0, 0.0, LITTLE)
 
 
 class NewtonOperator:
@@ -75,10 +82,19 @@ class NewtonOperator:
     def solve(self, r: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """λ, shape (..., N), and μ, shape (..., M); of a self problem λ alone, twice, with r + s on the right."""
         if self.solver.problem.is_self:
-            found = self._conjugate_gradients(r + s)
+            r = s = r + s
+        # Rows without weight, which nothing but their own right-hand side moves, would spoil the scaling of the others.
+        free = [m.weights > 0.0 for m in (self.solver.problem.alpha, self.solver.problem.beta)]
+        lam0, mu0 = torch.where(free[0], 0.0, r / self._rows), torch.where(free[1], 0.0, s / self._columns)
+        if bool((lam0 != 0.0).any()) or bool((mu0 != 0.0).any()):
+            r, s = r - self._times(0, mu0), s - self._times(1, lam0)
+        r, s = torch.where(free[0], r, 0.0), torch.where(free[1], s, 0.0)
+        if self.solver.problem.is_self:
+            found = lam0 + self._conjugate_gradients(r)
             return found, found
-        lam = self._conjugate_gradients(r - self._times(0, s / self._columns))
-        return lam, (s - self._times(1, lam)) / self._columns
+        lam = self._conjugate_gradients(r - torch.where(free[0], self._times(0, s / self._columns), 0.0))
+        mu = torch.where(free[1], s - self._times(1, lam), 0.0) / self._columns
+        return lam0 + lam, mu0 + mu
 
     @cached_property
     def _rows(self) -> Tensor:
@@ -90,9 +106,9 @@ class NewtonOperator:
 
     def _diagonal(self, side: int) -> Tensor:
         problem, state = self.solver.problem, self.solver.state
-        log_sums = (state.log_rows, state.log_columns)[side].clamp(-700.0, 700.0)
+        log_sums = (state.log_rows, state.log_columns)[side].clamp(-300.0, 300.0)
         weights = (problem.alpha, problem.beta)[side].weights
-        return weights.clamp(min=1e-100) * log_sums.exp() * self._kappa(side)
+        return floored(weights) * log_sums.exp() * self._kappa(side)
 
     def _kappa(self, side: int) -> Tensor | float:
         """Of the penalty; a potential that will be at the end of its range counts as being there."""
@@ -101,11 +117,11 @@ class NewtonOperator:
 
     def _times(self, side: int, w: Tensor) -> Tensor:
         """P w (side 0) or Pᵀ w, over all pairs."""
-        solver, state = self.solver, self.solver.state
-        full = solver.full_sums
+        problem, state = self.solver.problem, self.solver.state
+        alpha, beta = (Measure(m.points, floored(m.weights)) for m in (problem.alpha, problem.beta))
+        full = FullSums(problem.pair, alpha, beta)
         products = (full.row_products, full.column_products)[side]
-        weights = (solver.problem.alpha, solver.problem.beta)[side].weights
-        return weights * products(state.f, state.g, solver.problem.epsilon, w[..., None])[..., 0]
+        return (alpha, beta)[side].weights * products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
 
     def _apply(self, z: Tensor) -> Tensor:
         """The system with μ eliminated; of a self problem, diag(κ P1) + P."""
@@ -115,10 +131,13 @@ class NewtonOperator:
 
     def _conjugate_gradients(self, right: Tensor) -> Tensor:
         """Of the system scaled by its diagonal; the best iterate, where rounding ends progress."""
-        dtype, root = self.solver.problem.pair.x.dtype, self._rows.sqrt()
-        norm = lambda t: ((t / root) ** 2).sum(-1)  # noqa: E731
+        dtype = self.solver.problem.pair.x.dtype
+        # In the norm, rows of little weight count as heavier: solved by themselves, they say nothing of the others.
+        heavy = self._rows.clamp(min=1e-3 * self._rows.mean(-1, keepdim=True))
+        norm = lambda t: (t * t / heavy).sum(-1)  # noqa: E731
         z, residual = torch.zeros_like(right), self._projected(right)
-        scale = norm(residual).clamp(min=1e-300)
+        # What a projection leaves of a constant is rounding, and nothing to be solved.
+        scale = norm(residual).maximum(1e-3 * norm(right)).clamp(min=1e-300)
         best, best_size, since = z, torch.ones_like(scale), 0
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
         while iterations < ITERATIONS and since < STALL:

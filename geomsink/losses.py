@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,8 @@ from .comparison import Memory, compare, transport, warn_of
 from .costs import Cost
 from .divergences import Reach
 from .guards import guarded
+from .kernels import Kernel
+from .mmd import TRUNCATE, Discrepancy, mmd
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
@@ -206,6 +209,64 @@ engine, dtype, multiscale
         return self.report.loss(self.options.form)  # type: ignore[return-value]
 
 
+class MMD(nn.Module):
+    """½ ⟨α − β, k(α − β)⟩ as a loss, half a squared maximum mean discrepancy: ``loss(x, y)`` or ``loss(a, x, b, y)``.
+
+    Parameters
+    ----------
+    kernel, blur, engine, dtype, truncate
+        As `geomsink.mmd` takes them.
+
+    Attributes
+    ----------
+    report : Discrepancy or None
+        That of the last call.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad options and for bad points when it is called: one sentence each.
+
+    Examples
+    --------
+    >>> import torch
+    >>> MMD(kernel="energy")(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor(5.)
+    """
+
+    report: Discrepancy | None
+
+    def __init__(
+        self,
+        *,
+        kernel: str | Kernel = "gaussian",
+        blur: float | Sequence[float] | Tensor | None = None,
+        engine: str = "auto",
+        dtype: Any = None,
+        truncate: float = TRUNCATE,
+    ):
+        super().__init__()
+        self.kernel, self.blur, self.engine, self.dtype, self.truncate = kernel, blur, engine, dtype, truncate
+        self.report = None
+
+    def extra_repr(self) -> str:
+        names = ("kernel", "blur", "engine", "dtype", "truncate")
+        return ", ".join(f"{name}={_shown(getattr(self, name))}" for name in names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle starts afresh: reports have autograd history."""
+        return self.__dict__ | {"report": None}
+
+    def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        x, y, a, b = _clouds(clouds)
+        self.report = mmd(
+            x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,
+            truncate=self.truncate, x_batch=x_batch, y_batch=y_batch,
+        )  # fmt: skip
+        return self.report.value  # type: ignore[return-value]
+
+
 def _clouds(given: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
     """Points and weights (x, y, a, b) of a call."""
     if len(given) == 2:
@@ -219,4 +280,4 @@ def _clouds(given: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
 def _shown(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{float(value.detach()):g}" if value.numel() == 1 else f"tensor of shape {tuple(value.shape)}"
-    return f"<{value.name}>" if isinstance(value, Cost) else repr(value)
+    return f"<{value.name}>" if isinstance(value, (Cost, Kernel)) else repr(value)

@@ -72,13 +72,28 @@ class Container:
         number = value.detach()
         return number.to(self.dtype).cpu().numpy() if number.ndim else float(number)
 
-    def padded(self, given: Any, side: int) -> Any:
-        """The inverse of `array` for a batch of clouds of different sizes; anything else as it is."""
+    def padded(self, name: str, given: Any, side: int) -> Any:
+        """The inverse of `array` for a batch of clouds of different sizes; anything else as it is.
+
+        Raises
+        ------
+        ValueError
+            If items do not have as many numbers as their clouds have points.
+        """
         if self.layouts is None or self.layouts[side].kind == "tensor":
             return given
         layout = self.layouts[side]
-        items = given if isinstance(given, (list, tuple)) else torch.as_tensor(given).split(list(layout.lengths))
-        return layout.pad([torch.as_tensor(item) for item in items], fill=True)
+        if isinstance(given, (list, tuple)):
+            items = [torch.as_tensor(item) for item in given]
+        else:
+            whole = torch.as_tensor(given)
+            items = list(whole.split(list(layout.lengths))) if len(whole) == sum(layout.lengths) else [whole]
+        found = tuple(len(item) for item in items)
+        if found != layout.lengths:
+            raise ValueError(
+                f"{name}: items of {found} rows were given, expected {layout.lengths}, as the clouds have."
+            )
+        return layout.pad(items, fill=True)
 
 
 def pair_of_measures(
@@ -220,7 +235,7 @@ def potentials(name: str, given: Any, measures: tuple[Measure, Measure], contain
     vectors = []
     for side, (which, vector, measure) in enumerate(zip("fg", given, measures, strict=True)):
         expected = measure.weights.shape
-        array = _tensor(f"{name}, {which}", container.padded(vector, side)).detach()
+        array = _tensor(f"{name}, {which}", container.padded(f"{name}, {which}", vector, side)).detach()
         if array.shape != expected:
             found = f"{name}, {which}: shape is {tuple(array.shape)}"
             raise ValueError(f"{found}, expected {tuple(expected)}, one number a point.")

@@ -24,6 +24,7 @@ from . import kernels
 from .engine import SMALL, Blocks, BuildError
 from .engine.batch import diagonal
 from .engine.differentiable import weighted_sums
+from .guards import guarded
 from .kernels import Kernel
 from .measures import Measure, pair_of_measures
 from .multiscale import PAYS
@@ -72,6 +73,7 @@ class Discrepancy:
     skipped: float
 
 
+@guarded
 def mmd(
     x: Any,
     y: Any,
@@ -231,7 +233,16 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
         blocks = diagonal(shape[1], shape[1], torch.full(shape[:1], shape[1]))
         z, w = z.flatten(0, 1), w.flatten()
     both = None if blocks is None else (blocks, blocks)
-    sums = weighted_sums(pair, z, z, w[..., None].to(z), parameters=parameters, engine=engine, blocks=both)
+    sums = weighted_sums(
+        pair,
+        z,
+        z,
+        w[..., None].to(z),
+        parameters=parameters,
+        engine=engine,
+        blocks=both,
+        temporaries=kernel.temporaries(z.shape[-1]),
+    )
     return sums.double().reshape(shape)
 
 

@@ -134,7 +134,8 @@ class NewtonSystem:
             return out - (out @ constant) * constant
 
         right = rho.cpu().numpy()
-        right = self._plan @ self._narrow((right - self._singular * right.mean()) / self._b) / root
+        right = right - self._singular * self._b * (right.sum() / self._b.sum())
+        right = self._plan @ self._narrow(right / self._b) / root
         right -= (right @ constant) * constant
         z, residual = np.zeros_like(right), right
         direction, norm = residual, residual @ residual

@@ -13,9 +13,8 @@ import math
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .gradients import Terms
+from .gradients import Terms, softmin
 from .problem import Problem
-from .sums import SAFE, log_sums
 
 
 def unrolled_potentials(
@@ -63,12 +62,5 @@ def _transposed(problem: Problem) -> Problem:
 
 
 def _update(problem: Problem, terms: Terms, guess: Tensor, g: Tensor) -> Tensor:
-    """The update of f; the softmin is stabilised by a constant near it, the last f where that is near enough."""
-    stabiliser, epsilon = guess.detach(), terms.epsilon
-    sums = terms.sums(stabiliser, g, terms.b[..., None])[..., 0]
-    safe = SAFE[problem.pair.x.dtype]
-    if not bool(((sums > 1 / safe) & (sums < safe)).all()):
-        number, v = problem.epsilon, g.detach() / problem.epsilon + problem.beta.log_weights
-        stabiliser = stabiliser - number * log_sums(problem.pair, stabiliser / number, v, number)
-        sums = terms.sums(stabiliser, g, terms.b[..., None])[..., 0]
-    return problem.penalties[0].update(stabiliser - epsilon * sums.log(), epsilon)
+    """The update of f."""
+    return problem.penalties[0].update(softmin(terms, problem.pair, guess, g), terms.epsilon)
