@@ -75,8 +75,8 @@ def sinkhorn_divergence(
         Working precision. None takes the points' own, and float64 where float32 cannot reach ``tol``.
     multiscale : {None, True, False}, optional
         Whether to solve between cells of points first, and then between the points with far fewer pairs (see
-        `Approximation`). None where it pays: for some four million pairs or more, if cells can be about as narrow as
-        the blur; on the CPU alone.
+        `Approximation`). None where it pays: for some four million pairs or more in up to four coordinates, if cells
+        can be about as narrow as the blur; on the CPU alone.
     init : Divergence, optional
         An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False

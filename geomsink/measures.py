@@ -90,9 +90,7 @@ class Container:
             items = list(whole.split(list(layout.lengths))) if len(whole) == sum(layout.lengths) else [whole]
         found = tuple(len(item) for item in items)
         if found != layout.lengths:
-            raise ValueError(
-                f"{name}: items of {found} rows were given, expected {layout.lengths}, as the clouds have."
-            )
+            raise ValueError(f"{name}: items of {found} rows were given, expected {layout.lengths}, as in the clouds.")
         return layout.pad(items, fill=True)
 
 

@@ -30,6 +30,10 @@ Potentials = tuple[Tensor, Tensor]
 
 PAYS = 2**22
 """Pairs from which on several levels pay."""
+WIDEST = 4
+"""Coordinates up to which they do: cells of more are wide, and nearly all pairs are summed."""
+FULL = 2
+"""Levels of a tree that are too fine for cells: cells hold four points at least."""
 FINE = 0.125
 """Mean cost within a cell, in ε, that the coarse cells should have: a radius of σ/2."""
 COARSE = 4.0
@@ -68,7 +72,7 @@ class Levels:
     def of(cls, alpha: Cloud, beta: Cloud, force: bool = False) -> Levels | None:
         """The levels that suit ε and the data, or None where one level is best."""
         pairs = len(alpha.measure.points) * len(beta.measure.points)
-        if pairs < PAYS and not force:
+        if (pairs < PAYS or alpha.measure.points.shape[1] > WIDEST) and not force:
             return None
         finest = [_level(cloud, force) for cloud in (alpha, beta)]
         if finest == [None, None] or -1 in finest:
@@ -86,7 +90,8 @@ def _level(cloud: Cloud, force: bool) -> int | None:
         return None
     width, step = float("inf"), -(-n // SAMPLE)
     points = cloud.tree.measure.points[::step]
-    for level in range(LOWEST, min(HIGHEST, cloud.tree.depth) + 1):
+    finest = min(HIGHEST, cloud.tree.depth if force else cloud.tree.depth - FULL)
+    for level in range(LOWEST, finest + 1):
         cells = cloud.tree.coarse(level).points[cloud.tree.cell_of(level)[::step]]
         costs = cloud.cost.between(cells, points)
         least = cloud.cost.between(points, points)

@@ -35,6 +35,8 @@ CHUNK = 2**20
 """Pairs in memory at a time."""
 DROPPED = 1e-7
 """Entries of a plan below this share of their row's and of their column's weight are not kept."""
+LEAST = 1e-30
+"""Marginal of a plan, relative to its columns' mean, below which a row or a column counts as having this much."""
 DENSE = 0.25
 """Share of entries kept from which on a plan is stored as a full matrix."""
 MARGIN = 8.0
@@ -118,8 +120,9 @@ class NewtonSystem:
     def __init__(self, plan: Any, curvatures: tuple[Any, Any] = (1.0, 1.0)):
         self._plan = plan
         # The plan's own marginals: the system stays semidefinite however little of the plan is kept.
-        self._a = (plan @ np.ones(plan.shape[1])).clip(1e-300) * curvatures[0]
-        self._b = (plan.T @ np.ones(plan.shape[0])).clip(1e-300) * curvatures[1]
+        rows, columns = plan @ np.ones(plan.shape[1]), plan.T @ np.ones(plan.shape[0])
+        least = LEAST * columns.sum() / len(columns)
+        self._a, self._b = rows.clip(least) * curvatures[0], columns.clip(least) * curvatures[1]
         # Constants are in the null space if both marginals are fixed.
         self._singular = bool(np.all(curvatures[0] == 1.0) and np.all(curvatures[1] == 1.0))
 
