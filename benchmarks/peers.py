@@ -186,7 +186,7 @@ STEPS: dict[str, dict[str, Callable[..., Method]]] = {
             f"GeomLoss {backend}, scaling {scaling}": partial(geomloss, backend=backend, scaling=scaling)
             for scaling in (0.5, 0.9, 0.99)
         }
-        for backend in ("tensorized", "online", "multiscale")
+        for backend in ("tensorized", "multiscale")
     },
     "ott": {"OTT-JAX online": ott, "OTT-JAX, stored costs": partial(ott, batch_size=None)},
 }

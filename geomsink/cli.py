@@ -126,6 +126,8 @@ def _solver_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Move and scale each cloud by itself into the unit cube, so that shapes are compared whatever "
                    "their place and size. Without it, coordinates stay as they are, and --blur or --epsilon "
                    "must be given.")  # fmt: skip
+@click.option("--reach", type=float,
+              help="Length beyond which mass is rather given up than moved. [default: all is moved]")  # fmt: skip
 @click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}.")
 @click.option("--form", type=click.Choice(FORMS), default="entropic", show_default=True)
 @_solver_options
@@ -139,6 +141,7 @@ def divergence(
     samples: int | None,
     seed: int,
     normalize: bool,
+    reach: float | None,
     cost: str,
     form: str,
     as_json: bool,
@@ -161,8 +164,9 @@ def divergence(
         _plotting().check_path(plot)
     x = Cloud.load(a, samples, seed, normalize)
     y = Cloud.load(b, samples, seed + 1, normalize)
-    result = _solve(x, y, blur=blur, epsilon=epsilon, cost=cost, form=form, **solver)
+    result = _solve(x, y, blur=blur, epsilon=epsilon, reach=reach, cost=cost, form=form, **solver)
     settings = {"cost": cost, "form": form, "blur": blur, "seed": seed, "normalize": normalize}
+    settings |= {} if reach is None else {"reach": reach}
     if plot is not None:
         _draw(result, x, y, plot)
     if as_json:
@@ -264,7 +268,8 @@ def _show(result: Any, x: Cloud, y: Cloud, frame: str, settings: dict[str, Any],
     table.add_row("B", str(y))
     table.add_row("frame", frame)
     blur = "" if settings["blur"] is None else f"blur {settings['blur']:g}, "
-    table.add_row("cost", f"{settings['cost']}, {blur}epsilon {result.epsilon:.4g}")
+    reach = f", reach {settings['reach']:g}" if "reach" in settings else ""
+    table.add_row("cost", f"{settings['cost']}, {blur}epsilon {result.epsilon:.4g}{reach}")
     state = "[green]converged[/green]" if result.converged else f"[bold red]NOT CONVERGED[/bold red]: {result.status}"
     table.add_row("state", state)
     table.add_row("marginal error", f"{result.marginal_error:.2e} (tol {result.tol:.1e})")

@@ -28,7 +28,8 @@ class Solution:
         The dual value, ⟨a, f⟩ + ⟨b, g⟩ − ε (Σ P_ij − m²) for fixed marginals of mass m; of a batch (B,). It is a lower
         bound of OT_ε(α, β), whose error is of second order in the marginal error.
     potentials : tuple of arrays, shapes (N,) and (M,)
-        f and g, in units of the cost, shifted so that ⟨a, f⟩ = ⟨b, g⟩.
+        f and g, in units of the cost, shifted so that ⟨a, f⟩ = ⟨b, g⟩ if both marginals are fixed. They have autograd
+        history with implicit differentiation, and unrolled.
     converged : bool
     status : str
         ``"converged"``, or why not.

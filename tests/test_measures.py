@@ -135,9 +135,12 @@ def test_anything_that_numpy_reads():
     assert geomsink.sinkhorn_divergence(X, Y, **scalars, dtype=np.float64).converged
 
 
-def test_a_gradient_that_is_not_there_is_said():
-    with pytest.warns(UserWarning, match="carries no autograd history"):
-        geomsink.sinkhorn_divergence(torch.tensor(X, requires_grad=True), torch.tensor(Y), blur=0.1)
+def test_history_is_there_where_it_is_asked_for():
+    x, y = torch.tensor(X, requires_grad=True), torch.tensor(Y)
+    assert geomsink.sinkhorn_divergence(x, y, blur=0.1).value.requires_grad
+    assert not geomsink.sinkhorn_divergence(x.detach(), y, blur=0.1).value.requires_grad
+    with torch.no_grad():
+        assert not geomsink.sinkhorn_divergence(x, y, blur=0.1).value.requires_grad
 
 
 @pytest.mark.gpu
