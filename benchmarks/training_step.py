@@ -77,7 +77,7 @@ def compare(x: np.ndarray, y: np.ndarray, blur: float, options: argparse.Namespa
 
 
 def takes(library: str, x: np.ndarray) -> bool:
-    """GeomLoss's backends where GeomLoss itself would choose them, or can: the third, "online", is slower than both."""
+    """GeomLoss's backends that it would choose itself for such clouds, and "multiscale" wherever that runs."""
     if library == "geomloss-tensorized":
         return len(x) <= 5_000
     return library != "geomloss-multiscale" or x.shape[1] <= 3

@@ -139,8 +139,8 @@ def squared_distance(x: Any, y: Any) -> Any:
     """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
     if isinstance(x, Tensor) and x.shape[-1] >= MANY and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
         # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
-        squares = (x * x).sum(-1) + (y * y).sum(-1)
-        return squares - 2.0 * (x.squeeze(-2) @ y.squeeze(-3).mT)
+        product = (-2.0 * x.squeeze(-2)) @ y.squeeze(-3).mT
+        return product.add_((x * x).sum(-1)).add_((y * y).sum(-1))
     return ((x - y) ** 2).sum(-1)
 
 

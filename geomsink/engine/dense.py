@@ -44,7 +44,8 @@ class DensePair:
         return self._transpose
 
     def row_sums(self, u: Tensor, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
-        return self._by_rows(lambda K, _: K.sum(-1, dtype=torch.float64).to(K.dtype), u, v, epsilon, blocks)
+        # torch sums in a cascade, whose rounding hardly grows with the number of columns.
+        return self._by_rows(lambda K, _: K.sum(-1), u, v, epsilon, blocks)
 
     def row_costs(self, u: Tensor, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
         return self._by_rows(lambda K, C: (K * C).sum(-1, dtype=torch.float64).to(K.dtype), u, v, epsilon, blocks)
@@ -85,8 +86,9 @@ class DensePair:
     def _costs(self, rows: slice, columns: slice | Tensor) -> Tensor:
         n, m = self.x.shape[-2], self.y.shape[-2]
         if self._stored is None and math.prod(self.x.shape[:-1]) * m <= STORED:
-            chunks = [self._cost_rows(part, slice(None)) for part in self._row_chunks()]
-            self._stored = torch.cat(chunks, dim=-2) if len(chunks) > 1 else chunks[0]
+            self._stored = self.x.new_empty(*self.x.shape[:-1], m)
+            for part in self._row_chunks():
+                self._stored[..., part, :] = self._cost_rows(part, slice(None))
         if self._stored is not None:
             rows_of = self._stored if rows == slice(0, n) else self._stored[..., rows, :]
             return rows_of if columns == slice(None) else rows_of[..., columns]
