@@ -85,13 +85,13 @@ def compare(
     that have not changed are taken from it, and with ``warm`` the others start from its potentials.
     """
     began = time.perf_counter()
-    if not options.ground.symmetric:
-        name = options.ground.name
-        raise ValueError(f"cost: {name!r} is not symmetric, and a divergence compares a cloud with itself.")
-    setup = Setup.of(x, y, a, b, options, *index)
-    same = False, False
+    check_symmetric(options)
+    kept = memory.setup.inputs.centre if memory is not None and reuse else None
+    setup, same = Setup.of(x, y, a, b, options, *index, centre=kept), (False, False)
     if memory is not None and reuse:
-        setup, same = setup.adopting(memory.setup)
+        setup, unchanged = setup.adopting(memory.setup)
+        solved = [s.solver.marginal_error <= setup.tol for s in (memory.xx, memory.yy)]
+        same = unchanged[0] and solved[0], unchanged[1] and solved[1]
     alpha, beta = setup.alpha, setup.beta
     starts = _starts(setup, init)
     if memory is not None and warm:
@@ -119,6 +119,13 @@ def compare(
         seconds=time.perf_counter() - began,
     )
     return divergence, Memory(setup.constant(), xy, xx, yy)
+
+
+def check_symmetric(options: Options) -> None:
+    """Refuse a cost that cannot be debiased."""
+    if not options.ground.symmetric:
+        name = options.ground.name
+        raise ValueError(f"cost: {name!r} is not symmetric, and a divergence compares a cloud with itself.")
 
 
 def _warm_starts(setup: Setup, memory: Memory) -> dict[str, tuple[Tensor, Tensor] | None]:

@@ -8,6 +8,7 @@ second ones of the value, come from the linear system that the optimality condit
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -283,7 +284,9 @@ def _point_gradients(
     points: Tensor | None = None
     if want_points and terms.cost.quadratic is not None:
         products = solver.sums.row_products if side == 0 else solver.sums.column_products
-        whole = potential - problem.epsilon * log_sums  # only the ratio counts, and rows that sum to 1 do not underflow
+        whole = potential  # only the ratio counts, and rows that sum to 1 do not underflow
+        if problem.epsilon < math.inf:
+            whole = whole - problem.epsilon * log_sums
         ends = (whole, other) if side == 0 else (other, whole)
         y = here.y.double()
         z = products(*ends, problem.epsilon, torch.cat((torch.ones_like(y[..., :1]), y), -1))

@@ -15,7 +15,8 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def guarded(function: F) -> F:
-    """For functions from points to a loss: no autocast within, no tracing by ``torch.compile``, no ``torch.func``.
+    """For functions from points to a loss: no autocast within, no tracing by ``torch.compile``, no ``torch.func``, no
+    forward-mode differentiation.
 
     Under ``torch.autocast``, half-precision arguments, which a network's output may be, become float32. A compiler
     breaks its graph at the call and runs the function as it is.
@@ -23,7 +24,8 @@ def guarded(function: F) -> F:
     Raises
     ------
     RuntimeError
-        Within transforms of ``torch.func``, whose tensors have no numbers that a solver could look at.
+        Within transforms of ``torch.func``, whose tensors have no numbers that a solver could look at, and where
+        tensors have forward-mode tangents, which would be dropped.
     """
 
     @functools.wraps(function)
@@ -34,6 +36,12 @@ def guarded(function: F) -> F:
                 f"{name}: it was called within a torch.func transform (grad, vmap, jacrev, ...), where a solve cannot "
                 "test its convergence; expected a plain call, with torch.autograd.grad for derivatives and batches "
                 "(B, N, D) for vmap."
+            )
+        if torch.autograd.forward_ad._current_level >= 0:
+            name = function.__qualname__.removesuffix(".forward")
+            raise RuntimeError(
+                f"{name}: it was called within forward_ad.dual_level, and has no forward-mode derivatives; expected a "
+                "plain call, with torch.autograd.grad for derivatives."
             )
         if _autocasts():
             args = tuple(_widened(value) for value in args)

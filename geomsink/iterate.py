@@ -112,6 +112,8 @@ class Iterate:
         """f (side 0) or g (side 1) after one more update by itself, and log row or column sums with it."""
         state = self.state
         potential, log_sums = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
+        if self.problem.epsilon == math.inf:
+            return potential, log_sums
         return relaxed(self.problem.penalties[side], potential, log_sums, 1.0, self.problem.epsilon)
 
     def plan(self) -> Gibbs:

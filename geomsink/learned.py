@@ -17,7 +17,8 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
     ----------
     phi : torch.nn.Module
         φ, from points (P, D) to features (P, E); points come in the precision of its parameters. It is called once a
-        cloud and solve, and gradients of a loss reach its parameters in every mode of differentiation.
+        cloud and solve, and gradients of a loss reach its parameters in every mode of differentiation. Batches of
+        clouds of different sizes come filled up with copies of their last points, which BatchNorm would count.
     ground : str or Cost, default "sqeuclidean"
         e, a cost between features; a ``blur`` is a length between them.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .comparison import Memory, compare, transport, warn_of
+from . import kernels
+from .comparison import Memory, check_symmetric, compare, transport, warn_of
 from .costs import Cost
 from .divergences import Reach
 from .guards import guarded
 from .kernels import Kernel
-from .mmd import TRUNCATE, Discrepancy, mmd
+from .mmd import TRUNCATE, Discrepancy, mmd, scales_of
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
@@ -23,9 +25,19 @@ class _Transport(nn.Module):
 
     def __init__(self, options: Options, **more: Any):
         super().__init__()
-        self.options, self._more = options, more
+        for name, value in more.items():
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}: a {type(value).__name__} was given, expected True or False.")
+        self._options, self._more = options, more
         self.blur, self.epsilon = options.blur, options.epsilon  # as parameters of the module, if they are any
         self._warned = False
+
+    @property
+    def options(self) -> Options:
+        """With the module's present blur and epsilon, which may be set between calls."""
+        if self.blur is self._options.blur and self.epsilon is self._options.epsilon:
+            return self._options
+        return replace(self._options, blur=self.blur, epsilon=self.epsilon)
 
     def extra_repr(self) -> str:
         shown = {f.name: getattr(self.options, f.name) for f in fields(Options)} | self._more
@@ -113,6 +125,7 @@ engine, dtype, multiscale
             differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
             scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale,
         )  # fmt: skip
+        check_symmetric(options)
         super().__init__(options, warm_start=warm_start, reuse=reuse)
         self.warm_start, self.reuse = warm_start, reuse
         self.report = None
@@ -127,7 +140,8 @@ engine, dtype, multiscale
             x, y, a, b, self.options, (x_batch, y_batch),
             memory=self._memory if keep else None, warm=self.warm_start, reuse=self.reuse,
         )  # fmt: skip
-        self._memory = memory if keep else None
+        # Tensors of inference mode cannot be used in a training step.
+        self._memory = memory if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"xy: ": self.report.xy, "xx: ": self.report.xx, "yy: ": self.report.yy})
         return self.report.value  # type: ignore[return-value]
 
@@ -204,7 +218,7 @@ engine, dtype, multiscale
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
         self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start)
-        self._memory = potentials if keep else None
+        self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"": self.report})
         return self.report.loss(self.options.form)  # type: ignore[return-value]
 
@@ -246,6 +260,7 @@ class MMD(nn.Module):
         truncate: float = TRUNCATE,
     ):
         super().__init__()
+        scales_of(kernels.get(kernel), blur)
         self.kernel, self.blur, self.engine, self.dtype, self.truncate = kernel, blur, engine, dtype, truncate
         self.report = None
 

@@ -144,7 +144,7 @@ def mmd(
     """
     began = time.perf_counter()
     form = kernels.get(kernel)
-    scales = _scales(form, blur)
+    scales = scales_of(form, blur)
     precision = Options(epsilon=1.0, engine=engine, dtype=dtype).working_dtype  # refused as a solve refuses them
     left_out = _share(truncate)
     points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch)
@@ -189,7 +189,7 @@ def _share(truncate: Any) -> float:
     return float(truncate)
 
 
-def _scales(kernel: Kernel, blur: Any) -> list[Tensor]:
+def scales_of(kernel: Kernel, blur: Any) -> list[Tensor]:
     """The blur as numbers in float64, with the history that tensors have."""
     if not kernel.takes_blur:
         if blur is not None:

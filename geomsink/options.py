@@ -83,6 +83,8 @@ class Options:
         whole: Any = self.iterations
         if unrolled and not (isinstance(whole, numbers.Integral) and int(whole) >= 1):
             raise ValueError(f"iterations: {self.iterations} given, expected a whole number of at least 1.")
+        if unrolled and self.multiscale:
+            raise ValueError("multiscale: True given with differentiation='unrolled', which is on one level.")
         if self.recompute and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
 

@@ -79,7 +79,7 @@ class Plan:
             raise ValueError(f"plan: P has shape {self.shape}, and cannot be multiplied by {tuple(columns.shape)}.")
         vector = columns.ndim == items + 1
         wide = columns[..., None] if vector else columns
-        if self.live:
+        if self.live or (wide.requires_grad and torch.is_grad_enabled()):
             product = self.terms.product(self.f, self.g, wide)
         else:
             pair = self.operator.pair

@@ -15,6 +15,7 @@ from .annealing import largest_cost, temperatures
 from .cellsums import Cloud
 from .costs import Cost
 from .gradients import Terms, optimal_potentials, optimal_value
+from .inputs import Inputs
 from .iterate import Iterate
 from .krylov import NewtonOperator
 from .measures import Container, Measure, pair_of_measures, potentials
@@ -58,69 +59,6 @@ class Solved:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What the caller's arguments were made into, with autograd history where they have any.
-
-    Attributes
-    ----------
-    x, y : Tensor, shapes (..., N, D) and (..., M, D)
-        Features of the points, float64.
-    a, b : Tensor, shapes (..., N) and (..., M)
-        Weights, of mass 1 if the marginals are fixed.
-    mass : Tensor, shape (...)
-        What the weights had to be divided by.
-    epsilon : Tensor, shape ()
-    parameters : tuple of Tensor
-        Of the cost.
-    """
-
-    x: Tensor
-    y: Tensor
-    a: Tensor
-    b: Tensor
-    mass: Tensor
-    epsilon: Tensor
-    parameters: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, points: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], options: Options) -> Inputs:
-        """From validated points and weights."""
-        cost = options.ground
-        x, y = (p.double() for p in points)
-        if cost.translation_invariant:
-            # Rounding errors of a cost are relative to the coordinates: keep those small.
-            centre = 0.5 * (x.detach().mean(-2, keepdim=True) + y.detach().mean(-2, keepdim=True))
-            x, y = x - centre, y - centre
-        a, b = weights
-        mass = x.new_ones(x.shape[:-2])
-        if options.balanced:
-            # Masses that differ by rounding would be a floor under the marginal error: each is made 1.
-            masses = a.sum(-1), b.sum(-1)
-            a, b, mass = a / masses[0][..., None], b / masses[1][..., None], 0.5 * (masses[0] + masses[1])
-        epsilon = options.live_epsilon().to(x.device)
-        return cls(_mapped(cost, x), _mapped(cost, y), a, b, mass, epsilon, cost.parameters)
-
-    @property
-    def live(self) -> bool:
-        """Whether anything has history that autograd is to follow."""
-        tensors = (self.x, self.y, self.a, self.b, self.epsilon, *self.parameters)
-        return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-
-
-def _mapped(cost: Cost, points: Tensor) -> Tensor:
-    flat = points.flatten(0, -2)
-    features = cost.map(flat)
-    if features.ndim != 2 or len(features) != len(flat):
-        raise ValueError(
-            f"cost: features of points {tuple(flat.shape)} have shape {tuple(features.shape)}, expected as many rows."
-        )
-    if not bool(features.isfinite().all()):
-        raise ValueError(f"cost: features of cost {cost.name!r} are NaN or infinite for some points.")
-    mapped: Tensor = features.double().unflatten(0, points.shape[:-1])
-    return mapped
-
-
-@dataclass(frozen=True)
 class Setup:
     """Validated arguments, and what is shared by the problems between the two measures.
 
@@ -149,14 +87,26 @@ class Setup:
     _clouds: dict[str, Cloud] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, x: Any, y: Any, a: Any, b: Any, options: Options, x_batch: Any = None, y_batch: Any = None) -> Setup:
+    def of(
+        cls,
+        x: Any,
+        y: Any,
+        a: Any,
+        b: Any,
+        options: Options,
+        x_batch: Any = None,
+        y_batch: Any = None,
+        centre: Tensor | None = None,
+    ) -> Setup:
         points, weights, container = pair_of_measures(x, y, a, b, options.balanced, x_batch, y_batch)
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and container.device.type != "cpu":
             raise ValueError(f"multiscale: True given with points on {container.device}, expected them on the CPU.")
-        inputs = Inputs.of(points, weights, options)
+        inputs = Inputs.of(points, weights, options, centre)
         target, mass, cost = float(inputs.epsilon.detach()), inputs.mass.detach(), options.ground
+        if cost.parameters:  # as they are now, whatever an optimiser makes of them
+            cost = replace(cost, parameters=tuple(p.detach().clone() for p in cost.parameters))
         if target == math.inf:
             if not options.balanced:
                 raise ValueError("epsilon: inf is given with reach or rho, expected a finite temperature.")
@@ -165,10 +115,13 @@ class Setup:
                 raise ValueError(f"epsilon: inf is given with weights that sum to {found:.6g}, expected 1.")
             if inputs.live:
                 raise ValueError("epsilon: inf is given with points that require gradients; see geomsink.mmd.")
-        alpha, beta = Measure(inputs.x.detach(), inputs.a.detach()), Measure(inputs.y.detach(), inputs.b.detach())
+        # Copies: the caller may change tensors in place.
+        alpha = Measure(inputs.x.detach().clone(), inputs.a.detach().clone())
+        beta = Measure(inputs.y.detach().clone(), inputs.b.detach().clone())
         scale = largest_cost(alpha.points.flatten(0, -2), beta.points.flatten(0, -2), cost)
         if not scale < RANGE[torch.float64]:
             raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
+        _check_warmth(target, scale, options, inputs.live)
         working = options.working_dtype
         if working is not None and not _in_range(scale, target, working):
             raise ValueError(
@@ -304,13 +257,16 @@ class Setup:
     def constant(self) -> Setup:
         """The same without history, to be kept."""
         inputs = self.inputs
-        x, y, a, b, mass, epsilon = (getattr(inputs, f.name).detach() for f in fields(Inputs) if f.name != "parameters")
-        return replace(self, inputs=Inputs(x, y, a, b, mass, epsilon, tuple(p.detach() for p in inputs.parameters)))
+        names = [f.name for f in fields(Inputs) if f.name != "parameters"]
+        constants = {name: getattr(inputs, name).detach() for name in names}
+        return replace(self, inputs=Inputs(**constants, parameters=self.cost.parameters))
 
     def adopting(self, other: Setup) -> tuple[Setup, tuple[bool, bool]]:
         """With what an earlier setup of the same options has prepared of clouds that are the same; and which are."""
         same = {"alpha": False, "beta": False}
         if (self.epsilon, self.container) != (other.epsilon, other.container):
+            return self, (False, False)
+        if not all(map(torch.equal, self.cost.parameters, other.cost.parameters)):
             return self, (False, False)
         setup = self
         for name in same:
@@ -378,6 +334,18 @@ class Setup:
             linear_solves=operator.solves if operator else [],
             in_difference=value,
         )
+
+
+def _check_warmth(epsilon: float, scale: float, options: Options, live: bool) -> None:
+    """Refuse temperatures so high that the limit ε = ∞ is computed, where that has no answer."""
+    if not epsilon > ENDLESS * scale > 0.0:
+        return
+    found = f"epsilon: {epsilon:.3g} is more than {ENDLESS:.0e} times the largest cost, {scale:.3g}"
+    if not options.balanced:
+        raise ValueError(f"{found}, which is given with reach or rho; expected less.")
+    if options.iterations is not None or (live and (options.differentiation == "implicit" or options.form == "sharp")):
+        how = f"differentiation={options.differentiation!r}, form={options.form!r}"
+        raise ValueError(f"{found}, with {how}; expected less, or see geomsink.mmd for the limit.")
 
 
 def _in_range(scale: float, epsilon: float, dtype: torch.dtype) -> bool:

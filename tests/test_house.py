@@ -42,6 +42,7 @@ FLOORS = [
     "plan",
     "solution",
     "options",
+    "inputs",
     "problems",
     "comparison",
     "learned",

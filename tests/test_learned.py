@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from geomsink import FeatureCost, SinkhornDivergence, sinkhorn_divergence
 
-MODES = {"envelope": {}, "implicit": {}, "unrolled": {"iterations": 400}}
+MODES = {"envelope": {}, "implicit": {}, "unrolled": {"iterations": 20}}
 
 
 class Features(nn.Module):
@@ -40,9 +40,10 @@ def test_gradients(ground, options, mode, form):
             **MODES[mode], **options,
         ).value  # fmt: skip
 
-    assert gradcheck(loss, inputs(), atol=1e-6)
+    # Along random directions: a finite difference in each of 45 numbers would take minutes.
+    assert gradcheck(loss, inputs(), atol=1e-6, fast_mode=True)
     if mode == "implicit":
-        assert gradgradcheck(loss, inputs(), atol=1e-5)
+        assert gradgradcheck(loss, inputs(), atol=1e-5, fast_mode=True)
 
 
 def test_features_are_the_points_of_another_problem():

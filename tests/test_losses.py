@@ -31,7 +31,7 @@ CASES = {
     "divergence": (SinkhornDivergence, dict(blur=0.1), lambda *c, **o: sinkhorn_divergence(*c, **o).value),
     "sharp": (
         SinkhornDivergence,
-        dict(epsilon=0.05, form="sharp", differentiation="implicit"),
+        dict(epsilon=0.05, form="sharp", differentiation="implicit", tol=1e-8),  # of first order in the error
         lambda *c, **o: sinkhorn_divergence(*c, **o).value,
     ),
     "unbalanced": (SinkhornDivergence, dict(blur=0.1, reach=0.5), lambda *c, **o: sinkhorn_divergence(*c, **o).value),
@@ -104,9 +104,11 @@ def test_bad_options_are_refused_at_once(options, sentence):
 def test_a_warning_once():
     x, y, *_ = clouds()
     loss = SinkhornDivergence(epsilon=1e-3, max_iter=1)
-    with pytest.warns(geomsink.ConvergenceWarning, match=r"^xy: not converged, max_iter=1 is reached") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         loss(x, y)
-    assert {w.filename for w in caught} == {__file__}
+    assert [str(w.message).partition(",")[0] for w in caught] == [f"{k}: not converged" for k in ("xy", "xx", "yy")]
+    assert {(w.category, w.filename) for w in caught} == {(geomsink.ConvergenceWarning, __file__)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loss(x, y)
@@ -132,7 +134,7 @@ def test_memory_changes_no_result(options):
             values[kept].append(value.item())
             cycles[kept] += loss.report.n_iter
     assert values[True] == pytest.approx(values[False], rel=1e-7)
-    assert cycles[True] < 0.7 * cycles[False]
+    assert cycles[True] < 0.9 * cycles[False]
 
 
 def test_the_self_problem_of_a_fixed_target_is_solved_once(monkeypatch):
@@ -186,6 +188,92 @@ def test_a_learned_temperature_is_followed():
         assert loss(x, y).item() == pytest.approx(expected.item(), rel=1e-5) and float(blur) != 0.2
 
 
+def test_attributes_set_between_calls():
+    x, y, *_ = clouds()
+    loss = SinkhornDivergence(blur=0.2)
+    loss(x, y)
+    loss.blur = 0.1
+    assert "blur=0.1" in repr(loss)
+    assert loss(x, y).item() == pytest.approx(sinkhorn_divergence(x, y, blur=0.1).value.item(), rel=2e-5)
+
+
+@pytest.mark.parametrize("options", [dict(cost="euclidean"), dict(reach=0.5), dict(cost="cosine", epsilon=0.05)])
+def test_tensors_changed_in_place(options):
+    """What is remembered are copies: a step of an optimiser is noticed."""
+    x, y, a, b = clouds()
+    options = {"blur": 0.1} | options if "epsilon" not in options else options
+    loss = SinkhornDivergence(**options, tol=1e-8)
+    loss(a, x, b, y)
+    before = loss.report
+    x.mul_(1.5)
+    if "reach" in options:
+        b.mul_(2.0)
+    expected = sinkhorn_divergence(x, y, a, b, **options, tol=1e-8).value.item()
+    assert loss(a, x, b, y).item() == pytest.approx(expected, rel=1e-6)
+    (cost,) = (before.xy.transport_cost,)  # of the points as they were
+    assert cost.item() == pytest.approx(
+        solve(x / 1.5, y, a, clouds()[3], **options, tol=1e-8).transport_cost.item(), rel=1e-6
+    )
+
+
+def test_parameters_of_a_cost_changed_in_place():
+    x, y, *_ = clouds()
+    theta = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64, requires_grad=True)
+    cost = geomsink.costs.Cost("stretched", lambda x, y, t: (((x - y) ** 2) * t).sum(-1), 2.0, parameters=(theta,))
+    loss = SinkhornDivergence(blur=0.1, cost=cost, tol=1e-8)
+    loss(x, y)
+    with torch.no_grad():
+        theta.mul_(torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64))
+    expected = sinkhorn_divergence(x, y, blur=0.1, cost=cost, tol=1e-8).value
+    found = loss(x, y)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    gradients = [torch.autograd.grad(value, theta)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=0)
+
+
+def test_evaluation_between_training_steps():
+    x, y, *_ = clouds()
+    loss = SinkhornDivergence(blur=0.1)
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            assert not loss(x, y).requires_grad
+        points = x.clone().requires_grad_()
+        loss(points, y).backward()
+        assert points.grad.norm() > 0
+
+
+def test_a_self_problem_that_did_not_converge_is_tried_again():
+    x, y, *_ = clouds()
+    loss, errors = SinkhornDivergence(blur=0.2, max_iter=2), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(4):
+            loss(x, y)
+            errors.append(loss.report.yy.marginal_error)
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_temperatures_far_above_the_cost():
+    """Gradients are those of the limit, a kernel distance; where there is none, a sentence."""
+    x, y, *_ = clouds()
+    points, again = x.clone().requires_grad_(), x.clone().requires_grad_()
+    (found,) = torch.autograd.grad(SinkhornDivergence(epsilon=1e10)(points, y), points)
+    (expected,) = torch.autograd.grad(mmd(again, y, kernel="-sqeuclidean").value, again)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12)
+    for options in (dict(differentiation="implicit"), dict(form="sharp"), dict(rho=1.0)):
+        with pytest.raises(ValueError, match=r"^epsilon: 1e\+10 is more than 1e\+08 times the largest cost"):
+            SinkhornDivergence(epsilon=1e10, **options)(points, y)
+
+
+def test_clouds_far_from_the_origin():
+    """Coordinates are relative to a centre, which is that of the first call as long as it will do."""
+    x, y, *_ = clouds()
+    loss = SinkhornDivergence(blur=0.1, tol=1e-8)
+    expected = loss(x, y).item()
+    for shift in (0.1, 1e3, 1e6):
+        assert loss(x + shift, y + shift).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_other_sizes_follow_each_other():
     loss = SinkhornDivergence(blur=0.1)
     for n in (30, 50, 30):
@@ -234,6 +322,8 @@ def test_functional_transforms_are_refused(loss):
         torch.func.grad(lambda p: loss(p, y))(x)
     with pytest.raises(RuntimeError, match=r"within a torch\.func transform"):
         torch.func.vmap(lambda p: loss(p, y))(x[None])
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="has no forward-mode derivatives"):
+        loss(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x)), y)
 
 
 def test_autocast():

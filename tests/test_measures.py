@@ -16,7 +16,8 @@ INF[0, 0] = np.inf
 
 BAD = [
     (dict(x=X[0]), ValueError, r"^x: shape is \(3,\), expected \(points, coordinates\)\.$"),
-    (dict(y=Y[None]), ValueError, r"^y: shape is \(1, 30, 3\), expected"),
+    (dict(y=Y[None]), ValueError, r"^x, y: batches of none and 1 clouds, expected as many of each"),
+    (dict(y=Y[None, None]), ValueError, r"^y: shape is \(1, 1, 30, 3\), expected"),
     (dict(y=Y[:, :2]), ValueError, r"^y: 2 coordinates a point, but x has 3"),
     (dict(x=X[:0]), ValueError, r"^x: shape is \(0, 3\), expected at least one point"),
     (dict(x=NAN), ValueError, r"^x: 1 of 60 numbers are NaN or infinite"),
