@@ -21,9 +21,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .engine import SMALL, Blocks, BuildError
-from .engine.batch import diagonal
-from .engine.differentiable import weighted_sums
+from .engine import SMALL, Blocks, BuildError, Pairs, diagonal
 from .guards import guarded
 from .kernels import Kernel
 from .measures import Measure, pair_of_measures
@@ -228,22 +226,11 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
         return kernel.expression(x, y, *parameters)
 
     parameters = tuple(p.to(z).reshape(-1) for p in kernel.parameters)
-    shape = w.shape
     if engine == "keops" and z.ndim == 3:
-        blocks = diagonal(shape[1], shape[1], torch.full(shape[:1], shape[1]))
-        z, w = z.flatten(0, 1), w.flatten()
-    both = None if blocks is None else (blocks, blocks)
-    sums = weighted_sums(
-        pair,
-        z,
-        z,
-        w[..., None].to(z),
-        parameters=parameters,
-        engine=engine,
-        blocks=both,
-        temporaries=kernel.temporaries(z.shape[-1]),
-    )
-    return sums.double().reshape(shape)
+        blocks = diagonal(z.shape[1], z.shape[1], torch.full(z.shape[:1], z.shape[1]))
+    pairs = Pairs(engine, None if blocks is None else (blocks, blocks))
+    temporaries = kernel.temporaries(z.shape[-1])
+    return pairs.sums(pair, z, z, w[..., None].to(z), None, None, parameters, temporaries).double()[..., 0]
 
 
 def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: int) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..costs import MANY, Cost
-from .batch import BatchPair
+from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
 from .dense import DensePair
@@ -17,7 +17,19 @@ from .differentiable import Pairs
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 
-__all__ = ["ENGINES", "Blocks", "BuildError", "Gibbs", "Pair", "Pairs", "check_name", "describe", "pair", "speed"]
+__all__ = [
+    "ENGINES",
+    "Blocks",
+    "BuildError",
+    "Gibbs",
+    "Pair",
+    "Pairs",
+    "check_name",
+    "describe",
+    "diagonal",
+    "pair",
+    "speed",
+]
 
 ENGINES = ("auto", "keops", "dense")
 SMALL = 2**20
