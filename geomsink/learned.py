@@ -37,6 +37,7 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
 
     Examples
     --------
+    >>> import torch
     >>> phi = nn.Linear(2, 5, bias=False)
     >>> cost = FeatureCost(phi)
     >>> x, y = torch.rand(3, 2), torch.rand(4, 2)
