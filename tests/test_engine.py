@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from geomsink import costs, engine
 from geomsink.engine import Blocks, Gibbs, KeopsPair, build
+from geomsink.engine.batch import BatchPair
 from geomsink.engine.build import keops as pykeops
 from geomsink.engine.reduction import stride
 
@@ -85,7 +86,10 @@ def test_auto_compiles_for_large_clouds_alone(monkeypatch):
     assert engine.pair(x, x, SQEUCLIDEAN).name == "dense"
     monkeypatch.setattr(engine, "SMALL", 40 * 40 - 1)
     assert engine.pair(x, x, SQEUCLIDEAN).name == "keops"
-    assert engine.pair(x.expand(2, 40, 3), x, SQEUCLIDEAN).name == "dense"
+    batch = x.expand(2, 40, 3)
+    assert isinstance(engine.pair(batch, batch, SQEUCLIDEAN), BatchPair)
+    wide = torch.rand(40, 32)  # where matrix products are faster
+    assert engine.pair(wide, wide, SQEUCLIDEAN).name == "dense"
     with pytest.raises(ValueError, match="engine: unknown name 'gpu'; expected one of auto, keops, dense"):
         engine.pair(x, x, SQEUCLIDEAN, "gpu")
 
