@@ -17,8 +17,10 @@ class Inputs:
 
     Attributes
     ----------
-    x, y : Tensor, shapes (..., N, D) and (..., M, D)
-        Features of the points, float64.
+    points : pair of Tensor, shapes (..., N, D) and (..., M, D)
+        As the caller gave them, float64.
+    x, y : Tensor, shapes (..., N, D') and (..., M, D')
+        Their features, float64.
     a, b : Tensor, shapes (..., N) and (..., M)
         Weights, of mass 1 if the marginals are fixed.
     mass : Tensor, shape (...)
@@ -30,6 +32,7 @@ class Inputs:
         Of the cost.
     """
 
+    points: tuple[Tensor, Tensor]
     x: Tensor
     y: Tensor
     a: Tensor
@@ -49,8 +52,9 @@ class Inputs:
     ) -> Inputs:
         """From validated points and weights; an earlier ``centre`` is kept where it is good enough."""
         cost = options.ground
-        x, y = (p.double() for p in points)
-        if not cost.translation_invariant or cost.quadratic is not None:
+        given = points[0].double(), points[1].double()
+        x, y = given
+        if _maps_first(cost):
             x, y = _mapped(cost, x), _mapped(cost, y)
         # Rounding errors of a cost are relative to the coordinates: keep those small where it depends on differences.
         if cost.translation_invariant or cost.quadratic is not None:
@@ -58,7 +62,7 @@ class Inputs:
             x, y = x - centre, y - centre
         else:
             centre = torch.zeros_like(x[..., :1, :])
-        if cost.translation_invariant and cost.quadratic is None:
+        if not _maps_first(cost):
             x, y = _mapped(cost, x), _mapped(cost, y)
         a, b = weights
         mass = x.new_ones(x.shape[:-2])
@@ -67,13 +71,25 @@ class Inputs:
             masses = a.sum(-1), b.sum(-1)
             a, b, mass = a / masses[0][..., None], b / masses[1][..., None], 0.5 * (masses[0] + masses[1])
         epsilon = options.live_epsilon().to(x.device)
-        return cls(x, y, a, b, mass, epsilon, centre, cost.parameters)
+        return cls(given, x, y, a, b, mass, epsilon, centre, cost.parameters)
+
+    def features(self, cost: Cost, points: Tensor) -> Tensor:
+        """Of other points (..., K, D), as those of the two clouds are, float64."""
+        points = points.double()
+        if _maps_first(cost):
+            return _mapped(cost, points) - self.centre
+        return _mapped(cost, points - self.centre)
 
     @property
     def live(self) -> bool:
         """Whether anything has history that autograd is to follow."""
         tensors = (self.x, self.y, self.a, self.b, self.epsilon, *self.parameters)
         return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _maps_first(cost: Cost) -> bool:
+    """Whether points are centred after they are mapped."""
+    return not cost.translation_invariant or cost.quadratic is not None
 
 
 def _centre(x: Tensor, y: Tensor, earlier: Tensor | None) -> Tensor:

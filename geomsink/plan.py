@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,27 @@ from torch import Tensor
 from .engine import Gibbs
 from .gradients import Terms
 from .measures import Container
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """The two clouds of a plan as the caller gave them.
+
+    Attributes
+    ----------
+    x, y : Tensor, shapes (..., N, D) and (..., M, D)
+        float64.
+    features : callable
+        From points (..., K, D) to what the cost's expression is evaluated on, as the terms of the plan have it.
+    """
+
+    x: Tensor
+    y: Tensor
+    features: Callable[[Tensor], Tensor]
+
+    @property
+    def T(self) -> Clouds:
+        return replace(self, x=self.y, y=self.x)
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,7 @@ class Plan:
         Potentials for the terms.
     live : bool
         Whether products and costs have autograd history.
+    clouds : Clouds
     """
 
     operator: Gibbs
@@ -35,6 +58,7 @@ class Plan:
     f: Tensor
     g: Tensor
     live: bool
+    clouds: Clouds
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,7 +69,7 @@ class Plan:
         """The transpose, a plan from the second measure to the first."""
         layouts = self.container.layouts
         container = replace(self.container, layouts=layouts and layouts[::-1])
-        return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live)
+        return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live, self.clouds.T)
 
     def cost(self) -> Tensor:
         """⟨P, C⟩, float64, with the history that potentials have."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from .multiscale import Levels, solve_multiscale
 from .newton import Newton
 from .options import Options
 from .penalties import Penalty
-from .plan import Plan
+from .plan import Clouds, Plan
 from .problem import ROUNDING, Problem
 from .progress import Progress
 from .sinkhorn import solve_problem
@@ -254,12 +255,18 @@ class Setup:
         pairs = engine.Pairs.of(problem.pair)
         return Terms(x, y, a, b, inputs.epsilon, inputs.parameters, self.cost, problem.penalties, pairs)
 
+    def _clouds_of(self, problem: Problem) -> Clouds:
+        """The points of a problem, as the caller gave them, and how others become features."""
+        points = [self.inputs.points[0 if m is self.alpha else 1] for m in (problem.alpha, problem.beta)]
+        return Clouds(points[0], points[1], partial(self.inputs.features, self.cost))
+
     def constant(self) -> Setup:
         """The same without history, to be kept."""
         inputs = self.inputs
-        names = [f.name for f in fields(Inputs) if f.name != "parameters"]
+        names = [f.name for f in fields(Inputs) if f.name not in ("points", "parameters")]
         constants = {name: getattr(inputs, name).detach() for name in names}
-        return replace(self, inputs=Inputs(**constants, parameters=self.cost.parameters))
+        points = inputs.points[0].detach(), inputs.points[1].detach()
+        return replace(self, inputs=Inputs(points, **constants, parameters=self.cost.parameters))
 
     def adopting(self, other: Setup) -> tuple[Setup, tuple[bool, bool]]:
         """With what an earlier setup of the same options has prepared of clouds that are the same; and which are."""
@@ -330,7 +337,7 @@ class Setup:
             seconds=solved.seconds,
             approximation=solver.approximation,
             history=tuple(solver.history),
-            plan=Plan(plan, container, scaled, f, g, live),
+            plan=Plan(plan, container, scaled, f, g, live, self._clouds_of(problem)),
             linear_solves=operator.solves if operator else [],
             in_difference=value,
         )
