@@ -39,6 +39,7 @@ FLOORS = [
     "krylov",
     "gradients",
     "unrolled",
+    "entries",
     "plan",
     "solution",
     "options",
