@@ -8,12 +8,15 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .measures import Measure
+from .narrowing import combined, narrowed
 from .options import Options
 from .problems import Setup, Solved
 from .progress import Progress
+from .reports import solution_of
 from .solution import ConvergenceWarning, Divergence, Solution
 
 CLOSE = 0.1
@@ -21,6 +24,8 @@ CLOSE = 0.1
 SHARE = 1e-5
 """Share of such a divergence that the errors of the three may have."""
 REFINEMENTS = 4
+SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
+"""S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
 FINEST = 1e-12
 """Marginal error that float64 reaches on any problem that converges at all."""
 
@@ -46,8 +51,15 @@ def transport(
         given = init.potentials if isinstance(init, Solution) else init
         start = setup.start("init", given, setup.alpha, setup.beta)
     with Progress(progress) as bar:
-        solved = setup.solve("xy", setup.alpha, setup.beta, bar, start)
-    return setup.solution(solved), solved.potentials
+        solved, shortfall = setup.solve("xy", setup.alpha, setup.beta, bar, start), ""
+        if options.certified:
+            problems, shortfall = narrowed(setup, {"xy": solved}, {"xy": 1.0}, _free_constant(setup), bar)
+            solved = problems["xy"]
+    solution = solution_of(setup, solved)
+    if shortfall:
+        status = shortfall if solution.converged else f"{solution.status}; {shortfall}"
+        solution = replace(solution, converged=False, status=status)
+    return solution, solved.potentials
 
 
 @dataclass(frozen=True)
@@ -102,13 +114,21 @@ def compare(
         xy = setup.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
         if options.iterations is None:
             xy, xx, yy = _refined(setup, xy, xx, yy, bar, options.form)
-    solutions = {name: setup.solution(solved) for name, solved in (("xy", xy), ("xx", xx), ("yy", yy))}
+        problems, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
+        if options.certified:
+            problems, shortfall = narrowed(setup, problems, SHARES, _difference_of_masses(setup).detach(), bar)
+            xy, xx, yy = problems.values()
+    solutions = {name: solution_of(setup, solved) for name, solved in problems.items()}
     # In float64, whatever the caller's precision: the three nearly cancel.
     parts = [s.plan.sharp() if options.form == "sharp" else s.in_difference for s in solutions.values()]
     value = parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
-    if not options.balanced and options.form == "entropic":
-        inputs = setup.inputs
-        value = value + 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
+    if options.form == "entropic":
+        value = value + _difference_of_masses(setup)
+    lower, upper = None, None
+    if options.certified:
+        offset = _difference_of_masses(setup).detach()
+        interval = combined({name: s.interval for name, s in solutions.items()}, SHARES, offset)
+        lower, upper = setup.container.bound(interval.lower, -1), setup.container.bound(interval.upper, 1)
     divergence = Divergence(
         setup.container.number(value),
         options.form,
@@ -117,8 +137,26 @@ def compare(
         engine=solutions["xy"].engine,
         dtype=solutions["xy"].dtype,
         seconds=time.perf_counter() - began,
+        lower=lower,
+        upper=upper,
+        shortfall=shortfall,
     )
     return divergence, Memory(setup.constant(), xy, xx, yy)
+
+
+def _free_constant(setup: Setup) -> Tensor:
+    """What a value has beside that of mass 1, ε (m − 1 − log m), divided by the mass m."""
+    mass = setup.mass if setup.options.balanced else torch.ones_like(setup.mass)
+    constant = mass - 1.0 - mass.log()
+    return torch.where(constant == 0.0, 0.0, setup.epsilon * constant)
+
+
+def _difference_of_masses(setup: Setup) -> Tensor:
+    """½ ε (m_a − m_b)², which the three problems leave out of a divergence with penalties; otherwise 0."""
+    inputs = setup.inputs
+    if setup.options.balanced:
+        return torch.zeros_like(setup.mass)
+    return 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
 
 
 def check_symmetric(options: Options) -> None:
@@ -189,8 +227,10 @@ def _refined(
     return xy, xx, yy
 
 
-def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 5) -> None:
+def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 5, shortfall: str = "") -> None:
     """Say which problems did not converge; a chosen number of iterations is nobody's failure."""
+    if shortfall:
+        warnings.warn(f"not converged, {shortfall}.", ConvergenceWarning, stacklevel=stacklevel)
     for name, s in solutions.items():
         if not s.converged and options.iterations is None:
             warnings.warn(

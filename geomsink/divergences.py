@@ -38,6 +38,8 @@ def sinkhorn_divergence(
     engine: str = "auto",
     dtype: Any = None,
     multiscale: bool | None = None,
+    certify: bool = False,
+    tol_gap: float | None = None,
     x_batch: Any = None,
     y_batch: Any = None,
     init: Divergence | None = None,
@@ -77,6 +79,11 @@ def sinkhorn_divergence(
         Whether to solve between cells of points first, and then between the points with far fewer pairs (see
         `Approximation`). None where it pays: for some four million pairs or more in up to four coordinates, if cells
         can be about as narrow as the blur; on the CPU alone.
+    certify : bool, default False
+        Whether to bracket the value: it is certain to be in [``lower``, ``upper``], truncation and rounding included.
+        Two or three evaluations more for each problem. Entropic form alone.
+    tol_gap : float, optional
+        Solve on until the interval is this narrow, relative to the value; it is certified then.
     init : Divergence, optional
         An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False
@@ -114,10 +121,11 @@ def sinkhorn_divergence(
     options = Options(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale,
+        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
     )  # fmt: skip
     divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress)
-    warn_of({"xy: ": divergence.xy, "xx: ": divergence.xx, "yy: ": divergence.yy}, options)
+    problems = {"xy: ": divergence.xy, "xx: ": divergence.xx, "yy: ": divergence.yy}
+    warn_of(problems, options, shortfall=divergence.shortfall)
     return divergence
 
 
@@ -143,6 +151,8 @@ def solve(
     engine: str = "auto",
     dtype: Any = None,
     multiscale: bool | None = None,
+    certify: bool = False,
+    tol_gap: float | None = None,
     x_batch: Any = None,
     y_batch: Any = None,
     init: Solution | tuple[Any, Any] | None = None,
@@ -177,7 +187,7 @@ def solve(
     options = Options(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale,
+        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
     )  # fmt: skip
     solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress)
     warn_of({"": solution}, options)

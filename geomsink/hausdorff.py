@@ -28,6 +28,7 @@ from .guards import guarded
 from .options import MAX_ITER, TOL, Options
 from .problems import ENDLESS, Setup, Solved
 from .progress import Progress
+from .reports import solution_of
 from .solution import Solution
 
 
@@ -177,7 +178,7 @@ def hausdorff_divergence(
         )
     with Progress(False) as bar:
         solved = [setup.solve(name, m, m, bar) for name, m in (("xx", setup.alpha), ("yy", setup.beta))]
-    xx, yy = (setup.solution(s) for s in solved)
+    xx, yy = (solution_of(setup, s) for s in solved)
     terms, pair = _between(setup, [s.solver.problem.pair.x.dtype for s in solved])
     p, q = (_refined(solution, s) for solution, s in zip((xx, yy), solved, strict=True))
     q_at_x = softmin(terms, pair, p, q)

@@ -72,6 +72,13 @@ class Container:
         number = value.detach()
         return number.to(self.dtype).cpu().numpy() if number.ndim else float(number)
 
+    def bound(self, value: Tensor, direction: int) -> Any:
+        """A `number` that is rounded down (direction −1) or up (1)."""
+        rounded = value.detach().to(torch.float64 if self.is_numpy and value.ndim == 0 else self.dtype)
+        inside = (rounded.double() - value.detach()) * direction < 0.0
+        outer = torch.nextafter(rounded, torch.full_like(rounded, direction * torch.inf))
+        return self.number(torch.where(inside, outer, rounded))
+
     def padded(self, name: str, given: Any, side: int) -> Any:
         """The inverse of `array` for a batch of clouds of different sizes; anything else as it is.
 

@@ -48,6 +48,8 @@ class Options:
     engine: str = "auto"
     dtype: Any = None
     multiscale: bool | None = None
+    certify: bool = False
+    tol_gap: float | None = None
 
     def __post_init__(self) -> None:
         _ = self.ground, self.working_dtype, self.penalties
@@ -71,6 +73,7 @@ class Options:
         if not (isinstance(most, numbers.Integral) and int(most) >= 1):
             raise ValueError(f"max_iter: {self.max_iter} given, expected a whole number of at least 1.")
         self._check_iterations()
+        self._check_certificate()
 
     def _check_iterations(self) -> None:
         unrolled = self.differentiation == "unrolled"
@@ -87,6 +90,25 @@ class Options:
             raise ValueError("multiscale: True given with differentiation='unrolled', which is on one level.")
         if self.recompute and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
+
+    def _check_certificate(self) -> None:
+        if not isinstance(self.certify, bool):
+            raise TypeError(f"certify: a {type(self.certify).__name__} was given, expected True or False.")
+        width: Any = self.tol_gap
+        if width is not None:
+            if not isinstance(width, numbers.Real):
+                raise TypeError(f"tol_gap: a {type(width).__name__} was given, expected a number or None.")
+            if not float(width) > 0:
+                raise ValueError(f"tol_gap: {self.tol_gap} given, expected a positive relative width.")
+            if self.iterations is not None:
+                raise ValueError("tol_gap: given with differentiation='unrolled', whose iterations are chosen.")
+        if self.certified and self.form != "entropic":
+            raise ValueError(f"certify: given with form={self.form!r}, but intervals are of the entropic form.")
+
+    @property
+    def certified(self) -> bool:
+        """Whether an interval is wanted."""
+        return self.certify or self.tol_gap is not None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was worked out: costs are functions, which cannot be pickled."""

@@ -1,11 +1,10 @@
-"""From a caller's arguments to problems that can be solved, and from solved ones to reports."""
+"""From a caller's arguments to problems that can be solved."""
 
 from __future__ import annotations
 
 import math
 import time
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,21 +13,19 @@ from torch import Tensor
 from . import engine
 from .annealing import largest_cost, temperatures
 from .cellsums import Cloud
+from .certificates import Interval
 from .costs import Cost
-from .gradients import Terms, optimal_potentials, optimal_value
+from .gradients import Terms
 from .inputs import Inputs
 from .iterate import Iterate
-from .krylov import NewtonOperator
 from .measures import Container, Measure, pair_of_measures, potentials
 from .multiscale import Levels, solve_multiscale
 from .newton import Newton
 from .options import Options
 from .penalties import Penalty
-from .plan import Clouds, Plan
 from .problem import ROUNDING, Problem
 from .progress import Progress
 from .sinkhorn import solve_problem
-from .solution import Solution
 from .unrolled import unrolled_potentials
 
 FEW_PAIRS = 2**20
@@ -47,12 +44,14 @@ RANGE = {torch.float32: 1e30, torch.float64: 1e290}
 
 @dataclass(frozen=True)
 class Solved:
-    """A solver in its final state, why it stopped, and the seconds it took; potentials with history if unrolled."""
+    """A solver in its final state, why it stopped, and the seconds it took; potentials with history if unrolled, and
+    the certified interval of the value, if there is one."""
 
     solver: Iterate
     status: str
     seconds: float
     unrolled: tuple[Tensor, Tensor] | None = None
+    interval: Interval | None = None
 
     @property
     def potentials(self) -> tuple[Tensor, Tensor]:
@@ -162,17 +161,14 @@ class Setup:
         steps = temperatures(self.cost_scale, self.epsilon, self.options.scaling, self.cost.degree)
         if self.options.balanced and self.epsilon > ENDLESS * self.cost_scale > 0:
             steps = (math.inf,)
-        x = alpha.points.to(dtype)
-        y = x if beta is alpha else beta.points.to(dtype)
-        pair = engine.pair(x, y, self.cost, self.options.engine, self._lengths(alpha, beta))
+        pair = self.pair_of(alpha, beta, dtype)
         bar.begin(name, steps[0], steps[-1])
         penalties = self._penalties(alpha, beta)
         problem = Problem(alpha, beta, pair, steps, self.cost_scale, penalties)
         earlier = before.solver if before else None
         if self.options.iterations is not None:
             return self._unrolled(problem, bar, start)
-        # Trees and sparse plans are made on the CPU, where an evaluation is dear; a GPU has all pairs at once.
-        on_cpu = pair.x.device.type == "cpu" and self.container.layouts is None
+        on_cpu = self.on_cpu
         levels = (
             self._levels(alpha, beta)
             if on_cpu and steps[-1] < math.inf and self.options.multiscale is not False
@@ -181,16 +177,27 @@ class Setup:
         if levels is None:
             newton = None
             if on_cpu and beta is not alpha:
-                newton = Newton(self._cloud(alpha), self._cloud(beta), self.cost, self.epsilon, penalties)
+                newton = Newton(self.cloud(alpha), self.cloud(beta), self.cost, self.epsilon, penalties)
             solver, status, seconds = solve_problem(
                 problem, self.tol, int(self.options.max_iter), bar, start, earlier, newton
             )
         else:
             solver, status, seconds = solve_multiscale(
-                problem, (self._cloud(alpha), self._cloud(beta)), levels, self.tol, int(self.options.max_iter), bar,
+                problem, (self.cloud(alpha), self.cloud(beta)), levels, self.tol, int(self.options.max_iter), bar,
                 self.options.engine, self.options.scaling, start, earlier,
             )  # fmt: skip
         return Solved(solver, status, seconds + (before.seconds if before else 0.0))
+
+    def pair_of(self, alpha: Measure, beta: Measure, dtype: torch.dtype) -> engine.Pair:
+        """Two of the measures on the engine."""
+        x = alpha.points.to(dtype)
+        y = x if beta is alpha else beta.points.to(dtype)
+        return engine.pair(x, y, self.cost, self.options.engine, self.lengths(alpha, beta))
+
+    @property
+    def on_cpu(self) -> bool:
+        """Trees and sparse plans are made there, where an evaluation is dear; a GPU has all pairs at once."""
+        return self.alpha.points.device.type == "cpu" and self.container.layouts is None
 
     def _unrolled(self, problem: Problem, bar: Progress, start: tuple[Tensor, Tensor] | None) -> Solved:
         """As many iterations as the caller wants, with history."""
@@ -201,14 +208,14 @@ class Setup:
         solver.load(f.detach(), g.detach(), int(options.iterations))
         return Solved(solver, f"{options.iterations} iterations are done", time.perf_counter() - began, (f, g))
 
-    def _cloud(self, measure: Measure) -> Cloud:
+    def cloud(self, measure: Measure) -> Cloud:
         name = "alpha" if measure is self.alpha else "beta"
         if name not in self._clouds:
             self._clouds[name] = Cloud(measure, self.cost, self.epsilon)
         return self._clouds[name]
 
     def _levels(self, alpha: Measure, beta: Measure) -> Levels | None:
-        return Levels.of(self._cloud(alpha), self._cloud(beta), force=self.options.multiscale is True)
+        return Levels.of(self.cloud(alpha), self.cloud(beta), force=self.options.multiscale is True)
 
     def _working_dtype(self, alpha: Measure, beta: Measure) -> torch.dtype:
         if self.options.working_dtype is not None:
@@ -223,13 +230,13 @@ class Setup:
 
     def start(self, name: str, given: Any, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor]:
         """Potentials between two of the measures at mass 1, from those of an earlier solution."""
-        f, g = potentials(name, given, (alpha, beta), self._container(alpha, beta))
+        f, g = potentials(name, given, (alpha, beta), self.container_of(alpha, beta))
         if self.epsilon == math.inf or not self.options.balanced:
             return f, g
         lower = 0.5 * self.epsilon * self.mass.log()[..., None]
         return f + lower, g + lower
 
-    def _container(self, alpha: Measure, beta: Measure) -> Container:
+    def container_of(self, alpha: Measure, beta: Measure) -> Container:
         """For numbers over the points of two of the measures."""
         layouts = self.container.layouts
         if layouts is None:
@@ -237,8 +244,8 @@ class Setup:
         first, second = (layouts[0 if m is self.alpha else 1] for m in (alpha, beta))
         return replace(self.container, layouts=(first, second))
 
-    def _lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
-        layouts = self._container(alpha, beta).layouts
+    def lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
+        layouts = self.container_of(alpha, beta).layouts
         return layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
 
     def _penalties(self, alpha: Measure, beta: Measure) -> tuple[Penalty, Penalty]:
@@ -254,11 +261,6 @@ class Setup:
         (x, a), (y, b) = sides
         pairs = engine.Pairs.of(problem.pair)
         return Terms(x, y, a, b, inputs.epsilon, inputs.parameters, self.cost, problem.penalties, pairs)
-
-    def _clouds_of(self, problem: Problem) -> Clouds:
-        """The points of a problem, as the caller gave them, and how others become features."""
-        points = [self.inputs.points[0 if m is self.alpha else 1] for m in (problem.alpha, problem.beta)]
-        return Clouds(points[0], points[1], partial(self.inputs.features, self.cost))
 
     def constant(self) -> Setup:
         """The same without history, to be kept."""
@@ -283,64 +285,6 @@ class Setup:
                 setup = replace(setup, **{name: theirs})
                 setup._clouds.update({key: cloud for key, cloud in other._clouds.items() if key == name})
         return setup, (same["alpha"], same["beta"])
-
-    def solution(self, solved: Solved) -> Solution:
-        """The report of a solve, in the caller's kind of arrays and mass, with history where there is any.
-
-        With P = m P₁ for the plan of mass 1, OT_ε = m OT_ε,₁ − ε m log m + ε (m² − m), and f + g is lower by
-        ε log m.
-        """
-        solver, options, inputs = solved.solver, self.options, self.inputs
-        problem, terms = solver.problem, self.terms(problem=solver.problem)
-        f, g = solver.state.f, solver.state.g
-        value = solver.value()
-        live = solved.unrolled is not None or (terms.live and not self.container.is_numpy)
-        operator: NewtonOperator | None = None
-        if solved.unrolled is not None:
-            f, g = solved.unrolled
-            value = terms.dual_value(f, g)
-        elif live:
-            if options.differentiation == "implicit" or options.form == "sharp":
-                plain = problem.is_self or self.container.layouts is not None
-                clouds = None if plain else (self._cloud(problem.alpha), self._cloud(problem.beta))
-                operator = NewtonOperator(solver, clouds)
-                f, g = optimal_potentials(operator, terms)
-            value = optimal_value(solver, terms, (f, g) if operator else None)
-            live = operator is not None
-        reported, constant = (f, g), torch.zeros_like(value)
-        if options.balanced:
-            shift, lower = 0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)), torch.zeros_like(inputs.mass)
-            if self.epsilon < math.inf:
-                mass, epsilon = inputs.mass, inputs.epsilon
-                value, constant = mass * value, epsilon * (mass * mass - mass - mass * mass.log())
-                lower = 0.5 * epsilon * mass.log()
-            reported = f + (shift - lower)[..., None], g - (shift + lower)[..., None]
-        error, container = solver.marginal_error, self._container(problem.alpha, problem.beta)
-        plan, kept = solver.plan(), problem.pair
-        pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, self._lengths(problem.alpha, problem.beta))
-        plan = replace(plan, pair=pair, u=plan.u + self.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
-        scaled = replace(terms, a=inputs.mass[..., None] * terms.a)
-        scaled = scaled if live else scaled.detached()
-        return Solution(
-            value=self.container.number(value + constant),
-            potentials=(container.array(reported[0], 0), container.array(reported[1], 1)),
-            converged=error <= self.tol,
-            status="converged" if error <= self.tol else solved.status,
-            marginal_error=error,
-            marginal_errors=container.number(solver.marginal_errors(self.epsilon)) if container.layouts else None,
-            n_iter=solver.cycles,
-            epsilon=self.epsilon,
-            temperatures=problem.temperatures,
-            tol=self.tol,
-            engine=problem.pair.name,
-            dtype=solver.dtype,
-            seconds=solved.seconds,
-            approximation=solver.approximation,
-            history=tuple(solver.history),
-            plan=Plan(plan, container, scaled, f, g, live, self._clouds_of(problem)),
-            linear_solves=operator.solves if operator else [],
-            in_difference=value,
-        )
 
 
 def _check_warmth(epsilon: float, scale: float, options: Options, live: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .certificates import Interval
 from .krylov import LinearSolve
 from .plan import Plan
 from .problem import Step
@@ -48,6 +49,9 @@ class Solution:
     dtype : str
         The working precision.
     seconds : float
+    lower, upper : float or Tensor, or None
+        OT_ε(α, β) is certain to be between them, whatever the solve: truncation and rounding are accounted for. Only
+        with ``certify=True`` or ``tol_gap``. Constants, rounded outwards.
     approximation : Approximation or None
         The levels, truncation and stand-ins of a solve on several levels; None is one over all pairs.
     history : tuple of Step
@@ -57,6 +61,8 @@ class Solution:
         Those of implicit differentiation so far: it grows with every backward pass.
     in_difference : Tensor
         The value in float64, whatever the caller's precision, without what cancels in a divergence.
+    interval : Interval or None
+        The same of the certified bounds.
     """
 
     value: float | Tensor
@@ -72,11 +78,19 @@ class Solution:
     engine: str
     dtype: str
     seconds: float
+    lower: float | Tensor | None
+    upper: float | Tensor | None
     approximation: Approximation | None
     history: tuple[Step, ...] = field(repr=False)
     plan: Plan = field(repr=False)
     linear_solves: list[LinearSolve] = field(repr=False)
     in_difference: Tensor = field(repr=False)
+    interval: Interval | None = field(repr=False)
+
+    @property
+    def gap(self) -> float | Tensor | None:
+        """The width of the certified interval, or None."""
+        return _gap(self.lower, self.upper)
 
     def loss(self, form: str) -> float | Tensor:
         """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``."""
@@ -108,6 +122,11 @@ class Divergence:
     dtype : str
         The working precision, which is float64 where float32 cannot reach ``tol``.
     seconds : float
+    lower, upper : float or Tensor, or None
+        S_ε(α, β) is certain to be between them: from the intervals of the three. Only with ``certify=True`` or
+        ``tol_gap``.
+    shortfall : str
+        Why the interval is wider than ``tol_gap`` asks for; empty if it is not.
     """
 
     value: float | Tensor
@@ -119,17 +138,26 @@ class Divergence:
     engine: str
     dtype: str
     seconds: float
+    lower: float | Tensor | None
+    upper: float | Tensor | None
+    shortfall: str
+
+    @property
+    def gap(self) -> float | Tensor | None:
+        """The width of the certified interval, or None."""
+        return _gap(self.lower, self.upper)
 
     @property
     def converged(self) -> bool:
-        """Whether all three problems are."""
-        return all(s.converged for s in (self.xy, self.xx, self.yy))
+        """Whether all three problems are, and the interval is as narrow as was asked for."""
+        return all(s.converged for s in (self.xy, self.xx, self.yy)) and not self.shortfall
 
     @property
     def status(self) -> str:
         """``"converged"``, or which problem stopped why."""
-        open_ends = {"xy": self.xy, "xx": self.xx, "yy": self.yy}
-        return "; ".join(f"{k}: {s.status}" for k, s in open_ends.items() if not s.converged) or "converged"
+        problems = {"xy": self.xy, "xx": self.xx, "yy": self.yy}
+        open_ends = [f"{k}: {s.status}" for k, s in problems.items() if not s.converged]
+        return "; ".join([*open_ends, *([self.shortfall] if self.shortfall else [])]) or "converged"
 
     @property
     def marginal_error(self) -> float:
@@ -149,3 +177,7 @@ class Divergence:
     @property
     def tol(self) -> float:
         return self.xy.tol
+
+
+def _gap(lower: float | Tensor | None, upper: float | Tensor | None) -> float | Tensor | None:
+    return None if lower is None or upper is None else upper - lower

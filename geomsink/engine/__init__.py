@@ -16,9 +16,11 @@ from .diagnosis import describe, speed
 from .differentiable import Pairs
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
+from .rounding import UNIT, rounding
 
 __all__ = [
     "ENGINES",
+    "UNIT",
     "Blocks",
     "BuildError",
     "Gibbs",
@@ -28,6 +30,7 @@ __all__ = [
     "describe",
     "diagonal",
     "pair",
+    "rounding",
     "speed",
 ]
 

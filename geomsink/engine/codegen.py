@@ -123,6 +123,12 @@ def _load(indices: list[int], dims: list[int], local: str, address: str, indent:
     return "\n".join(" " * indent + line for line in lines)
 
 
+def tile(numbers: int) -> int:
+    """Columns that are summed in the working precision before they are added to a sum in double, from the numbers that
+    each column has."""
+    return max(64, CACHED // max(numbers, 1))
+
+
 def source(formula: Formula) -> str:
     """The C++ source of a reduction, with the entry point ``geomsink_reduce``."""
     from keopscore.formulas.GetReduction import GetReduction
@@ -153,7 +159,7 @@ def source(formula: Formula) -> str:
         pragma='#pragma GCC optimize("schedule-insns", "sched-pressure")' if variables.dimy > MANY else "",
         real=real,
         rows=ROWS,
-        tile=max(64, CACHED // max(variables.dimy, 1)),
+        tile=tile(variables.dimy),
         dim=dim,
         op=op,
         initial=initial,

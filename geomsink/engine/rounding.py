@@ -1,0 +1,24 @@
+"""How far rounding can put a row sum of the Gibbs operator off, apart from that of its exponents."""
+
+from __future__ import annotations
+
+import torch
+
+from . import codegen
+from .gibbs import Pair
+
+UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+"""Largest relative error of one rounding."""
+EXPONENTIAL = 4.0
+"""Of the exponential function, in roundings: 2 units in the last place, compiled and in torch."""
+
+
+def rounding(pair: Pair) -> float:
+    """Relative error, at most, that exponentials and additions put into row sums: all terms are positive.
+
+    Compiled sums are in double, but for tiles of columns; others may add all columns one by one, for all that is known.
+    """
+    columns, unit = pair.y.shape[-2], UNIT[pair.x.dtype]
+    tiled = pair.name == "keops" and not pair.x.is_cuda
+    at_once = min(codegen.tile(pair.x.shape[-1] + 1), columns) if tiled else columns
+    return unit * (at_once + EXPONENTIAL + 1.0) + UNIT[torch.float64] * columns
