@@ -9,16 +9,16 @@ from torch import Tensor
 
 from . import engine
 from .cellsums import Cloud
-from .costs import Cost
+from .costs import MANY, Cost
 from .engine import UNIT, Gibbs, Pair
 from .sums import SAFE
 from .truncation import Pattern, pattern
 
 FAR = 60.0
 """Terms below e⁻⁶⁰ are not looked at one by one: together they are at most their number times that."""
-OPERATIONS = {True: 8, False: 64}
-"""Roundings in a cost and in its exponent, with one more for each coordinate: of a squared distance, and of a cost that
-nothing is known of."""
+SQUARES, POWERS, OTHERS = 8, 24, 64
+"""Roundings in a cost and in its exponent, with one more for each coordinate: of a squared distance, of a power of a
+distance, and of a cost that nothing is known of."""
 SLACK = 1e-9
 """Relative, for the rounding of bounds, which are float64."""
 
@@ -29,7 +29,7 @@ class RowSums:
     Parameters
     ----------
     pair : Pair
-        The points on an engine. In float32 the cost must be a squared distance.
+        The points on an engine; in float32 with a cost that has a modulus.
     points : pair of Tensor, shapes (..., N, D) and (..., M, D)
         Features in float64, of which the pair's may be roundings.
     epsilon : float
@@ -37,15 +37,19 @@ class RowSums:
     Notes
     -----
     v counts as what it is rounded to; u is not rounded. With unit roundoff η a term exp(z) is off by the factor e^Δ,
-    Δ ≤ η [(D + 8) C/ε + 2 |u| + |z|] + |C − Ĉ|/ε, where Ĉ = c(x̂, ŷ) for the rounded points: κ(2‖x − y‖δ + δ²) off
-    for points off by δ in total. Only terms above e⁻⁶⁰ are counted one by one, and their costs are below
-    ε(u + max v + 60).
+    Δ ≤ η [(D + 8) C/ε + 2 |u| + 2 |z|] + |C − Ĉ|/ε, where Ĉ is the cost of the rounded points, which the cost's modulus
+    bounds. Only terms above e⁻⁶⁰ are counted one by one, and their costs are below ε(u + max v + 60).
     """
 
     def __init__(self, pair: Pair, points: tuple[Tensor, Tensor], epsilon: float):
         self.pair, self.epsilon = pair, epsilon
         x, y = points
         self._moved = (x - pair.x.double()).norm(dim=-1) + (y - pair.y.double()).norm(dim=-1).amax(-1, keepdim=True)
+        self._products = torch.zeros_like(self._moved)
+        if pair.cost.quadratic is not None and x.shape[-1] >= MANY:
+            # ‖x‖² + ‖y‖² − 2⟨x, y⟩ is rounded like its terms.
+            reach = x.norm(dim=-1) + y.norm(dim=-1).amax(-1, keepdim=True)
+            self._products = pair.cost.quadratic * reach**2
 
     def __call__(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The bounds, shape (..., N), for float64 exponents (..., N) and (..., M)."""
@@ -66,21 +70,57 @@ class RowSums:
         high = sums.log() + torch.log1p(relative + (few + lost * (-back).exp()) / sums) + back
         return low, high
 
+    def largest(self, v: Tensor) -> Tensor:
+        """An upper bound of max_j (v_j − C_ij/ε), shape (..., N), for float64 exponents (..., M)."""
+        found = Gibbs(self.pair, torch.zeros_like(self.pair.x[..., 0]), v.to(self.pair.x.dtype), self.epsilon).row_max()
+        z = found.double()
+        return z + (1.0 + SLACK) * self._rounded(torch.zeros_like(z), v, z.abs() + 1.0, -z + 1.0)
+
+    def largest_costs(self) -> Tensor:
+        """An upper bound of max_j C_ij, shape (..., N)."""
+        # max_j (v_j − C_ij/ε) for v = 0 and ε = −1.
+        found = self.pair.row_max(torch.zeros_like(self.pair.y[..., 0]), -1.0).double()
+        return found + self._cost_error(found.abs())
+
+    def total_cost(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds of Σ_ij a_i b_j C_ij, shape (...), for weights (..., N) and (..., M)."""
+        u, v = (w.log().clamp(min=-1e30).to(self.pair.x.dtype) for w in (a, b))
+        sums = self.pair.row_costs(u, v, math.inf).double().sum(-1)
+        largest = self.largest_costs().abs().amax(-1)
+        # Logarithms of weights are rounded, too.
+        rounded = (engine.rounding(self.pair) + 4.0 * FAR * UNIT[self.pair.x.dtype]) * largest
+        off = a.sum(-1) * b.sum(-1) * (rounded + self._cost_error(largest[..., None]).amax(-1))
+        return sums - off, sums + off
+
+    @property
+    def _operations(self) -> int:
+        cost = self.pair.cost
+        known = OTHERS if cost.modulus is None else POWERS
+        return (known if cost.quadratic is None else SQUARES) + self.pair.x.shape[-1]
+
+    def _cost_error(self, costs: Tensor) -> Tensor:
+        """What costs up to these can be off by."""
+        off = UNIT[self.pair.x.dtype] * self._operations * (costs + self._products)
+        modulus = self.pair.cost.modulus
+        return off if modulus is None else off + modulus(costs, self._moved)
+
     def _exponents(self, u: Tensor, v: Tensor, sums: Tensor) -> Tensor:
         """Δ for each row."""
+        return self._rounded(u, v, sums.log().clamp(min=FAR) + 1.0, u + FAR)
+
+    def _rounded(self, u: Tensor, v: Tensor, largest: Tensor, above: Tensor) -> Tensor:
+        """What exponents z of size at most ``largest`` are off by, where C/ε is at most ``above`` + max v."""
         cost, unit = self.pair.cost, UNIT[self.pair.x.dtype]
-        largest = sums.log().clamp(min=FAR) + 1.0
-        costs = (u + v.amax(-1, keepdim=True) + FAR).clamp(min=0.0)
+        there = v > -1e29  # less stands for −∞
+        costs = (above + torch.where(there, v, -math.inf).amax(-1, keepdim=True)).clamp(min=0.0)
         if cost.lower_bound is None:  # it may be negative
-            least = torch.where(v > -1e29, v, math.inf).amin(-1, keepdim=True)
-            costs = costs.maximum(largest - u - least)
-        operations = OPERATIONS[cost.quadratic is not None] + self.pair.x.shape[-1]
-        off = unit * (operations * costs + 2.0 * u.abs() + 2.0 * largest)
+            costs = costs.maximum(largest - u - torch.where(there, v, math.inf).amin(-1, keepdim=True))
+        off = unit * (self._operations * (costs + self._products / self.epsilon) + 2.0 * u.abs() + 2.0 * largest)
         # Exponents are what potentials are over ε, in float64.
-        off = off + 4.0 * UNIT[torch.float64] * (u.abs() + torch.where(v > -1e29, v.abs(), 0.0).amax(-1, keepdim=True))
-        if cost.quadratic is not None:
-            scale = cost.quadratic / self.epsilon
-            off = off + scale * self._moved * (2.0 * (costs / scale).sqrt() + self._moved)
+        size = u.abs() + torch.where(there, v.abs(), 0.0).amax(-1, keepdim=True)
+        off = off + 4.0 * UNIT[torch.float64] * size
+        if cost.modulus is not None:
+            off = off + cost.modulus(costs * self.epsilon, self._moved) / self.epsilon
         return off
 
 

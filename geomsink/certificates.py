@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,8 +32,6 @@ from .problem import Problem
 ROUNDED = 1e-13
 """Of sums over points, relative to what they are made of: they are float64."""
 SIDE = 1.0 / math.e
-
-Sums = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -68,25 +66,26 @@ class Sides:
 
     Attributes
     ----------
-    rows, columns : Sums
+    rows, columns : RowSums
         Certain bounds of log Σ_j exp(u_i + v_j − C_ij/ε) over columns, and over rows.
     dtype : torch.dtype
-        That these are summed in: float32 for squared distances alone.
-    pair : Pair
-        For sums and maxima of costs that are none; then it is float64.
+        That these are summed in.
+    costs : pair of RowSums
+        Over all pairs.
     """
 
     problem: Problem
-    rows: Sums
-    columns: Sums
+    rows: RowSums
+    columns: RowSums
     dtype: torch.dtype
-    pair: Pair
+    costs: tuple[RowSums, RowSums]
 
     @classmethod
     def full(cls, problem: Problem, pair: Pair) -> Sides:
         """Over all pairs; ``pair`` has the problem's points, in the precision of the sums."""
         x, y, epsilon = problem.alpha.points, problem.beta.points, problem.epsilon
-        return cls(problem, RowSums(pair, (x, y), epsilon), RowSums(pair.T, (y, x), epsilon), pair.x.dtype, pair)
+        both = RowSums(pair, (x, y), epsilon), RowSums(pair.T, (y, x), epsilon)
+        return cls(problem, *both, pair.x.dtype, both)
 
     @classmethod
     def truncated(
@@ -96,13 +95,13 @@ class Sides:
         cost, how = pair.cost, (problem.epsilon, skipped, engine_name, pair.x.dtype)
         rows = TruncatedSums(clouds[0], clouds[1], cost, *how)
         columns = rows if problem.is_self else TruncatedSums(clouds[1], clouds[0], cost.transpose(), *how)
-        return cls(problem, rows, columns, pair.x.dtype, pair)
+        return replace(cls.full(problem, pair), rows=rows, columns=columns)
 
     @property
     def T(self) -> Sides:
         p = self.problem
-        turned = Problem(p.beta, p.alpha, p.pair.T, p.temperatures, p.cost_scale, p.penalties[::-1])
-        return Sides(turned, self.columns, self.rows, self.dtype, self.pair.T)
+        turned = replace(p, alpha=p.beta, beta=p.alpha, pair=p.pair.T, penalties=p.penalties[::-1])
+        return Sides(turned, self.columns, self.rows, self.dtype, self.costs[::-1])
 
     def row_sums(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds of log(P1/a)."""
@@ -139,13 +138,29 @@ def certify(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     """
     fixed = [isinstance(penalty, Balanced) for penalty in sides.problem.penalties]
     if sides.problem.epsilon == math.inf:
-        exact = _product(sides)
-        return Interval(exact.low, exact.high, exact.high - exact.low)
+        low, high = _product(sides)
+        return Interval(low, high, high - low)
     if all(fixed):
+        mass = sides.problem.masses[0]
+        if bool(((mass - 1.0).abs() > ROUNDED).any()):
+            return _of_mass(mass, sides, f, g)
         return _self_problem(sides, f) if sides.problem.is_self else _balanced(sides, f, g)
     if fixed[1]:
         return _unbalanced(sides.T, g, f)
     return _unbalanced(sides, f, g)
+
+
+def _of_mass(mass: Tensor, sides: Sides, f: Tensor, g: Tensor) -> Interval:
+    """Fixed marginals of mass m: OT_ε = m OT_ε,₁ − ε m log m + ε (m² − m), and f + g is lower by ε log m."""
+    problem = sides.problem
+    alpha = replace(problem.alpha, weights=problem.alpha.weights / mass[..., None])
+    beta = alpha if problem.is_self else replace(problem.beta, weights=problem.beta.weights / mass[..., None])
+    raised = 0.5 * problem.epsilon * mass.log()[..., None]
+    found = certify(replace(sides, problem=replace(problem, alpha=alpha, beta=beta)), f + raised, g + raised)
+    constant = problem.epsilon * mass * (mass - 1.0 - mass.log())
+    slack = ROUNDED * constant.abs()
+    lower, upper = mass * found.lower + constant - slack, mass * found.upper + constant + slack
+    return Interval(lower, upper, mass * found.uncertain)
 
 
 def _balanced(sides: Sides, f: Tensor, g: Tensor) -> Interval:
@@ -180,9 +195,9 @@ def _self_problem(sides: Sides, f: Tensor) -> Interval:
 
 def _interval(sides: Sides, lower: _Total, upper: _Total, *uncertain: Tensor) -> Interval:
     """From a dual value, and the cost of a plan or that of a ⊗ b, which is always feasible."""
-    most = upper.high
-    if sides.problem.pair.cost.quadratic is not None:  # at no cost
-        most = torch.minimum(most, _product(sides).high)
+    most, problem = upper.high, sides.problem
+    if problem.pair.cost.quadratic is not None or problem.epsilon >= problem.cost_scale:
+        most = torch.minimum(most, _product(sides)[1])
     return Interval(lower.low, most, sum(uncertain, torch.zeros_like(most)))
 
 
@@ -287,7 +302,7 @@ def _coupled(sides: Sides, left: tuple[_Left, _Left], mass: Tensor, diagonal: bo
         torch.where(side.certain > 0.0, (side.certain / side.weights.clamp(min=1e-300)).log(), 0.0) for side in left
     ]
     entropies = [(side.certain * log).sum(-1) for side, log in zip(left, per_point, strict=True)]
-    costs = _product_cost(sides, a.certain, b.certain, mass)
+    costs = _product_cost(sides, a.certain, b.certain, mass)[1]
     of_product = costs + problem.epsilon * (sum(entropies) - 2.0 * mass.xlogy(mass))
     if not diagonal:
         return of_product
@@ -298,24 +313,23 @@ def _coupled(sides: Sides, left: tuple[_Left, _Left], mass: Tensor, diagonal: bo
     return torch.minimum(of_product, of_points)
 
 
-def _product_cost(sides: Sides, a: Tensor, b: Tensor, mass: Tensor) -> Tensor:
-    """Σ a_i b_j C_ij / mass, for weights of that mass each."""
+def _product_cost(sides: Sides, a: Tensor, b: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds of Σ a_i b_j C_ij / mass, for weights of that mass each."""
     problem = sides.problem
     kappa, x, y = problem.pair.cost.quadratic, problem.alpha.points, problem.beta.points
-    if kappa is not None:
-        means = [(w[..., None] * p).sum(-2) for w, p in ((a, x), (b, y))]
-        squares = (a * (x * x).sum(-1)).sum(-1) + (b * (y * y).sum(-1)).sum(-1)
-        return kappa * (squares - 2.0 * ((means[0] * means[1]).sum(-1) / mass).nan_to_num(0.0))
-    logs = [w.log().clamp(min=-1e30) for w in (a, b)]
-    sums = sides.pair.row_costs(logs[0], logs[1], math.inf).sum(-1)
-    return (sums / mass).nan_to_num(0.0)
+    if kappa is None:
+        low, high = sides.costs[0].total_cost(a, b)
+        return (low / mass).nan_to_num(0.0), (high / mass).nan_to_num(0.0)
+    means = [(w[..., None] * p).sum(-2) for w, p in ((a, x), (b, y))]
+    squares = (a * (x * x).sum(-1)).sum(-1) + (b * (y * y).sum(-1)).sum(-1)
+    cost = squares - 2.0 * ((means[0] * means[1]).sum(-1) / mass).nan_to_num(0.0)
+    return kappa * (cost - ROUNDED * squares), kappa * (cost + ROUNDED * squares)
 
 
-def _product(sides: Sides) -> _Total:
-    """The cost of a ⊗ b."""
+def _product(sides: Sides) -> tuple[Tensor, Tensor]:
+    """Bounds of the cost of a ⊗ b."""
     a, b = sides.problem.alpha.weights, sides.problem.beta.weights
-    cost = _product_cost(sides, a, b, a.sum(-1))
-    return _Total(torch.ones_like(cost)[..., None], cost[..., None])
+    return _product_cost(sides, a, b, a.sum(-1))
 
 
 def _above(sides: Sides) -> tuple[Tensor, Tensor]:
@@ -324,9 +338,7 @@ def _above(sides: Sides) -> tuple[Tensor, Tensor]:
     kappa, x, y = problem.pair.cost.quadratic, problem.alpha.points, problem.beta.points
     if kappa is not None:  # ‖x − y‖² ≤ 2‖x‖² + 2‖y‖²
         return 2.0 * kappa * (x * x).sum(-1), 2.0 * kappa * (y * y).sum(-1)
-    zeros = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
-    # max_j (v_j − C_ij/ε) for ε = −1 is the largest cost.
-    return 0.5 * sides.pair.row_max(zeros[1], -1.0), 0.5 * sides.pair.T.row_max(zeros[0], -1.0)
+    return 0.5 * sides.costs[0].largest_costs(), 0.5 * sides.costs[1].largest_costs()
 
 
 def _filled(sides: Sides, f: Tensor, g: Tensor, left: _Left, columns: tuple[Tensor, Tensor]) -> _Total:

@@ -52,6 +52,9 @@ class Cost:
     lower_bound : callable, optional
         ρ, nondecreasing, with e(x, y) ≥ ρ(‖x − y‖) for features x and y: pairs of far cells can then be left out
         of sums. Without it all pairs are computed.
+    modulus : callable, optional
+        From costs c and lengths δ: at most what such costs change by when the features of the two points move by δ in
+        total. Certified intervals then sum in float32 where the solve does; without it in float64.
     quadratic : float, optional
         κ, if e(x, y) = κ‖x − y‖²: bounds are then tighter, and cells may have stand-ins.
     unit : float, default 1
@@ -75,6 +78,7 @@ class Cost:
     symmetric: bool = True
     translation_invariant: bool = False
     lower_bound: Callable[[Tensor], Tensor] | None = None
+    modulus: Callable[[Tensor, Tensor], Tensor] | None = None
     quadratic: float | None = None
     unit: float = 1.0
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
@@ -111,12 +115,13 @@ class Cost:
         """
         if not 0 < factor < math.inf:
             raise ValueError(f"factor: {factor} given, expected a positive number.")
-        expression, bound = self.expression, self.lower_bound
+        expression, bound, modulus = self.expression, self.lower_bound, self.modulus
         return replace(
             self,
             name=f"{factor:g} {self.name}",
             expression=lambda x, y, *parameters: expression(x, y, *parameters) * factor,
             lower_bound=None if bound is None else (lambda distance: factor * bound(distance)),
+            modulus=None if modulus is None else (lambda c, moved: factor * modulus(c / factor, moved)),
             quadratic=None if self.quadratic is None else factor * self.quadratic,
             unit=factor * self.unit,
         )
@@ -153,6 +158,12 @@ def _root(s: Any, exponent: float) -> Any:
     return root if exponent == 0.5 else root ** (2.0 * exponent)
 
 
+def _power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:
+    """(d + δ)^p − d^p for costs d^p, and δ^p where that is larger, for p < 1."""
+    change: Tensor = moved**p if p <= 1 else (costs ** (1.0 / p) + moved) ** p - costs
+    return change
+
+
 def _distance(x: Any, y: Any) -> Any:
     return _root(((x - y) ** 2).sum(-1), 0.5)
 
@@ -186,13 +197,14 @@ def power(p: float) -> Cost:
     """
     if not 0 < p <= 2:
         raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
+    modulus = functools.partial(_power_modulus, p)
     if p == 2:
-        return Cost("sqeuclidean", squared_distance, 2.0, None, True, True, torch.square, 1.0)
+        return Cost("sqeuclidean", squared_distance, 2.0, None, True, True, torch.square, modulus, 1.0)
     if p == 1:
-        return Cost("euclidean", _distance, 1.0, None, True, True, torch.abs)
+        return Cost("euclidean", _distance, 1.0, None, True, True, torch.abs, modulus)
     half = p / 2
     expression = lambda x, y: _root(((x - y) ** 2).sum(-1), half)  # noqa: E731
-    return Cost(f"power:{p:g}", expression, float(p), None, True, True, lambda distance: distance**p)
+    return Cost(f"power:{p:g}", expression, float(p), None, True, True, lambda distance: distance**p, modulus)
 
 
 def mahalanobis(weights: Any) -> Cost:
@@ -236,14 +248,20 @@ def mahalanobis(weights: Any) -> Cost:
         return mapped
 
     root()
-    return Cost("mahalanobis", squared_distance, 2.0, features, True, True, torch.square, 1.0)
+    modulus = functools.partial(_power_modulus, 2.0)
+    return Cost("mahalanobis", squared_distance, 2.0, features, True, True, torch.square, modulus, 1.0)
 
 
 _costs: dict[str, Cost] = {
     "sqeuclidean": power(2),
     "euclidean": power(1),
     "cosine": Cost(
-        "cosine", _half_squared_chord, features=_to_sphere, lower_bound=lambda chord: 0.5 * chord**2, quadratic=0.5
+        "cosine",
+        _half_squared_chord,
+        features=_to_sphere,
+        lower_bound=lambda chord: 0.5 * chord**2,
+        modulus=lambda costs, moved: 0.5 * _power_modulus(2.0, 2.0 * costs, moved),
+        quadratic=0.5,
     ),
     "geodesic": Cost(
         "geodesic",

@@ -63,6 +63,7 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
         base.symmetric,
         False,  # of features it may be, of points it is not
         base.lower_bound,
+        base.modulus,
         base.quadratic,
         base.unit,
         base.parameters,

@@ -35,7 +35,8 @@ def certified(setup: Setup, solved: Solved, dtype: torch.dtype | None = None) ->
     """
     problem, cost = solved.solver.problem, setup.cost
     endless = problem.epsilon == math.inf
-    known = cost.quadratic is not None and problem.pair.x.shape[-1] < MANY and not endless
+    products = cost.quadratic is not None and problem.pair.x.shape[-1] >= MANY  # round in ways of their own
+    known = cost.modulus is not None and not products and not endless
     pair = setup.pair_of(problem.alpha, problem.beta, (dtype or problem.pair.x.dtype) if known else torch.float64)
     many = problem.alpha.weights.numel() * problem.beta.weights.numel() >= PAYS
     if setup.on_cpu and many and cost.lower_bound is not None and not endless:

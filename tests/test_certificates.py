@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-import geomsink
-from geomsink import brackets, certificates, costs, engine, narrowing
+from geomsink import costs, engine
 from geomsink.cellsums import Cloud
 from geomsink.certificates import Sides, certify
 from geomsink.measures import Measure
@@ -15,8 +14,8 @@ from geomsink.problem import Problem
 
 COSTS = ("sqeuclidean", "euclidean", "power:1.5", "geodesic", "cosine", "mahalanobis:1,4,0.5")
 REFERENCE = 1e-9
-"""What the dense solutions are right to, relative: their dual gradients vanish to 1e-12, of which the square counts, and
-sums are float64."""
+"""What the dense solutions are right to, relative: their dual gradients vanish to 1e-12, of which the square counts,
+and sums are float64."""
 
 
 def dual(C, a, b, epsilon, penalties, start):
@@ -38,7 +37,8 @@ def dual(C, a, b, epsilon, penalties, start):
         scale = max(np.abs(C).max(), epsilon)
         return -scale * minimize(
             lambda h: tuple(-part / scale for part in parts(h)[:2]), h, jac=True, method="L-BFGS-B",
-            bounds=[ranges[0]] * n + [ranges[1]] * len(b), options=dict(maxiter=2000, ftol=1e-15, gtol=1e-10, maxcor=30),
+            bounds=[ranges[0]] * n + [ranges[1]] * len(b),
+            options=dict(maxiter=2000, ftol=1e-15, gtol=1e-10, maxcor=30),
         ).fun  # fmt: skip
     for _ in range(50):
         value, gradient, P, wanted = parts(h)
@@ -83,14 +83,21 @@ def problem_of(rng, k):
     unbalanced = k % 4 == 3
     if unbalanced:
         rho = float(np.exp(rng.uniform(-2, 2)))
-        kinds = [(KL(rho), KL(rho)), (TV(rho), TV(rho)), (KL(rho), Balanced()), (Balanced(), KL(rho)), (KL(rho), TV(rho))]
+        kinds = [
+            (KL(rho), KL(rho)),
+            (TV(rho), TV(rho)),
+            (KL(rho), Balanced()),
+            (Balanced(), KL(rho)),
+            (KL(rho), TV(rho)),
+        ]
         penalties = kinds[int(rng.integers(2 if is_self else len(kinds)))]
     if is_self:
         b = a
     if not unbalanced:
-        a, b = a / a.sum(), b / b.sum()
+        mass = 1.0 if k % 3 else float(np.exp(rng.normal()))
+        a, b = mass * a / a.sum(), mass * b / b.sum()
     epsilon = float(max(C.max(), 0.1) * np.exp(rng.uniform(np.log(3e-3), np.log(30.0))))
-    dtype = torch.float32 if k % 2 and cost.quadratic is not None else torch.float64
+    dtype = torch.float32 if k % 2 and cost.modulus is not None else torch.float64
     alpha = Measure(x, torch.tensor(a))
     beta = alpha if is_self else Measure(y, torch.tensor(b))
     pair = engine.pair(x.to(dtype), x.to(dtype) if is_self else y.to(dtype), cost, "dense")
