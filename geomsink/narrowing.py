@@ -8,12 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .certificates import Interval, Sides, certify
+from .certificates import certify
 from .costs import MANY
 from .multiscale import PAYS
 from .problem import ROUNDING
 from .problems import Setup, Solved
 from .progress import Progress
+from .sides import Interval, Sides
 
 SKIPPED = 1e-3
 """Of the marginal error that a solve left, what truncation may leave out of a row sum, about."""

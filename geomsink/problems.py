@@ -13,7 +13,6 @@ from torch import Tensor
 from . import engine
 from .annealing import largest_cost, temperatures
 from .cellsums import Cloud
-from .certificates import Interval
 from .costs import Cost
 from .gradients import Terms
 from .inputs import Inputs
@@ -25,6 +24,7 @@ from .options import Options
 from .penalties import Penalty
 from .problem import ROUNDING, Problem
 from .progress import Progress
+from .sides import Interval
 from .sinkhorn import solve_problem
 from .unrolled import unrolled_potentials
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from . import engine
-from .certificates import Interval
 from .engine import UNIT
 from .gradients import optimal_potentials, optimal_value
 from .krylov import NewtonOperator
 from .plan import Clouds, Plan
 from .problem import Problem
 from .problems import Setup, Solved
+from .sides import Interval
 from .solution import Solution
 
 

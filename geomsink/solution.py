@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .certificates import Interval
 from .krylov import LinearSolve
 from .plan import Plan
 from .problem import Step
+from .sides import Interval
 from .sums import Approximation
 
 

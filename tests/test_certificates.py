@@ -7,10 +7,11 @@ from scipy.optimize import minimize
 
 from geomsink import costs, engine
 from geomsink.cellsums import Cloud
-from geomsink.certificates import Sides, certify
+from geomsink.certificates import certify
 from geomsink.measures import Measure
 from geomsink.penalties import KL, TV, Balanced
 from geomsink.problem import Problem
+from geomsink.sides import Sides
 
 COSTS = ("sqeuclidean", "euclidean", "power:1.5", "geodesic", "cosine", "mahalanobis:1,4,0.5")
 REFERENCE = 1e-9
