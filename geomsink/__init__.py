@@ -1,7 +1,8 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
-from . import costs, engine, kernels, shapes
+from . import costs, engine, kernels, shapes, transport
 from .divergences import sinkhorn_divergence, solve
+from .entries import Entries
 from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .krylov import LinearSolve, LinearSolveWarning
 from .learned import FeatureCost
@@ -10,6 +11,7 @@ from .mmd import Discrepancy, mmd
 from .plan import Plan
 from .solution import ConvergenceWarning, Divergence, Solution
 from .sums import Approximation
+from .wasserstein import WassersteinBounds, wasserstein_bounds
 
 __version__ = "0.1.0"
 
@@ -19,6 +21,7 @@ __all__ = [
     "ConvergenceWarning",
     "Discrepancy",
     "Divergence",
+    "Entries",
     "EntropicOT",
     "FeatureCost",
     "HausdorffDivergence",
@@ -27,6 +30,7 @@ __all__ = [
     "Plan",
     "SinkhornDivergence",
     "Solution",
+    "WassersteinBounds",
     "costs",
     "engine",
     "hausdorff_divergence",
@@ -35,4 +39,6 @@ __all__ = [
     "shapes",
     "sinkhorn_divergence",
     "solve",
+    "transport",
+    "wasserstein_bounds",
 ]

@@ -70,6 +70,22 @@ class RowSums:
         high = sums.log() + torch.log1p(relative + (few + lost * (-back).exp()) / sums) + back
         return low, high
 
+    def cost_sums(self, u: Tensor, v: Tensor) -> Tensor:
+        """Upper bounds of Σ_j exp(u_i + v_j − C_ij/ε) C_ij, shape (..., N), for costs that are not negative and sums
+        without their costs that are 1 at most."""
+        return self._cost_sums(u, v, None, torch.zeros_like(u))
+
+    def _cost_sums(self, u: Tensor, v: Tensor, pattern: Pattern | None, lost: Tensor) -> Tensor:
+        dtype, blocks = self.pair.x.dtype, pattern.blocks if pattern else None
+        shift = u.to(dtype)
+        sums = Gibbs(self.pair, shift, v.to(dtype), self.epsilon, blocks).row_costs().double()
+        back, ones = (u - shift.double()).exp(), torch.ones_like(u)
+        relative = self._exponents(shift.double(), v, ones).expm1() + engine.rounding(self.pair)
+        largest = self.largest_costs().amax(-1, keepdim=True)
+        few = lost + v.shape[-1] * math.exp(-FAR + 1.0)
+        off = self._cost_error((self.epsilon * (u + v.amax(-1, keepdim=True) + FAR)).clamp(min=0.0))
+        return back * (1.0 + relative * (1.0 + SLACK)) * (sums + off) + few * largest
+
     def largest(self, v: Tensor) -> Tensor:
         """An upper bound of max_j (v_j − C_ij/ε), shape (..., N), for float64 exponents (..., M)."""
         found = Gibbs(self.pair, torch.zeros_like(self.pair.x[..., 0]), v.to(self.pair.x.dtype), self.epsilon).row_max()
@@ -150,6 +166,14 @@ class TruncatedSums(RowSums):
         self._built_for: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))
 
     def __call__(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self._bounds(*self._truncated(u, v))
+        return low[self._rows.tree.rank], high[self._rows.tree.rank]
+
+    def cost_sums(self, u: Tensor, v: Tensor) -> Tensor:
+        return self._cost_sums(*self._truncated(u, v))[self._rows.tree.rank]
+
+    def _truncated(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Pattern, Tensor]:
+        """Exponents in the trees' order, a pattern, and what each row loses with it, at most."""
         u, v = u[self._rows.tree.order], v[self._columns.tree.order]
         if self._pattern is None:
             rows, columns = self._rows.boxes, self._columns.boxes
@@ -157,6 +181,4 @@ class TruncatedSums(RowSums):
             self._pattern = pattern(rows, columns, u, v, slopes, self.pair.cost, self.epsilon, self._skipped)
             self._built_for = u, v
         drift = (u - self._built_for[0]) + (v - self._built_for[1]).max()
-        lost = self._pattern.bound * drift.exp() * (1.0 + SLACK)
-        low, high = self._bounds(u, v, self._pattern, lost)
-        return low[self._rows.tree.rank], high[self._rows.tree.rank]
+        return u, v, self._pattern, self._pattern.bound * drift.exp() * (1.0 + SLACK)

@@ -16,6 +16,8 @@ from .problems import Setup, Solved
 from .progress import Progress
 from .sides import Interval, Sides
 
+CHEAP = 2**28
+"""Pairs up to which sums are in float64 at once: rounding is most of the width of intervals that float32 gives."""
 SKIPPED = 1e-3
 """Of the marginal error that a solve left, what truncation may leave out of a row sum, about."""
 ROUNDS = 8
@@ -29,28 +31,32 @@ FINEST = 1e-13
 Problems = dict[str, Solved]
 
 
-def certified(setup: Setup, solved: Solved, dtype: torch.dtype | None = None) -> Solved:
-    """A solved problem with an interval of its value, which sums in the solver's precision or in another give.
+def sides_of(setup: Setup, solved: Solved, dtype: torch.dtype | None = None) -> Sides:
+    """What certificates ask of a solved problem, in a precision or else in the solver's.
 
-    In float64 where the rounding of the cost in float32 is not known.
+    In float64 where it is not known how far the rounding of points puts the cost off, and where that costs little.
     """
     problem, cost = solved.solver.problem, setup.cost
     endless = problem.epsilon == math.inf
     products = cost.quadratic is not None and problem.pair.x.shape[-1] >= MANY  # round in ways of their own
     known = cost.modulus is not None and not products and not endless
-    pair = setup.pair_of(problem.alpha, problem.beta, (dtype or problem.pair.x.dtype) if known else torch.float64)
-    many = problem.alpha.weights.numel() * problem.beta.weights.numel() >= PAYS
-    if setup.on_cpu and many and cost.lower_bound is not None and not endless:
-        clouds = setup.cloud(problem.alpha), setup.cloud(problem.beta)
-        skipped = SKIPPED * max(solved.solver.marginal_error, ROUNDING[torch.float64])
-        sides = Sides.truncated(problem, pair, clouds, skipped, setup.options.engine)
-    else:
-        sides = Sides.full(problem, pair)
-    interval = certify(sides, *solved.potentials)
-    if endless and setup.epsilon < math.inf:
+    pairs = problem.alpha.weights.numel() * problem.beta.weights.shape[-1]
+    if dtype is None:
+        dtype = problem.pair.x.dtype if pairs > CHEAP and known else torch.float64
+    pair = setup.pair_of(problem.alpha, problem.beta, dtype)
+    if not setup.on_cpu or pairs < PAYS or cost.lower_bound is None or endless:
+        return Sides.full(problem, pair)
+    clouds = setup.cloud(problem.alpha), setup.cloud(problem.beta)
+    skipped = SKIPPED * max(solved.solver.marginal_error, ROUNDING[torch.float64])
+    return Sides.truncated(problem, pair, clouds, skipped, setup.options.engine)
+
+
+def certified(setup: Setup, solved: Solved, dtype: torch.dtype | None = None) -> Solved:
+    """A solved problem with an interval of its value."""
+    interval = certify(sides_of(setup, solved, dtype), *solved.potentials)
+    if solved.solver.problem.epsilon == math.inf and setup.epsilon < math.inf:
         # OT_ε is below the limit by at most range(C)²/8ε, of Hoeffding's lemma; that is less than the rounding shown.
-        below = problem.cost_scale**2 / setup.epsilon
-        interval = replace(interval, lower=interval.lower - below)
+        interval = replace(interval, lower=interval.lower - solved.solver.problem.cost_scale**2 / setup.epsilon)
     return replace(solved, interval=interval)
 
 
@@ -116,8 +122,7 @@ def _narrower(
     excess = float((interval.gap / may).max())
     if excess <= 1.0:
         return solved, precision
-    is_double = torch.float64 in (precision, solved.solver.problem.pair.x.dtype)
-    if not is_double and bool((interval.uncertain > 0.5 * may).any()):
+    if precision is None and bool((interval.uncertain > 0.5 * may).any()):
         return certified(setup, solved, torch.float64), torch.float64
     target = max(error * max(1.0 / excess, LEAP), FINEST)
     if error <= FINEST or target >= error:
