@@ -9,8 +9,9 @@ from torch import Tensor
 
 from . import engine
 from .cellsums import Cloud
-from .costs import MANY, Cost
+from .costs import Cost
 from .engine import UNIT, Gibbs, Pair
+from .expressions import MANY
 from .sums import SAFE
 from .truncation import Pattern, pattern
 

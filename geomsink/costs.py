@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MANY = 32
-"""Coordinates from which on matrix products are faster than formulas."""
+from .expressions import MANY, angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
 
 Expression = Callable[..., Any]
 
@@ -140,52 +139,6 @@ class Cost:
         return float(self.unit * self.degree * blur**self.degree)
 
 
-def squared_distance(x: Any, y: Any) -> Any:
-    """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
-    if isinstance(x, Tensor) and x.shape[-1] >= MANY and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
-        # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
-        product = (-2.0 * x.squeeze(-2)) @ y.squeeze(-3).mT
-        return product.add_((x * x).sum(-1)).add_((y * y).sum(-1))
-    return ((x - y) ** 2).sum(-1)
-
-
-def _root(s: Any, exponent: float) -> Any:
-    """s^exponent for s ≥ 0, with derivatives 0 at s = 0: those of a distance between a point and itself."""
-    if isinstance(s, Tensor):
-        positive = s > 0
-        return torch.where(positive, s, 1.0) ** exponent * positive
-    root = s.sqrt()  # whose derivative KeOps takes as 0 at 0
-    return root if exponent == 0.5 else root ** (2.0 * exponent)
-
-
-def _power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:
-    """(d + δ)^p − d^p for costs d^p, and δ^p where that is larger, for p < 1."""
-    change: Tensor = moved**p if p <= 1 else (costs ** (1.0 / p) + moved) ** p - costs
-    return change
-
-
-def _distance(x: Any, y: Any) -> Any:
-    return _root(((x - y) ** 2).sum(-1), 0.5)
-
-
-def _half_squared_chord(x: Any, y: Any) -> Any:
-    return squared_distance(x, y) * 0.5
-
-
-def _angle(x: Any, y: Any) -> Any:
-    # Accurate for small and for large angles, where the arc cosine of a product is not.
-    chord, cochord = _distance(x, y), _distance(x, -y)
-    return chord.atan2(cochord) * 2.0
-
-
-def _to_sphere(points: Tensor) -> Tensor:
-    norm = points.norm(dim=-1, keepdim=True)
-    if not bool((norm > 0).all()):
-        raise ValueError("x, y: a point at the origin has no direction, which costs 'cosine' and 'geodesic' need.")
-    directions: Tensor = points / norm
-    return directions
-
-
 @functools.cache
 def power(p: float) -> Cost:
     """‖x − y‖^p for 0 < p ≤ 2, of degree p.
@@ -197,13 +150,13 @@ def power(p: float) -> Cost:
     """
     if not 0 < p <= 2:
         raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
-    modulus = functools.partial(_power_modulus, p)
+    modulus = functools.partial(power_modulus, p)
     if p == 2:
         return Cost("sqeuclidean", squared_distance, 2.0, None, True, True, torch.square, modulus, 1.0)
     if p == 1:
-        return Cost("euclidean", _distance, 1.0, None, True, True, torch.abs, modulus)
+        return Cost("euclidean", distance, 1.0, None, True, True, torch.abs, modulus)
     half = p / 2
-    expression = lambda x, y: _root(((x - y) ** 2).sum(-1), half)  # noqa: E731
+    expression = lambda x, y: root(((x - y) ** 2).sum(-1), half)  # noqa: E731
     return Cost(f"power:{p:g}", expression, float(p), None, True, True, lambda distance: distance**p, modulus)
 
 
@@ -248,7 +201,7 @@ def mahalanobis(weights: Any) -> Cost:
         return mapped
 
     root()
-    modulus = functools.partial(_power_modulus, 2.0)
+    modulus = functools.partial(power_modulus, 2.0)
     return Cost("mahalanobis", squared_distance, 2.0, features, True, True, torch.square, modulus, 1.0)
 
 
@@ -257,17 +210,17 @@ _costs: dict[str, Cost] = {
     "euclidean": power(1),
     "cosine": Cost(
         "cosine",
-        _half_squared_chord,
-        features=_to_sphere,
+        half_squared_chord,
+        features=to_sphere,
         lower_bound=lambda chord: 0.5 * chord**2,
-        modulus=lambda costs, moved: 0.5 * _power_modulus(2.0, 2.0 * costs, moved),
+        modulus=lambda costs, moved: 0.5 * power_modulus(2.0, 2.0 * costs, moved),
         quadratic=0.5,
     ),
     "geodesic": Cost(
         "geodesic",
-        _angle,
+        angle,
         degree=1.0,
-        features=_to_sphere,
+        features=to_sphere,
         lower_bound=lambda chord: chord,  # an arc is longer
     ),
 }

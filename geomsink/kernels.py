@@ -23,6 +23,7 @@ from torch import Tensor
 
 from . import costs
 from .costs import Cost, Expression
+from .expressions import MANY, squared_distance
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Kernel:
 
     def temporaries(self, dimension: int) -> int:
         """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time."""
-        return 1 if self.expression is _gaussian and dimension >= costs.MANY else dimension
+        return 1 if self.expression is _gaussian and dimension >= MANY else dimension
 
     def __call__(self, x: Tensor, y: Tensor, blur: float = 1.0) -> Tensor:
         """The matrix of k, shape (N, M), between points (N, D) and (M, D)."""
@@ -133,7 +134,7 @@ _distance = costs.power(1).expression
 
 
 def _gaussian(x: Any, y: Any) -> Any:
-    return (costs.squared_distance(x, y) * -0.5).exp()
+    return (squared_distance(x, y) * -0.5).exp()
 
 
 def _laplacian(x: Any, y: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .certificates import certify
-from .costs import MANY
+from .expressions import MANY
 from .multiscale import PAYS
 from .problem import ROUNDING
 from .problems import Setup, Solved

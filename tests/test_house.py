@@ -17,6 +17,7 @@ FLOORS = [
     "guards",
     "batches",
     "measures",
+    "expressions",
     "costs",
     "penalties",
     "kernels",

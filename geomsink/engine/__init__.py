@@ -7,7 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..costs import MANY, Cost
+from ..costs import Cost
+from ..expressions import MANY
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError

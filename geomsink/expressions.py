@@ -1,0 +1,61 @@
+"""What the registered costs are made of: expressions on torch tensors and on KeOps LazyTensors alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MANY = 32
+"""Coordinates from which on matrix products are faster than formulas."""
+
+
+def squared_distance(x: Any, y: Any) -> Any:
+    """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
+    if isinstance(x, Tensor) and x.shape[-1] >= MANY and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
+        # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
+        product = (-2.0 * x.squeeze(-2)) @ y.squeeze(-3).mT
+        return product.add_((x * x).sum(-1)).add_((y * y).sum(-1))
+    return ((x - y) ** 2).sum(-1)
+
+
+def root(s: Any, exponent: float) -> Any:
+    """s^exponent for s ≥ 0, with derivatives 0 at s = 0: those of a distance between a point and itself."""
+    if isinstance(s, Tensor):
+        positive = s > 0
+        return torch.where(positive, s, 1.0) ** exponent * positive
+    square_root = s.sqrt()  # whose derivative KeOps takes as 0 at 0
+    return square_root if exponent == 0.5 else square_root ** (2.0 * exponent)
+
+
+def power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:
+    """(d + δ)^p − d^p for costs d^p, and δ^p where that is larger, for p < 1."""
+    change: Tensor = moved**p if p <= 1 else (costs ** (1.0 / p) + moved) ** p - costs
+    return change
+
+
+def distance(x: Any, y: Any) -> Any:
+    """‖x − y‖."""
+    return root(((x - y) ** 2).sum(-1), 0.5)
+
+
+def half_squared_chord(x: Any, y: Any) -> Any:
+    """1 − cos of the angle between points of the sphere."""
+    return squared_distance(x, y) * 0.5
+
+
+def angle(x: Any, y: Any) -> Any:
+    """Between points of the sphere."""
+    # Accurate for small and for large angles, where the arc cosine of a product is not.
+    chord, cochord = distance(x, y), distance(x, -y)
+    return chord.atan2(cochord) * 2.0
+
+
+def to_sphere(points: Tensor) -> Tensor:
+    """x/‖x‖."""
+    norm = points.norm(dim=-1, keepdim=True)
+    if not bool((norm > 0).all()):
+        raise ValueError("x, y: a point at the origin has no direction, which costs 'cosine' and 'geodesic' need.")
+    directions: Tensor = points / norm
+    return directions
