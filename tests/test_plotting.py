@@ -1,26 +1,23 @@
-"""Figures: what is drawn, where, and what is refused."""
+"""Clouds in figures: what is drawn, where, in which colours, and what is refused."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import geomsink
-from geomsink import shapes
 
-plotting = pytest.importorskip("geomsink.plotting", exc_type=ImportError)
+pytest.importorskip("geomsink.plotting", exc_type=ImportError)
+from matplotlib.figure import Figure
+
+from geomsink import plotting
+from geomsink.plotting.scene import AZIMUTH, ELEVATION, Scene, rotation
 
 ROOT = Path(geomsink.__file__).resolve().parents[1]
-
-
-def steps(*entries):
-    history = [SimpleNamespace(evaluations=k, epsilon=e, marginal_error=m) for k, e, m in entries]
-    return SimpleNamespace(history=history)
 
 
 def dots(ax):
@@ -28,17 +25,11 @@ def dots(ax):
     return collection
 
 
-@pytest.fixture(scope="module")
-def solved():
-    x, y = shapes.sample("knot", 200, seed=0), shapes.sample("star", 150, seed=1)
-    return geomsink.sinkhorn_divergence(x, y, blur=0.2, tol=1e-8, engine="dense", dtype="float64"), x, y
-
-
 @pytest.mark.parametrize("dimension", [1, 2, 3, 5])
 def test_clouds_of_any_dimension_are_drawn_whole_on_the_axis_given(dimension):
     rng = np.random.default_rng(0)
     x, y = rng.random((60, dimension)), rng.random((40, dimension)) + 1
-    ax = plotting.Figure().add_subplot()
+    ax = Figure().add_subplot()
     assert plotting.plot_clouds(x, torch.tensor(y), ax) is ax
     offsets = np.asarray(dots(ax).get_offsets())
     assert len(offsets) == 100
@@ -67,7 +58,7 @@ def test_more_than_three_dimensions_show_the_widest_three():
 def test_the_nearest_point_is_drawn_last():
     rng = np.random.default_rng(0)
     cloud = rng.random((100, 3))
-    cloud[37] = plotting._rotation(plotting._AZIMUTH, plotting._ELEVATION)[2] * 3 + 0.5
+    cloud[37] = rotation(AZIMUTH, ELEVATION)[2] * 3 + 0.5
     potential = np.zeros(100)
     potential[37] = 1.0
     colors = dots(plotting.plot_potentials(cloud, potential, cmap="gray", limits=(0, 1))).get_facecolors()
@@ -83,71 +74,75 @@ def test_surfaces_are_lit_and_volumes_are_not():
     rng = np.random.default_rng(0)
     ball = rng.standard_normal((4000, 3))
     sphere = ball / np.linalg.norm(ball, axis=1, keepdims=True)
-    scene = plotting._Scene([sphere])
-    light, _ = scene._light(sphere)
+    scene = Scene([sphere])
+    light, _ = scene.light(sphere)
     facing = np.abs(sphere @ scene.axes[2])
     assert light[facing > 0.95].min() > light[facing < 0.2].max()
-    inside, _ = scene._light(rng.random((4000, 3)))
+    inside, _ = scene.light(rng.random((4000, 3)))
     assert np.median(inside) > 0.95
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 6])
+def test_position_colors_tell_neighbours_from_distant_points(dimension):
+    """Colours are in [0, 1], none is near black, and their distances follow those of the points."""
+    x = np.random.default_rng(0).random((200, dimension)) * 7 - 3
+    if dimension > 3:
+        x[:, 3:] *= 1e-3  # what the principal axes leave out
+    colors = plotting.position_colors(torch.tensor(x))
+    assert colors.shape == (200, 3) and colors.min() >= 0.15 and colors.max() <= 1
+    points = np.linalg.norm(x[:, None] - x[None], axis=-1)
+    shades = np.linalg.norm(colors[:, None] - colors[None], axis=-1)
+    np.fill_diagonal(points, np.inf)
+    nearest = points.argmin(axis=1)
+    assert shades[np.arange(200), nearest].mean() < 0.3 * shades.mean()
+    assert shades[np.triu_indices(200, 1)].min() > 0
+    assert np.corrcoef(points[np.triu_indices(200, 1)], shades[np.triu_indices(200, 1)])[0, 1] > 0.8
+
+
+def test_position_colors_of_a_flat_cloud_and_of_one_point():
+    flat = np.random.default_rng(0).random((50, 3)) * [1, 1, 0]
+    assert np.ptp(plotting.position_colors(flat)[:, 2]) == 0
+    assert np.isfinite(plotting.position_colors([[1.0, 2.0]])).all()
+
+
+def test_colors_are_those_of_the_points():
+    """Of a plane cloud, which is not lit, every point is drawn in its own colour."""
+    x, colors = np.random.default_rng(0).random((40, 2)), np.random.default_rng(1).random((40, 3))
+    drawn = dots(plotting.plot_colors(x, torch.tensor(colors)))
+    order = np.argsort(np.asarray(drawn.get_offsets())[:, 0])
+    np.testing.assert_allclose(drawn.get_facecolors()[order, :3], colors[np.argsort(x[:, 0])], atol=1e-12)
+    beyond = np.clip(colors, 0, 1) + 5e-5  # rounding of an average is no reason to refuse
+    assert dots(plotting.plot_colors(x, beyond)).get_facecolors().max() == 1
+
+
+def test_a_wide_cloud_gets_a_wide_figure():
+    x = np.random.default_rng(0).random((50, 2))
+    width, height = plotting.plot_colors(x * [5, 1], plotting.position_colors(x)).figure.get_size_inches()
+    assert width > 1.5 * height
 
 
 def test_one_point_is_a_cloud():
     assert len(dots(plotting.plot_potentials([[1.0, 2.0, 3.0]], [0.0])).get_offsets()) == 1
 
 
-def test_debiased_potentials_add_up_to_the_divergence(solved):
-    result, _, _ = solved
-    f, g = plotting._debiased(result)
-    assert f.mean() == pytest.approx(g.mean())
-    assert f.mean() + g.mean() == pytest.approx(result.value, rel=1e-5)
-
-
-def test_convergence_marks_annealing_and_tolerance():
-    solution = steps((2, 1.0, 0.3), (4, 0.1, 0.5), (6, 0.01, 0.2), (8, 0.01, 1e-3))
-    ax = plotting.plot_convergence(solution, tol=1e-2)
-    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[2, 0.3], [4, 0.5], [6, 0.2], [8, 1e-3]])
-    (shade,) = ax.patches
-    assert shade.get_width() == 4
-    assert [text.get_text() for text in ax.texts] == ["annealing", "tol"]
-    assert ax.get_yscale() == "log"
-
-
-def test_convergence_without_annealing_or_with_errors_that_no_log_scale_shows():
-    ax = plotting.plot_convergence(steps((1, 0.1, float("nan")), (2, 0.1, 0.2), (3, 0.1, 0.0)))
-    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[2, 0.2]])
-    assert len(ax.patches) == 0 and len(ax.texts) == 0
-    assert len(plotting.plot_convergence(steps()).lines) == 0
-
-
-def test_the_figure_of_a_divergence(solved, tmp_path):
-    result, x, y = solved
-    figure = plotting.plot_divergence(result, x, y, ("knot", "star"))
-    words = " ".join(text.get_text() for text in figure.texts)
-    for expected in (f"{result.value:.6g}", f"{result.marginal_error:.1e}", "knot", "star", "200 points", "float64"):
-        assert expected in words
-    assert "NOT CONVERGED" not in words
-    plotting.save(figure, tmp_path / "a.png", dpi=50)
-    plotting.save(figure, tmp_path / "a.pdf")
-    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
-    from matplotlib.image import imread
-
-    pixels = imread(tmp_path / "a.png")[:, :, :3]
-    assert pixels.shape == (400, 640, 3)
-    drawn = np.abs(pixels - pixels[0, 0]).max(axis=2) > 0.05
-    for half in (slice(0, 320), slice(320, 600)):  # both clouds, in many colours
-        part = pixels[120:280, half][drawn[120:280, half]]
-        assert len(part) > 3000 and len(np.unique(part.round(2), axis=0)) > 200
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: plotting.plot_potentials(np.zeros((5, 3)), np.zeros(4)), r"potential: found shape \(4,\)"),
+        (
+            lambda: plotting.plot_colors(np.zeros((5, 3)), np.zeros((4, 3))),
+            r"colors: found shape \(4, 3\), expected \(5, 3\)",
+        ),
+        (
+            lambda: plotting.plot_colors(np.zeros((5, 3)), np.full((5, 3), 255, np.uint8)),
+            r"colors: found values from 255 to 255, expected them in \[0, 1\]",
+        ),
+        (lambda: plotting.position_colors(np.zeros(5)), r"points: found shape \(5,\)"),
         (lambda: plotting.plot_clouds(np.zeros(5), np.zeros((5, 2))), r"x: found shape \(5,\)"),
         (lambda: plotting.plot_clouds(np.zeros((5, 2)), np.zeros((0, 2))), r"y: found shape \(0, 2\)"),
         (lambda: plotting.plot_clouds(np.zeros((5, 2)), np.zeros((5, 3))), "expected the same number of columns"),
         (
-            lambda: plotting.plot_clouds(*np.zeros((2, 5, 3)), plotting.Figure().add_subplot(projection="3d")),
+            lambda: plotting.plot_clouds(*np.zeros((2, 5, 3)), Figure().add_subplot(projection="3d")),
             "ax: found a 3D axis",
         ),
         (lambda: plotting.check_path("figure.foo"), r"found figure\.foo, expected a name that ends in one of .*\.png"),

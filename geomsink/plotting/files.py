@@ -1,0 +1,73 @@
+"""Figures and animations as files, whose extensions choose the format."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from matplotlib.animation import Animation, FFMpegWriter, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+ANIMATIONS: dict[str, type[PillowWriter] | type[FFMpegWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
+
+
+def save(figure: Figure, path: str | PathLike[str], dpi: float = 150) -> None:
+    """Write a figure to a file whose extension chooses the format (see `check_path`)."""
+    figure.savefig(check_path(path), dpi=dpi, facecolor=figure.get_facecolor())
+
+
+def check_path(path: str | PathLike[str]) -> Path:
+    """Return ``path`` if a figure can go there, or say why not: worth asking before a long computation.
+
+    Raises
+    ------
+    ValueError
+        If the extension is not one that matplotlib writes without a display.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    return _check(path, [f".{name}" for name in sorted(FigureCanvasAgg.get_supported_filetypes())])
+
+
+def save_animation(
+    animation: Animation, path: str | PathLike[str], frames_per_second: int = 12, dpi: float = 100
+) -> None:
+    """Write an animation, such as one of `animate_flow`, as ``.gif``, or as ``.mp4`` where ffmpeg is found.
+
+    Parameters
+    ----------
+    animation : matplotlib animation
+    path : str or path
+        See `check_animation_path`, whose errors this raises.
+    frames_per_second : int, default 12
+    dpi : float, default 100
+        Pixels to an inch of the figure.
+    """
+    path = check_animation_path(path)
+    animation.save(path, writer=ANIMATIONS[path.suffix.lower()](fps=frames_per_second), dpi=dpi)
+
+
+def check_animation_path(path: str | PathLike[str]) -> Path:
+    """Return ``path`` if an animation can go there, or say why not: worth asking before a long computation.
+
+    Raises
+    ------
+    ValueError
+        If the extension is not ``.gif`` or ``.mp4``.
+    FileNotFoundError
+        If there is no such folder, or no program ffmpeg, which writes ``.mp4``.
+    """
+    path = _check(path, list(ANIMATIONS))
+    if not ANIMATIONS[path.suffix.lower()].isAvailable():
+        raise FileNotFoundError(f"path: {path.name} needs the program ffmpeg, which is not found; .gif needs nothing.")
+    return path
+
+
+def _check(path: str | PathLike[str], extensions: list[str]) -> Path:
+    path = Path(path)
+    if path.suffix.lower() not in extensions:
+        raise ValueError(f"path: found {path}, expected a name that ends in one of {', '.join(extensions)}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {path.parent} to write {path.name} into.")
+    return path

@@ -1,0 +1,120 @@
+"""Pages with a heading: clouds in a row, and a registration before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from .clouds import plot_clouds, plot_colors
+from .history import plot_history
+from .inputs import as_cloud
+from .style import CLOUD_COLORS, FAINT, INK, new_figure
+
+_HEAD, _FOOT, _PANEL, _TITLE = 1.2, 0.3, 4.0, 0.5  # inches
+_LOSS = 1.9
+_COLUMNS = 4
+
+
+def page(width: float, height: float, heading: str, details: str) -> Figure:
+    """A figure, in inches, with a heading and a line below it: they take 1.2 inches."""
+    figure = new_figure(width, height)
+    figure.text(0.45 / width, 1 - 0.44 / height, heading, color=INK, fontsize=21, va="center")
+    figure.text(0.45 / width, 1 - 0.82 / height, details, color=FAINT, fontsize=11, va="center")
+    return figure
+
+
+def plot_gallery(
+    clouds: Sequence[ArrayLike],
+    colors: Sequence[ArrayLike],
+    names: Sequence[str],
+    heading: str = "",
+    details: str = "",
+) -> Figure:
+    """Draw clouds next to each other, each as large as its panel, in colours of their own.
+
+    Parameters
+    ----------
+    clouds : sequence of arrays or tensors (N, D)
+        As for `plot_clouds`; they may differ in size and dimension.
+    colors : sequence of arrays or tensors (N, 3)
+        Red, green and blue of each point, in [0, 1].
+    names : sequence of str
+        What to call them.
+    heading, details : str, optional
+        Above all of it.
+
+    Returns
+    -------
+    figure : matplotlib figure
+        To be shown in a notebook, or passed to `save`.
+
+    Raises
+    ------
+    ValueError
+        If there are no clouds, or not as many colours and names.
+    """
+    if not len(clouds) or not len(clouds) == len(colors) == len(names):
+        found = f"{len(clouds)} clouds, {len(colors)} colors and {len(names)} names"
+        raise ValueError(f"clouds, colors, names: found {found}, expected as many of each, at least one.")
+    rows = math.ceil(len(clouds) / _COLUMNS)
+    columns = math.ceil(len(clouds) / rows)
+    width = max(columns, 2) * _PANEL
+    height = _HEAD + rows * (_PANEL + _TITLE) + _FOOT
+    figure = page(width, height, heading, details)
+    for k, (cloud, color, name) in enumerate(zip(clouds, colors, names, strict=True)):
+        row, column = divmod(k, columns)
+        bottom = height - _HEAD - row * (_PANEL + _TITLE) - _PANEL
+        share = 1 / max(columns, 2)
+        ax = figure.add_axes(((column + 0.05) * share, bottom / height, 0.9 * share, _PANEL / height))
+        plot_colors(cloud, color, ax)
+        text = f"{name}   {len(as_cloud(cloud, 'clouds')):,} points"
+        figure.text((column + 0.5) * share, (bottom - 0.25) / height, text, color=INK, fontsize=11, ha="center")
+    return figure
+
+
+def plot_registration(
+    x: ArrayLike,
+    moved: ArrayLike,
+    y: ArrayLike,
+    history: Any,
+    names: Sequence[str] = ("x", "y"),
+    heading: str = "",
+    details: str = "",
+) -> Figure:
+    """Draw a registration: both clouds before and after, and the loss of its last level.
+
+    Parameters
+    ----------
+    x, moved : array or tensor (N, D)
+        A cloud before and after.
+    y : array or tensor (M, D)
+        What it was moved onto.
+    history : object
+        As for `plot_history`.
+    names : two str, optional
+        What to call the clouds.
+    heading, details : str, optional
+        Above all of it.
+
+    Returns
+    -------
+    figure : matplotlib figure
+        To be shown in a notebook, or passed to `save`.
+    """
+    width, height = 3 * _PANEL, _HEAD + _PANEL + _TITLE + _LOSS
+    figure = page(width, height, heading, details)
+    for k, (cloud, title) in enumerate(((x, "before"), (moved, "after"))):
+        ax = figure.add_axes((0.02 + 0.49 * k, (_LOSS + _TITLE) / height, 0.47, (_PANEL - 0.1) / height))
+        plot_clouds(cloud, y, ax)
+        figure.text(0.255 + 0.49 * k, (_LOSS + 0.25) / height, title, color=INK, fontsize=11, ha="center")
+    for k, (name, color) in enumerate(zip(names, CLOUD_COLORS, strict=True)):
+        text = f"● {name}"
+        figure.text(
+            1 - 0.45 / width, 1 - (0.44 + 0.38 * k) / height, text, color=color, fontsize=11, ha="right", va="center"
+        )
+    plot_history(history, figure.add_axes((0.9 / width, 0.62 / height, 1 - 1.35 / width, (_LOSS - 0.85) / height)))
+    return figure
