@@ -5,9 +5,9 @@ NumPy is enough for point files, for writing and for the procedural shapes. Mesh
 when a mesh file is read, not before.
 """
 
-from geomsink.shapes.files import read, read_mesh, write
+from geomsink.shapes.files import read, read_colors, read_mesh, write
 from geomsink.shapes.mesh import Mesh
 from geomsink.shapes.procedural import names, procedural
 from geomsink.shapes.sampling import sample
 
-__all__ = ["Mesh", "names", "procedural", "read", "read_mesh", "sample", "write"]
+__all__ = ["Mesh", "names", "procedural", "read", "read_colors", "read_mesh", "sample", "write"]

@@ -12,24 +12,14 @@ import re
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geomsink.shapes.mesh import Faces, Points, fans, strips
 
 
 def parse_ply(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
     """Read a PLY file: ascii or binary, with polygons, triangle strips, or points alone."""
-    file.readline()
-    text = b"ascii" in file.readline()
-    file.seek(0)
-    if text:  # plyfile closes what it takes for a text file, here a copy
-        ply = library.PlyData.read(io.BytesIO(file.read()))
-    else:
-        try:  # triangles alone are a hundred times faster if announced, and refused if not alone
-            triangles = {"face": {"vertex_indices": 3, "vertex_index": 3}}
-            ply = library.PlyData.read(file, known_list_len=triangles)
-        except library.PlyElementParseError:
-            file.seek(0)
-            ply = library.PlyData.read(file)
+    ply = _open_ply(file, library)
     if "vertex" not in ply:
         raise ValueError("it has no vertex element")
     columns = [ply["vertex"][axis] for axis in "xyz"]
@@ -42,6 +32,37 @@ def parse_ply(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
             name = "vertex_index" if "vertex_index" in properties else "vertex_indices"
             faces.append(triangulate(ply[element][name]))
     return vertices, np.concatenate(faces)
+
+
+def ply_colors(file: BinaryIO, library: Any) -> NDArray[Any] | None:
+    """Red, green and blue (V, 3) of the vertices of a PLY file, or None where it has none."""
+    vertex = _open_ply(file, library)["vertex"]
+    names = {prop.name for prop in vertex.properties}
+    for red, green, blue in (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue")):
+        if {red, green, blue} <= names:
+            colors = np.stack([vertex[red], vertex[green], vertex[blue]], axis=1)
+            if colors.dtype == np.uint8:
+                return colors
+            # Whole numbers fill their range; others are shares of full brightness.
+            full = 1.0 if colors.dtype.kind == "f" else float(np.iinfo(colors.dtype).max)
+            if not (colors.min(initial=0) >= 0 and colors.max(initial=0) <= full):
+                raise ValueError(f"it has colours from {colors.min()} to {colors.max()}, beyond 0 to {full:g}")
+            return np.asarray((colors * (255.0 / full)).round(), np.uint8)
+    return None
+
+
+def _open_ply(file: BinaryIO, library: Any) -> Any:
+    file.readline()
+    text = b"ascii" in file.readline()
+    file.seek(0)
+    if text:  # plyfile closes what it takes for a text file, here a copy
+        return library.PlyData.read(io.BytesIO(file.read()))
+    try:  # triangles alone are a hundred times faster if announced, and refused if not alone
+        triangles = {"face": {"vertex_indices": 3, "vertex_index": 3}}
+        return library.PlyData.read(file, known_list_len=triangles)
+    except library.PlyElementParseError:
+        file.seek(0)
+        return library.PlyData.read(file)
 
 
 def parse_obj(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
