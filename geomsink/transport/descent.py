@@ -1,0 +1,306 @@
+"""Minimising a loss with one of torch's optimisers: a stopping rule, a report of how it went, and a progress bar."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress
+from ..solution import ConvergenceWarning
+
+OptimizerLike = str | Callable[[list[Tensor]], torch.optim.Optimizer]
+"""A name of `OPTIMIZERS`, or what makes an optimiser of the parameters."""
+
+WINDOW = 10
+"""Steps in which a loss must have changed little: momentum swings it up and down."""
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    # One iteration a step, as with the others; evaluations of a line search count against max_eval.
+    "lbfgs": lambda parameters, lr=1.0: torch.optim.LBFGS(
+        parameters, lr=lr, max_iter=1, max_eval=30, line_search_fn="strong_wolfe"
+    ),
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """How a descent went.
+
+    Attributes
+    ----------
+    values : tuple of float
+        The loss after 0, 1, 2, ... steps, the start and the end among them.
+    seconds : float
+    converged : bool
+        Whether the loss came to rest, and was itself solved without a `ConvergenceWarning` all the way.
+    status : str
+        Why it stopped.
+    """
+
+    values: tuple[float, ...] = field(repr=False)
+    seconds: float
+    converged: bool
+    status: str
+
+    @property
+    def n_steps(self) -> int:
+        return len(self.values) - 1
+
+
+def descend(
+    parameters: Iterable[Tensor],
+    loss: Callable[[], Tensor],
+    *,
+    optimizer: OptimizerLike = "adam",
+    lr: float | None = None,
+    steps: int = 1000,
+    tol: float | None = 1e-4,
+    scale: float = 1.0,
+    callback: Callable[[int, float], Any] | None = None,
+    progress: bool = False,
+    name: str = "descent",
+) -> History:
+    """Change the parameters, in place, so that the loss comes down.
+
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+        Leaves that require gradients.
+    loss : callable
+        Without arguments, to a scalar tensor with history in the parameters.
+    optimizer : {"adam", "lbfgs", "rmsprop", "sgd"} or callable, default "adam"
+        Of torch.optim, L-BFGS with strong Wolfe line searches and one iteration a step; or what makes a
+        `torch.optim.Optimizer` of a list of parameters, such as ``lambda p: torch.optim.NAdam(p, lr=0.1)``.
+    lr : float, optional
+        Step size of a named optimiser. Default: torch's own.
+    steps : int, default 1000
+        At most.
+    tol : float or None, default 1e-4
+        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start.
+        None takes all steps.
+    scale : float, default 1
+        The optimiser is given this multiple of the loss.
+    callback : callable, optional
+        Called as ``callback(k, value)`` when the loss after k steps is known, for k = 0 and the end too, before the
+        parameters move on.
+    progress : bool, default False
+        Show a progress bar (needs tqdm).
+    name : str, default "descent"
+        What it is, in the bar and in sentences.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad options, or a loss that is no scalar or has no history: one sentence each.
+    RuntimeError
+        At the first loss or gradient that is not finite, with the step; the parameters are those of that step.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The first one of the loss; not every step's.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = torch.ones(3, requires_grad=True)
+    >>> history = descend([p], lambda: (p**2).sum(), optimizer="sgd", lr=0.25, steps=4, tol=None)
+    >>> history.values
+    (3.0, 0.75, 0.1875, 0.046875, 0.01171875)
+    >>> history.status
+    '4 steps are done'
+    """
+    leaves = list(parameters)
+    check_steps(steps, tol)
+    method = _optimizer(optimizer, leaves, lr)
+    began, run = time.perf_counter(), _Run(leaves, loss, scale, callback, name)
+    rested = False
+    bar = _Steps(progress)
+    with bar:
+        for k in range(steps):
+            run.begin_step()
+            method.step(run.closure)  # type: ignore[arg-type]  # a tensor is as good as a float
+            bar.step(name, k + 1, steps, run.values[-1])
+            if rested := tol is not None and _at_rest(run.values, tol):
+                break
+        run.begin_step()
+        run.closure()
+    status, start, end = f"{steps} steps are done", run.values[0], run.values[-1]
+    if rested:
+        status = f"in {WINDOW} steps the loss changed by no more than {tol:g} of what it came down since the start"
+    if risen := end - start > (tol or 0.0) * abs(start):
+        status = f"the loss rose from {start:.4g} to {end:.4g}, a smaller step size may help"
+    if run.unsolved:
+        status += f"; {run.unsolved} of its evaluations were not converged themselves"
+    converged = rested and not risen and not run.unsolved
+    return History(tuple(run.values), time.perf_counter() - began, converged, status)
+
+
+def check_steps(steps: Any, tol: Any) -> None:
+    """Refuse what `descend` does not take.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One sentence each.
+    """
+    check_whole("steps", steps)
+    if tol is not None and not 0 <= check_number("tol", tol) < 1:
+        raise ValueError(f"tol: {tol} given, expected a share from 0 to less than 1, or None.")
+
+
+def check_whole(name: str, value: Any, most: float = math.inf) -> int:
+    """A whole number from 1 to ``most``, or a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= most:
+        expected = "of at least 1" if most == math.inf else f"from 1 to {most}"
+        raise ValueError(f"{name}: {value!r} given, expected a whole number {expected}.")
+    return int(value)
+
+
+def check_number(name: str, value: Any) -> float:
+    """A real number, or a TypeError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    return float(value)
+
+
+class Particles:
+    """Points of a measure as a parameter, in coordinates where all of them move at the same pace.
+
+    A loss of measures has a gradient of about a_i in the point x_i. The parameter is z_i = √(a_i N) x_i, for a mean
+    weight of 1/N, and the optimiser gets N times the loss: a step against its gradient in z moves x_i by the step size
+    times (1/a_i) ∂loss/∂x_i, whatever N is. Line searches see one function and its gradient. Points without mass stay.
+
+    Parameters
+    ----------
+    points : Tensor, shape (N, D)
+    weights : Tensor, shape (N,)
+
+    Attributes
+    ----------
+    parameter : Tensor, shape (N, D)
+        z, a leaf.
+    scale : float
+        Of the loss.
+    """
+
+    def __init__(self, points: Tensor, weights: Tensor):
+        share = weights / weights.mean()
+        self.scale = 1.0 / float(weights.mean())
+        self._root = torch.where(share > 0, share, 1.0).sqrt().to(points.dtype)[:, None]
+        self.parameter = (points.detach() * self._root).requires_grad_()
+
+    @property
+    def points(self) -> Tensor:
+        """x, with history in the parameter."""
+        return self.parameter / self._root
+
+
+class _Run:
+    """A loss under an optimiser: its values after each step, what it warned of, and sentences where it fails."""
+
+    def __init__(
+        self,
+        leaves: Sequence[Tensor],
+        loss: Callable[[], Tensor],
+        scale: float,
+        callback: Callable[[int, float], Any] | None,
+        name: str,
+    ):
+        self.leaves, self.loss, self.scale, self.callback, self.name = leaves, loss, scale, callback, name
+        self.values: list[float] = []
+        self.unsolved = 0
+        self._first = True
+
+    def begin_step(self) -> None:
+        """What is evaluated next is where the last step has led; line searches go on from there."""
+        self._first = True
+
+    def closure(self) -> Tensor:
+        """The scaled loss, with its gradients in the leaves."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        loss = self._evaluated()
+        value, first, self._first = float(loss.detach()), self._first, False
+        if first:
+            self.values.append(value)
+        step = len(self.values) - 1
+        if not math.isfinite(value):
+            raise RuntimeError(f"{self.name}: the loss is {value} at step {step}, expected a finite number.")
+        scaled: Tensor = self.scale * loss
+        scaled.backward()
+        if not all(bool(leaf.grad.isfinite().all()) for leaf in self.leaves if leaf.grad is not None):
+            raise RuntimeError(
+                f"{self.name}: the gradient of the loss has NaN or infinities at step {step}, expected finite numbers."
+            )
+        if first and self.callback is not None:
+            self.callback(step, value)
+        return scaled.detach()
+
+    def _evaluated(self) -> Tensor:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            loss = self.loss()
+        unsolved = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
+        for warning in caught:
+            if warning not in unsolved:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        if unsolved and not self.unsolved:
+            warnings.warn(f"{self.name}: {unsolved[0].message}", unsolved[0].category, stacklevel=6)
+        self.unsolved += bool(unsolved)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise TypeError(f"{self.name}: the loss gave {found}, expected a tensor with one number.")
+        if not loss.requires_grad:
+            raise ValueError(f"{self.name}: the loss has no autograd history in the parameters, expected some.")
+        return loss.reshape(())
+
+
+class _Steps(Progress):
+    """A bar that fills step by step."""
+
+    def step(self, name: str, done: int, steps: int, value: float) -> None:
+        if self._bar is not None:
+            self._bar.n = 100 * done / steps
+            self._bar.set_description_str(f"{name}  step {done} of {steps}  loss {value:.4e}")
+
+
+def _at_rest(values: Sequence[float], tol: float) -> bool:
+    last = values[-WINDOW - 1 :]
+    return len(last) > WINDOW and max(last) - min(last) <= tol * (values[0] - min(values))
+
+
+def _optimizer(optimizer: Any, leaves: list[Tensor], lr: Any) -> torch.optim.Optimizer:
+    if not leaves or not all(isinstance(p, Tensor) and p.is_leaf and p.requires_grad for p in leaves):
+        raise ValueError(
+            f"parameters: {len(leaves)} given, expected leaf tensors that require gradients, at least one."
+        )
+    if lr is not None and not 0 < check_number("lr", lr) < math.inf:
+        raise ValueError(f"lr: {lr} given, expected a positive step size.")
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: unknown name {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}.")
+        return OPTIMIZERS[optimizer](leaves, **({} if lr is None else {"lr": float(lr)}))
+    if not callable(optimizer):
+        raise TypeError(f"optimizer: a {type(optimizer).__name__} was given, expected a name or a callable.")
+    if lr is not None:
+        raise ValueError(f"lr: {lr} given with an optimizer of one's own, expected it to have its own step size.")
+    made = optimizer(leaves)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise TypeError(f"optimizer: it made a {type(made).__name__}, expected a torch.optim.Optimizer.")
+    return made
