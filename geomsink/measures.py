@@ -102,7 +102,14 @@ class Container:
 
 
 def pair_of_measures(
-    x: Any, y: Any, a: Any = None, b: Any = None, equal_masses: bool = True, x_batch: Any = None, y_batch: Any = None
+    x: Any,
+    y: Any,
+    a: Any = None,
+    b: Any = None,
+    equal_masses: bool = True,
+    x_batch: Any = None,
+    y_batch: Any = None,
+    names: tuple[str, str] = ("x", "y"),
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -119,6 +126,8 @@ def pair_of_measures(
         Whether the two masses must be the same.
     x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
         The item of the batch that each point belongs to.
+    names : pair of str
+        What sentences call the points.
 
     Returns
     -------
@@ -137,16 +146,67 @@ def pair_of_measures(
     >>> weights[1]
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    for name, points in (("x", x), ("y", y)):
-        if points is None:
-            raise TypeError(f"{name}: None was given, expected points (points, coordinates).")
     given: dict[str, Any] = {}
-    sides = [_Side.of("x", "a", x, a, x_batch, given), _Side.of("y", "b", y, b, y_batch, given)]
+    sides = [_Side.of(names[0], "a", x, a, x_batch, given), _Side.of(names[1], "b", y, b, y_batch, given)]
+    arrays = _of_one_kind(given, ", ".join((*names, "a", "b")))
+    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays) for side in sides)
+    if xs.shape[-1] != ys.shape[-1]:
+        found = f"{names[1]}: {ys.shape[-1]} coordinates a point, but {names[0]} has {xs.shape[-1]}"
+        raise ValueError(f"{found}; expected the same number.")
+    if (x_layout is None) != (y_layout is None) or xs.shape[:-2] != ys.shape[:-2]:
+        sizes = [str(xs.shape[0]) if layout else "none" for xs, layout in ((xs, x_layout), (ys, y_layout))]
+        raise ValueError(f"{', '.join(names)}: batches of {sizes[0]} and {sizes[1]} clouds, expected as many of each.")
+    dtype = xs.dtype
+    masses = a_.detach().sum(-1), b_.detach().sum(-1)
+    apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE[dtype] * masses[0].maximum(masses[1])
+    if equal_masses and bool(apart.any()):
+        one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
+        raise ValueError(f"a, b: they sum to {one:.9g} and {other:.9g}; expected the same mass, or reach= for others.")
+    layouts = (x_layout, y_layout) if x_layout and y_layout else None
+    return (xs, ys), (a_, b_), Container(not isinstance(next(iter(given.values())), Tensor), dtype, xs.device, layouts)
+
+
+def measure(
+    points: Any, weights: Any = None, names: tuple[str, str] = ("points", "weights")
+) -> tuple[Tensor, Tensor, Container]:
+    """Points and weights of one measure, or of a batch, as `pair_of_measures` takes those of two.
+
+    Parameters
+    ----------
+    points : array_like, shape (N, D)
+    weights : array_like, shape (N,), optional
+    names : pair of str
+        What sentences call the two.
+
+    Returns
+    -------
+    points, weights (float64), Container
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pair_of_measures`.
+
+    Examples
+    --------
+    >>> points, weights, container = measure([[0.0, 0.0], [1.0, 0.0]])
+    >>> points.shape, weights.tolist()
+    (torch.Size([2, 2]), [0.5, 0.5])
+    """
+    given: dict[str, Any] = {}
+    side = _Side.of(*names, points, weights, None, given)
+    xs, a, layout = side.assembled(_of_one_kind(given, ", ".join(names)))
+    is_numpy = not isinstance(next(iter(given.values())), Tensor)
+    return xs, a, Container(is_numpy, xs.dtype, xs.device, (layout, layout) if layout else None)
+
+
+def _of_one_kind(given: dict[str, Any], names: str) -> dict[str, Tensor]:
+    """Tensors of one kind, precision and device, from what was given under its names."""
     first, *_ = given
     tensors = {name: isinstance(value, Tensor) for name, value in given.items()}
     if len(set(tensors.values())) > 1:
         kinds = ", ".join(f"{name} is a {type(given[name]).__name__}" for name in tensors)
-        raise TypeError(f"x, y, a, b: torch tensors and other arrays are mixed ({kinds}); expected one kind.")
+        raise TypeError(f"{names}: torch tensors and other arrays are mixed ({kinds}); expected one kind.")
     arrays = {name: _tensor(name, value) for name, value in given.items()}
     for name, array in arrays.items():
         for attribute in ("dtype", "device"):
@@ -155,20 +215,7 @@ def pair_of_measures(
                 error = TypeError if attribute == "dtype" else ValueError
                 wanted = f"but that of {first} is {_text(expected)}; expected the same."
                 raise error(f"{name}: {attribute} is {_text(found)}, {wanted}")
-    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays) for side in sides)
-    if xs.shape[-1] != ys.shape[-1]:
-        raise ValueError(f"y: {ys.shape[-1]} coordinates a point, but x has {xs.shape[-1]}; expected the same number.")
-    if (x_layout is None) != (y_layout is None) or xs.shape[:-2] != ys.shape[:-2]:
-        sizes = [str(xs.shape[0]) if layout else "none" for xs, layout in ((xs, x_layout), (ys, y_layout))]
-        raise ValueError(f"x, y: batches of {sizes[0]} and {sizes[1]} clouds, expected as many of each.")
-    dtype = xs.dtype
-    masses = a_.detach().sum(-1), b_.detach().sum(-1)
-    apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE[dtype] * masses[0].maximum(masses[1])
-    if equal_masses and bool(apart.any()):
-        one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
-        raise ValueError(f"a, b: they sum to {one:.9g} and {other:.9g}; expected the same mass, or reach= for others.")
-    layouts = (x_layout, y_layout) if x_layout and y_layout else None
-    return (xs, ys), (a_, b_), Container(not tensors[first], dtype, xs.device, layouts)
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -181,6 +228,8 @@ class _Side:
     @classmethod
     def of(cls, of_points: str, of_weights: str, points: Any, weights: Any, index: Any, given: dict[str, Any]) -> _Side:
         """Puts the arrays into ``given`` under their names."""
+        if points is None:
+            raise TypeError(f"{of_points}: None was given, expected points (points, coordinates).")
         kind = "list" if is_list(points) else None
         many: list[Any] = [points]
         of_items: list[Any] = [weights]

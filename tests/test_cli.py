@@ -17,18 +17,13 @@ from geomsink import shapes
 pytest.importorskip("click")
 pytest.importorskip("rich")
 pytest.importorskip("tqdm")
-from click.testing import CliRunner
+from cli_tools import colors_in, rows_of, run
 
 from geomsink.__main__ import main
-from geomsink.cli import cli
 
 ROOT = Path(geomsink.__file__).resolve().parents[1]
 SMALL = ("--samples", "150", "--engine", "dense", "--blur", "0.2")
 PAIR = ("divergence", "shape:knot", "shape:star")
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
 def process(*arguments, **options):
@@ -37,12 +32,6 @@ def process(*arguments, **options):
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )
-
-
-def colors_in(path):
-    image = pytest.importorskip("matplotlib.image").imread(path)[:, :, :3]
-    drawn = np.abs(image - image[0, 0]).max(axis=2) > 0.05
-    return drawn.mean(), len(np.unique(image.round(2).reshape(-1, 3), axis=0))
 
 
 @pytest.fixture
@@ -79,14 +68,19 @@ def test_json_is_all_that_stdout_gets_and_says_what_the_library_says():
 def test_the_table_states_value_error_and_settings():
     done = run(*PAIR, *SMALL)
     assert done.exit_code == 0 and done.stderr == ""
-    rows = dict(line.split("  ", 1) for line in done.stdout.splitlines())
-    rows = {name: text.strip() for name, text in rows.items()}
+    rows = rows_of(done)
     assert float(rows["Sinkhorn divergence"]) > 0
     assert rows["A"] == "knot, 150 points in dimension 3"
     assert rows["state"] == "converged"
     assert rows["cost"] == "sqeuclidean, blur 0.2, epsilon 0.08"
     assert rows["engine"] == "dense"
     assert {"marginal error", "temperatures", "iterations", "precision", "seconds"} <= set(rows)
+
+
+def test_brackets_in_names_are_printed_as_they_are(tmp_path):
+    path = tmp_path / "a[bold] [red].npz"
+    shapes.write(path, np.random.default_rng(0).random((30, 3)))
+    assert rows_of(run("divergence", path, path, "--blur", "0.3"))["A"] == f"{path.name}, 30 points in dimension 3"
 
 
 def test_not_converged_exits_with_3():
@@ -173,6 +167,8 @@ def test_demo_writes_a_figure_and_a_table(tmp_path):
         ((*PAIR, "--cost", "hamming"), "cost: unknown name 'hamming'; expected one of"),
         ((*PAIR, "--blur", "0.1", "--epsilon", "0.1", "--samples", "9"), "expected one of them"),
         ((*PAIR, "--blur", "-1", "--samples", "9"), "blur"),
+        ((*PAIR, "--tol-gap", "0", "--samples", "9"), "tol_gap: 0.0 given, expected a positive relative width"),
+        ((*PAIR, "--certify", "--form", "sharp", "--samples", "9"), "certify: given with form='sharp'"),
         ((*PAIR, "--samples", "0"), "expected a positive whole number"),
         ((*PAIR, "--no-normalize"), "needs --blur or --epsilon"),
         ((*PAIR, "--engine", "abacus"), "'abacus' is not one of"),
@@ -202,7 +198,9 @@ def test_without_matplotlib_plot_is_refused_before_any_work(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "geomsink.plotting", raising=False)
     monkeypatch.delattr(geomsink, "plotting", raising=False)
-    monkeypatch.setattr("geomsink.cli.sinkhorn_divergence", None)  # a call would be a TypeError of another text
+    monkeypatch.setattr(
+        "geomsink.cli.divergences.sinkhorn_divergence", None
+    )  # a call would be a TypeError of another text
     done = run(*PAIR, "--plot", "a.png")
     assert done.exit_code == 2
     assert done.stderr == "geomsink: figures need the package matplotlib: pip install 'geomsink[plot]'\n"
@@ -211,7 +209,8 @@ def test_without_matplotlib_plot_is_refused_before_any_work(monkeypatch):
 @pytest.mark.parametrize("package", ["click", "rich.console"])
 def test_without_click_or_rich_one_sentence_says_what_to_install(package, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "geomsink.cli")
+    for module in [name for name in sys.modules if name.startswith("geomsink.cli")]:
+        monkeypatch.delitem(sys.modules, module)
     with pytest.raises(SystemExit) as exit_info:
         main()
     assert exit_info.value.code == 2
@@ -240,6 +239,21 @@ def test_doctor_says_what_to_install_when_nothing_compiles(monkeypatch):
 
 def test_version():
     assert run("--version").stdout == f"geomsink, version {geomsink.__version__}\n"
+
+
+def test_the_certified_interval_is_shown_and_as_narrow_as_asked_for():
+    done = run(*PAIR, *SMALL, "--certify")
+    rows = rows_of(done)
+    low, value, high = (float(rows[name].split()[0]) for name in ("lower", "Sinkhorn divergence", "upper"))
+    assert done.exit_code == 0 and low <= value <= high
+    assert float(rows["gap"].split()[0]) == pytest.approx(high - low, rel=0.02)
+    report = json.loads(run(*PAIR, *SMALL, "--tol-gap", "1e-5", "--json").stdout)
+    x, y = shapes.sample("knot", 150, seed=0), shapes.sample("star", 150, seed=1)
+    exact = geomsink.sinkhorn_divergence(x.astype("f8"), y.astype("f8"), blur=0.2, tol=1e-12, engine="dense").value
+    assert report["lower"] <= exact <= report["upper"]
+    assert report["gap"] == pytest.approx(report["upper"] - report["lower"])
+    assert report["gap"] <= 1e-5 * report["value"]
+    assert {"lower", "upper", "gap"} <= set(report["xy"])
 
 
 def test_levels_are_chosen_and_shown():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..batches import is_list
-from ..measures import MASS_TOLERANCE, Container, pair_of_measures
+from ..measures import MASS_TOLERANCE, Container, measure, pair_of_measures
 from .descent import History, OptimizerLike, Particles, check_number, check_steps, check_whole, descend
 from .flows import Loss, gradient_flow, loss_of, measured
 
@@ -223,8 +221,7 @@ def quantize(
     epsilon = 2.0 * check_number("blur", blur) ** 2
     if not (blur > 0 and 0 < epsilon < math.inf):
         raise ValueError(f"blur: {blur} given, expected a positive length.")
-    with _renamed({"x": "points", "a": "weights", "y": "points", "b": "weights"}):
-        (cloud, _), (mass, _), container = pair_of_measures(points, points, weights, weights)
+    cloud, mass, container = measure(points, weights)
     if cloud.ndim != 2:
         raise ValueError(f"points: a batch of {len(cloud)} clouds was given, expected one cloud.")
     check_whole("k", k, most=len(cloud))
@@ -284,17 +281,6 @@ class _LogSums(torch.autograd.Function):
         return cotangents[0] * in_c, cotangents[0] * masses, None, None, None
 
 
-@contextlib.contextmanager
-def _renamed(names: dict[str, str]) -> Iterator[None]:
-    """Sentences of `pair_of_measures` with other names of the arguments."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        pattern = rf"\b({'|'.join(names)})(?=[\[:,.]| has| is )"
-        text = re.sub(pattern, lambda found: names[found[0]], str(error))
-        raise type(error)(text) from None
-
-
 def _measures(clouds: Any, masses: Any) -> tuple[list[tuple[Tensor, Tensor]], Container]:
     """Points and float64 weights of each cloud, and what they came in."""
     if not is_list(clouds):
@@ -303,8 +289,7 @@ def _measures(clouds: Any, masses: Any) -> tuple[list[tuple[Tensor, Tensor]], Co
         )
     if masses is not None and not isinstance(masses, (list, tuple)):
         raise TypeError(f"masses: a {type(masses).__name__} was given, expected a list of arrays, one for each cloud.")
-    with _renamed({"x": "clouds", "a": "masses", "y": "clouds", "b": "masses"}):
-        (points, _), (weights, _), container = pair_of_measures(clouds, clouds, masses, masses)
+    points, weights, container = measure(clouds, masses, ("clouds", "masses"))
     sizes = [len(cloud) for cloud in clouds]
     found = [(points[k, :size].detach(), weights[k, :size].detach()) for k, size in enumerate(sizes)]
     sums = [float(mass.sum()) for _, mass in found]
@@ -329,8 +314,7 @@ def _given(init: Any, n: Any, first: Any, cloud: Tensor) -> Tensor:
     """The caller's own start, of the same kind as the clouds."""
     if n is not None:
         raise ValueError(f"n: {n!r} given with init, expected one of the two.")
-    with _renamed({"x": "init", "y": "clouds[0]"}):
-        (points, _), *_ = pair_of_measures(init, first)
+    (points, _), *_ = pair_of_measures(init, first, names=("init", "clouds[0]"))
     if points.ndim != 2:
         raise ValueError(f"init: shape is {tuple(points.shape)}, expected (points, coordinates).")
     return points.detach().clone()
