@@ -1,0 +1,26 @@
+"""What a solved plan is used for: maps, labels, barycentres, flows, interpolation, registration."""
+
+from .barycenters import FittedMeasure, barycenter, quantize
+from .descent import History
+from .flows import Flow, gradient_flow
+from .interpolation import interpolate
+from .labels import Votes, transfer
+from .maps import barycentric_map, displacement, entropic_map
+from .registration import Registration, register
+
+__all__ = [
+    "FittedMeasure",
+    "Flow",
+    "History",
+    "Registration",
+    "Votes",
+    "barycenter",
+    "barycentric_map",
+    "displacement",
+    "entropic_map",
+    "gradient_flow",
+    "interpolate",
+    "quantize",
+    "register",
+    "transfer",
+]
