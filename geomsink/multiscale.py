@@ -185,7 +185,8 @@ def solve_multiscale(
     for share in ACCURACIES:
         sums = _cell_sums(problem, clouds, level, tol, share, extended, engine_name)
         patience = PATIENCE if share else None
-        solver = Solver(problem, tol, max_iter, progress, before, sums, correction, newton, patience)
+        wanted = (1.0 - 2.0 * SKIPPED) * tol  # truncation may have the rest
+        solver = Solver(problem, wanted, max_iter, progress, before, sums, correction, newton, patience)
         if start is None or not sums.row_error(*start, problem.epsilon, problem.penalties[0]) <= NEARBY:
             start = extended
         status, state = solver.run(start, otherwise=extended), solver.state

@@ -203,7 +203,7 @@ class Newton:
         self._built_for = torch.zeros(0), torch.zeros(0)
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
-        """See `geomsink.sinkhorn.Correction`; None where too many pairs carry mass."""
+        """See `geomsink.sinkhorn.Correction`; None where too many pairs carry mass, or none at all."""
         order, back = self._columns.tree.order, self._columns.tree.rank
         potentials = f[self._rows.tree.order] / self._epsilon, g[order] / self._epsilon
         alpha, beta = self._rows.tree.measure, self._columns.tree.measure
@@ -213,8 +213,11 @@ class Newton:
         if self._plan is None:
             return None
         u, v = potentials[0] + alpha.log_weights, potentials[1] + beta.log_weights
+        matrix = self._plan.matrix(u, v)
+        if not matrix.sum() > 0.0:  # potentials of clouds that have moved far
+            return None
         kappa = curvatures(self._penalties, self._epsilon * potentials[0], self._epsilon * potentials[1], self._epsilon)
-        return self._epsilon * NewtonSystem(self._plan.matrix(u, v), kappa).smooth(rho, shift)[back]
+        return self._epsilon * NewtonSystem(matrix, kappa).smooth(rho, shift)[back]
 
     def _drift(self, potentials: tuple[Tensor, Tensor]) -> float:
         """Mass at which exponents may have changed by more than the plan in memory has room for."""

@@ -207,7 +207,7 @@ class Solver(Iterate):
             before = state.f, state.g, state.log_rows, state.log_columns
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), epsilon)
             smooth = correction.step(state.f, state.g, rho, caution * error)
-            if smooth is None:
+            if smooth is None or not bool(smooth.isfinite().all()):
                 return
             step = smooth - columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
             g = acceleration.next(state.g, step, scale) if accelerated else state.g + step

@@ -1,0 +1,16 @@
+"""The commands: what they are called, what they read, and how they show what the library found."""
+
+from __future__ import annotations
+
+from .barycenters import barycenter
+from .diagnosis import doctor
+from .divergences import demo, divergence
+from .flows import flow
+from .group import cli
+from .registrations import register
+from .transfers import transfer
+
+for command in (divergence, transfer, barycenter, flow, register, demo, doctor):
+    cli.add_command(command)
+
+__all__ = ["cli"]

@@ -1,0 +1,104 @@
+"""Options that several commands have, each in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from geomsink import costs, engine
+from geomsink.options import DTYPES, MAX_ITER, TOL
+from geomsink.transport.descent import OPTIMIZERS
+
+from .clouds import SHAPE_SAMPLES
+
+Command = Callable[..., Any]
+
+BLUR = 0.05
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in their order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+temperature = _all(
+    click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
+    click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
+)
+
+samples = click.option(
+    "--samples", type=int, metavar="N",
+    help="Draw N random points from the surface of each, or from the points of a file without faces. "
+         f"[default: all points of a file, {SHAPE_SAMPLES:,} of shape:NAME]",
+)  # fmt: skip
+
+seed = click.option(
+    "--seed", type=int, default=0, show_default=True,
+    help="For drawing: A is drawn with this seed, B with the next, and so on.",
+)  # fmt: skip
+
+drawing = _all(
+    samples,
+    seed,
+    click.option("--normalize/--no-normalize", default=True, show_default=True,
+                 help="Move and scale each cloud by itself into the unit cube, so that shapes are compared whatever "
+                      "their place and size. Without it, coordinates stay as they are, and --blur or --epsilon "
+                      "must be given."),
+)  # fmt: skip
+
+reach = click.option(
+    "--reach", type=float, help="Length beyond which mass is rather given up than moved. [default: all is moved]"
+)
+
+cost = click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}.")
+
+progress = click.option(
+    "--progress/--no-progress", default=None, help="A progress bar on stderr. [default: when stderr is a terminal]"
+)
+
+solver = _all(
+    click.option("--tol", type=float, default=TOL, show_default=True, help="Marginal error at which to stop."),
+    click.option("--max-iter", type=int, default=MAX_ITER, show_default=True,
+                 help="Iterations at most, for each problem."),
+    click.option("--scaling", type=float, default=0.5, show_default=True,
+                 help="Factor between two temperatures, as lengths, while annealing."),
+    click.option("--multiscale/--single-scale", default=None,
+                 help="Whether to solve between cells of points first. [default: where it pays]"),
+    click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True),
+    click.option("--dtype", type=click.Choice(list(DTYPES)),
+                 help="Working precision. [default: float32 where it is good enough]"),
+    progress,
+)  # fmt: skip
+
+output = _all(
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else."),
+    click.option("--plot", metavar="FILE", help="Also write a figure; the extension chooses the format."),
+)
+
+
+def descent(steps: int, tol: float, optimizer: str, lr: str = "that of the method") -> Callable[[Command], Command]:
+    """The options of what goes down a loss step by step, with these defaults."""
+    return _all(
+        click.option("--steps", type=int, default=steps, show_default=True, help="Steps at most."),
+        click.option("--tol-loss", type=float, default=tol, show_default=True,
+                     help="Stop when ten steps bring the loss down by no more than this share."),
+        click.option("--optimizer", type=click.Choice(sorted(OPTIMIZERS)), default=optimizer, show_default=True),
+        click.option("--lr", type=float, help=f"Step size. [default: {lr}]"),
+    )  # fmt: skip
+
+
+def default_blur(blur: float | None, epsilon: float | None, normalize: bool) -> float | None:
+    """The blur to use; coordinates as they are have no scale that a default could know."""
+    if blur is not None or epsilon is not None:
+        return blur
+    if not normalize:
+        raise click.UsageError("--no-normalize needs --blur or --epsilon, in the scale of the coordinates.")
+    return BLUR

@@ -1,0 +1,32 @@
+"""The files that commands write: looked at before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+CLOUDS = (".ply", ".npz")
+LABELS = (".npy", ".csv")
+
+
+def check_out(path: str, suffixes: Sequence[str]) -> None:
+    """Say why a file cannot be written there, if so.
+
+    Raises
+    ------
+    ValueError
+        If the extension is not one of these.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    found = Path(path)
+    if found.suffix.lower() not in suffixes:
+        raise ValueError(f"--out: found {path}, expected a name that ends in one of {', '.join(suffixes)}.")
+    if not found.parent.is_dir():
+        raise FileNotFoundError(f"--out: there is no folder {found.parent} to write {found.name} into.")
+
+
+def check_dimension(path: str, dimension: int) -> None:
+    """Say that ``.ply`` files are of three dimensions, if these points are not."""
+    if Path(path).suffix.lower() == ".ply" and dimension != 3:
+        raise ValueError(f"--out: found {path} for points in dimension {dimension}, expected 3 of .ply, or .npz.")

@@ -1,0 +1,369 @@
+"""Registration: the map of a family that brings one cloud closest to another, by the Sinkhorn divergence."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..annealing import temperatures
+from ..divergences import Reach
+from ..guards import guarded
+from ..losses import EntropicOT, SinkhornDivergence
+from ..measures import Container, Measure, measure, pair_of_measures
+from .descent import History, OptimizerLike, check_steps, descend
+from .motions import Linear, Motion, Smooth, gaussian, nearest_rotation, spread
+from .search import HAZE, centre, radius, sample, search
+
+TRANSFORMS = ("rigid", "similarity", "affine", "free")
+INITS = ("centres", "search")
+FEWEST = 1000
+"""Points of each cloud on the coarsest levels."""
+RIGID_TOL = 1e-5
+"""Marginal error of transport problems of rigid motions: line searches need gradients that agree with the loss."""
+COARSE_STEPS = 8
+"""Steps on the levels before the last: each only has to come within reach of the next."""
+FIRST = 0.5
+"""The blur of the first level, in units of the first cloud's radius."""
+ORTHOGONAL = 1e-4
+"""Largest difference of AᵀA from a multiple of the identity that rounding of a given rotation explains."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A map T that brings one cloud to another, and how it was found; ``registration(points)`` applies it.
+
+    Attributes
+    ----------
+    transform : {"rigid", "similarity", "affine", "free"}
+    points : array, shape (N, D)
+        T(x).
+    matrix : array, shape (D, D)
+    translation : array, shape (D,)
+        T(z) = matrix z + translation, and for ``"free"`` what the displacement is added to.
+    controls, momenta : array, shape (K, D), or None
+        c_k and p_k of the displacement v(z) = Σ_k exp(−‖z − c_k‖² / (2 width²)) p_k of ``"free"``.
+    width : float or None
+    blurs : tuple of float
+        Annealed through, the last one that asked for.
+    history : tuple of History
+        Of each of these: the loss is S_ε, of ``"free"`` with its penalty.
+    """
+
+    transform: str
+    points: Any = field(repr=False)
+    matrix: Any
+    translation: Any
+    controls: Any = field(repr=False)
+    momenta: Any = field(repr=False)
+    width: float | None
+    blurs: tuple[float, ...]
+    history: tuple[History, ...]
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last descent came to rest, with all its transport problems solved."""
+        return self.history[-1].converged
+
+    @property
+    def status(self) -> str:
+        """Why the last descent stopped."""
+        return self.history[-1].status
+
+    def __call__(self, points: Any) -> Any:
+        """T of other points, shape (K, D), in their own kind and precision.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For anything but finite points in as many coordinates.
+        """
+        z, _, container = measure(points)
+        d = len(self.matrix)
+        if z.ndim != 2 or z.shape[-1] != d:
+            raise ValueError(f"points: shape is {tuple(z.shape)}, expected (points, {d}).")
+        z = z.double()
+        matrix, translation = _like(self.matrix, z), _like(self.translation, z)
+        moved = z @ matrix.T + translation
+        if self.width is not None:
+            moved = moved + gaussian(z, _like(self.controls, z), self.width) @ _like(self.momenta, z)
+        return container.array(moved, 0)
+
+
+@guarded
+def register(
+    x: Any,
+    y: Any,
+    a: Any = None,
+    b: Any = None,
+    *,
+    transform: str = "rigid",
+    blur: float,
+    reach: Reach = None,
+    init: Any = "centres",
+    start: float | None = None,
+    scaling: float = 0.5,
+    width: float | None = None,
+    stiffness: float | None = None,
+    optimizer: OptimizerLike = "lbfgs",
+    lr: float | None = None,
+    steps: int = 50,
+    tol: float = 1e-3,
+    engine: str = "auto",
+    seed: int = 0,
+    progress: bool = False,
+) -> Registration:
+    """The map T of a family for which S_ε(T(α), β) is smallest: cloud x is moved onto cloud y.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, D)
+    y : array_like, shape (M, D)
+        Points: NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+    a : array_like, shape (N,), optional
+    b : array_like, shape (M,), optional
+        Weights; None is 1/N each.
+    transform : {"rigid", "similarity", "affine", "free"}, default "rigid"
+        T(z) = R z + t with a rotation R, s R z + t, A z + t, or R z + t + v(z) with R and t of ``init`` and a smooth
+        displacement v(z) = Σ_k exp(−‖z − c_k‖² / (2 width²)) p_k, whose control points c_k are some of x.
+    blur : float
+        Length σ of the last level, ε = 2 σ². About the spacing of the points, or their noise if that is larger.
+    reach : float, or pair of float or None, optional
+        Length beyond which mass is rather left out than moved, at the last level; see `geomsink.sinkhorn_divergence`.
+        Needed where one cloud has parts, or a density, that the other has not: one or two times the blur. Give
+        (reach, None) if all of y has a counterpart in x. The default moves all mass.
+    init : {"centres", "search"} or pair or Registration, default "centres"
+        What is started from: no rotation, and the mean of x brought to that of y; or the best of many rotations about
+        these, in two and three coordinates, which finds turns by any angle unless a large part is cut away; or a
+        (matrix, translation); or that of an earlier registration.
+    start : float, optional
+        Blur of the first level. Default: half the root mean squared distance of the points of x from their mean, and
+        a quarter after a search.
+    scaling : float, default 0.5
+        Factor of the blur, and of the reach, from one level to the next, at least 1/4.
+    width : float, optional
+        Of ``"free"``: w, a length over which displacements change. Default: as ``start``.
+    stiffness : float, optional
+        Of ``"free"``: λ in S_ε + λ m ‖v‖², with the mass m of x and ‖v‖² = Σ_kl exp(−‖c_k − c_l‖²/(2 w²)) ⟨p_k, p_l⟩.
+        Default: 1e-3.
+    optimizer, lr, steps, tol
+        As `geomsink.transport.descent.descend` takes them, on the last level.
+    engine : {"auto", "keops", "dense"}, default "auto"
+    seed : int, default 0
+        Of the points that coarse levels are between.
+    progress : bool, default False
+        Show a progress bar (needs tqdm).
+
+    Returns
+    -------
+    Registration
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input: one sentence that says which argument, what was found and what was expected.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a transport problem did not converge.
+
+    Notes
+    -----
+    Feydy et al. 2017 (arXiv:1706.05218); unbalanced, Séjourné et al. 2019 (arXiv:1910.12958); ``"free"``, Myronenko,
+    Song 2010 (arXiv:0905.2635).
+
+    Levels before the last are between random samples of the clouds, 1000 points at least and four times as many each
+    time the blur is halved. Where x and y are different samples of a shape, fixed marginals would move their means
+    onto each other, which differ by its size over √N; with a reach r it is about r / √N.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    >>> r = register(x, x @ turn.T + 1.0, blur=0.05)
+    >>> np.allclose(r.matrix, turn, atol=1e-4), np.allclose(r.translation, 1.0, atol=1e-4), r.converged
+    (True, True, True)
+    """
+    if transform not in TRANSFORMS:
+        raise ValueError(f"transform: unknown name {transform!r}; expected one of {', '.join(TRANSFORMS)}.")
+    check_steps(steps, tol)
+    job, container = _Job.of(x, y, a, b, transform, blur, reach, init, start, scaling, engine, seed)
+    width, stiffness = _smoothness(transform, width, stiffness, job.blurs[0])
+    job = replace(job, width=width, stiffness=stiffness)
+    motion = job.started(init)
+    histories = []
+    for k, level in enumerate(job.blurs):
+        last = k == len(job.blurs) - 1
+        motion.settle(level)
+        histories.append(
+            descend(
+                motion.parameters,
+                job.loss(motion, level, last),
+                optimizer=optimizer,
+                lr=lr,
+                steps=int(steps) if last else min(int(steps), COARSE_STEPS),
+                tol=tol if last else None,
+                scale=1.0 / (job.alpha.mass * level**2),
+                progress=progress,
+                name=f"{transform}, blur {level:.3g}",
+            )
+        )
+    motion.settle(blur)
+    with torch.no_grad():
+        arrays = {
+            name: container.array(getattr(motion, name), 0) if hasattr(motion, name) else None
+            for name in ("matrix", "translation", "controls", "momenta")
+        }
+        points = container.array(motion(job.alpha.points), 0)
+    return Registration(transform, points, **arrays, width=width, blurs=job.blurs, history=tuple(histories))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Validated arguments.
+
+    Attributes
+    ----------
+    alpha, beta : Measure
+        Points in float64, whatever the caller's precision: line searches need gradients that agree with the loss.
+    """
+
+    alpha: Measure
+    beta: Measure
+    transform: str
+    blurs: tuple[float, ...]
+    reach: Reach
+    engine: str
+    seed: int
+    width: float | None = None
+    stiffness: float | None = None
+
+    @classmethod
+    def of(
+        cls, x: Any, y: Any, a: Any, b: Any, transform: str, blur: Any, reach: Any, init: Any, start: Any,
+        scaling: float, engine: str, seed: Any,
+    ) -> tuple[_Job, Container]:  # fmt: skip
+        blur, start = _positive("blur", blur), None if start is None else _positive("start", start)
+        if not isinstance(seed, numbers.Integral):
+            raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number.")
+        SinkhornDivergence(blur=blur, reach=reach, engine=engine)  # which has the sentences for these
+        points, weights, container = pair_of_measures(x, y, a, b, reach is None)
+        if container.layouts is not None:
+            raise ValueError(f"x: shape is {tuple(points[0].shape)}, expected (points, coordinates) of one cloud.")
+        alpha, beta = (Measure(p.detach().double(), w.detach()) for p, w in zip(points, weights, strict=True))
+        extent = radius(alpha)
+        if not extent > 0:
+            raise ValueError("x: all points of positive weight are the same, expected at least two.")
+        if start is None:
+            start = (HAZE if isinstance(init, str) and init == "search" else FIRST) * extent
+        blurs = temperatures(start, blur, scaling, 1.0)
+        job = cls(alpha, beta, transform, blurs, reach, engine, int(seed))
+        return job, container
+
+    def loss(self, motion: Motion, blur: float, last: bool) -> Any:
+        """The loss of the moved x and y, or of samples of them, and the penalty of the motion; without arguments."""
+        share = 1.0 if last else (self.blurs[-1] / blur) ** 2
+        alpha, beta = (
+            sample(m, max(FEWEST, int(share * len(m.points))), self.seed + k)
+            for k, m in enumerate((self.alpha, self.beta))
+        )
+        measured = self._loss(blur)
+
+        def loss() -> Tensor:
+            value: Tensor = measured(alpha.weights, motion(alpha.points), beta.weights, beta.points)
+            penalty = motion.penalty()
+            if penalty is None:
+                return value
+            assert self.stiffness is not None
+            return value + self.stiffness * self.alpha.mass * penalty
+
+        return loss
+
+    def _loss(self, blur: float) -> SinkhornDivergence | EntropicOT:
+        """Rigid motions leave OT_ε(α, α) as it is: without the self problems the gradient is the same."""
+        grown, reach = blur / self.blurs[-1], self.reach
+        if isinstance(reach, (tuple, list)):
+            first, second = (None if r is None else grown * r for r in reach)
+            reach = first, second
+        elif reach is not None:
+            reach = grown * reach
+        if self.transform == "rigid":
+            return EntropicOT(blur=blur, reach=reach, engine=self.engine, tol=RIGID_TOL)
+        return SinkhornDivergence(blur=blur, reach=reach, engine=self.engine)
+
+    def started(self, init: Any) -> Motion:
+        """The motion that is descended from."""
+        matrix, translation = self._start(init)
+        if self.transform == "free":
+            assert self.width is not None
+            controls = spread(self.alpha.points, 0.5 * self.width)
+            return Smooth(matrix, translation, controls, self.width, self.blurs[0])
+        return Linear(self.transform, matrix, translation, centre(self.alpha), radius(self.alpha), self.blurs[0])
+
+    def _start(self, init: Any) -> tuple[Tensor, Tensor]:
+        """Matrix and translation."""
+        d = self.alpha.points.shape[-1]
+        if isinstance(init, str):
+            if init not in INITS:
+                raise ValueError(f"init: unknown name {init!r}; expected one of {', '.join(INITS)}, or a pair.")
+            if init == "search":
+                similar = self.transform in ("similarity", "affine")
+                return search(
+                    self.alpha, self.beta, radius(self.beta) / radius(self.alpha) if similar else 1.0, self.seed
+                )
+            matrix = torch.eye(d).to(self.alpha.points)
+            return matrix, centre(self.beta) - matrix @ centre(self.alpha)
+        if isinstance(init, Registration):
+            init = init.matrix, init.translation
+        if not (isinstance(init, (tuple, list)) and len(init) == 2):
+            expected = "expected a name, a (matrix, translation) or a Registration"
+            raise TypeError(f"init: a {type(init).__name__} was given, {expected}.")
+        found = [torch.as_tensor(part).to(self.alpha.points) for part in init]
+        for part, shape, name in zip(found, ((d, d), (d,)), ("matrix", "translation"), strict=True):
+            if part.shape != shape or not bool(part.isfinite().all()):
+                raise ValueError(f"init: the {name} has shape {tuple(part.shape)}, expected {shape} of finite numbers.")
+        return self._within(found[0]), found[1]
+
+    def _within(self, matrix: Tensor) -> Tensor:
+        """A given matrix, as the family has it."""
+        if self.transform not in ("rigid", "similarity"):
+            return matrix
+        scale = 1.0 if self.transform == "rigid" else float(matrix.square().mean() * len(matrix)) ** 0.5
+        turn = matrix / scale
+        wrong = float((turn.T @ turn - torch.eye(len(turn)).to(turn)).abs().max())
+        if not wrong <= ORTHOGONAL:
+            raise ValueError(f"init: the matrix is off by {wrong:.2g} from a rotation, expected one.")
+        if float(torch.det(turn)) < 0:
+            raise ValueError("init: the matrix is a reflection, expected a rotation.")
+        return scale * nearest_rotation(turn)
+
+
+def _positive(name: str, value: Any, what: str = "length") -> float:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a {what}.")
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{name}: {value} given, expected a positive {what}.")
+    return float(value)
+
+
+def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> tuple[float | None, float | None]:
+    given = {"width": width, "stiffness": stiffness}
+    if transform != "free":
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name}: {value} given with transform={transform!r}, expected none but for 'free'.")
+        return None, None
+    return (
+        default if width is None else _positive("width", width),
+        1e-3 if stiffness is None else _positive("stiffness", stiffness, "number"),
+    )
+
+
+def _like(array: Any, points: Tensor) -> Tensor:
+    return torch.as_tensor(array).to(points)
