@@ -23,7 +23,7 @@ from .outputs import CLOUDS, check_dimension, check_out
 @click.option("--points", type=int, metavar="N",
               help="Points of the barycentre. [default: those of the cloud of the largest weight]")  # fmt: skip
 @click.option("--out", required=True, metavar="FILE", help="The barycentre (.ply, .npz).")
-@options.descent(steps=100, tol=1e-5, optimizer="sgd", lr="0.5 with sgd, that of torch otherwise")
+@options.descent(steps=100, tol=1e-4, optimizer="sgd", lr="0.5 with sgd, that of torch otherwise")
 @options.temperature
 @options.drawing
 @options.reach

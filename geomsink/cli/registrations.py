@@ -118,7 +118,7 @@ def _rows(
         ("matrix", matrix[0]),
         *(("", row) for row in matrix[1:]),
         ("translation", _row(result.translation)),
-        *report.descent_rows(result.history[-1], "divergence"),
+        *report.descent_rows(result.history[-1], "loss"),
         ("levels", f"{len(result.blurs)}, of blur {result.blurs[0]:.3g} to {result.blurs[-1]:.3g}"),
         ("A", str(x)),
         ("B", str(y)),
@@ -145,7 +145,7 @@ def _write(result: Any, source: str, x: Cloud, path: str) -> None:
 def _draw(result: Any, x: Cloud, y: Cloud, path: str) -> None:
     draw = plotting()
     history = result.history[-1]
-    details = f"{result.transform}, blur {result.blurs[-1]:.3g}, divergence {history.values[-1]:.4g}"
+    details = f"{result.transform}, blur {result.blurs[-1]:.3g}, loss {history.values[-1]:.4g}"
     details += "" if result.converged else "  NOT CONVERGED"
     heading = f"{x.name} onto {y.name}"
     figure = draw.plot_registration(x.points, result.points, y.points, history, (x.name, y.name), heading, details)

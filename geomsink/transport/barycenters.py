@@ -53,7 +53,7 @@ def barycenter(
     optimizer: OptimizerLike = "sgd",
     lr: float | None = None,
     steps: int = 100,
-    tol: float | None = 1e-5,
+    tol: float | None = 1e-4,
     seed: int = 0,
     progress: bool = False,
 ) -> FittedMeasure:
@@ -84,7 +84,7 @@ def barycenter(
         Default: 1/2 with ``"sgd"``, torch's own with others.
     steps : int, default 100
         At most.
-    tol : float or None, default 1e-5
+    tol : float or None, default 1e-4
         Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start.
         None takes all steps.
     seed : int, default 0

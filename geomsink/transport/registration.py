@@ -51,7 +51,8 @@ class Registration:
     blurs : tuple of float
         Annealed through, the last one that asked for.
     history : tuple of History
-        Of each of these: the loss is S_ε, of ``"free"`` with its penalty.
+        Of each of these: the loss is OT_ε of ``"rigid"``, which leaves the rest of S_ε as it is, S_ε of others, and of
+        ``"free"`` with its penalty.
     """
 
     transform: str
