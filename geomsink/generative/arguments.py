@@ -1,0 +1,51 @@
+"""Checks of arguments that several files share: one sentence each."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
+    if int(value) < least:
+        raise ValueError(f"{name}: {value} given, expected a whole number of at least {least}.")
+    return int(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """A positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{name}: {value} given, expected a positive number.")
+    return float(value)
+
+
+def share(name: str, value: Any) -> float:
+    """A number strictly between 0 and 1."""
+    number = positive(name, value)
+    if not number < 1:
+        raise ValueError(f"{name}: {value} given, expected a number between 0 and 1.")
+    return number
+
+
+def points(name: str, value: Any) -> Tensor:
+    """A tensor of finite points (N, ...) in single or double precision."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: a {type(value).__name__} was found, expected a tensor of points (points, ...).")
+    if value.dtype not in (torch.float32, torch.float64):
+        found = str(value.dtype).removeprefix("torch.")
+        raise TypeError(f"{name}: dtype is {found}, expected float32 or float64.")
+    if value.ndim < 2 or 0 in value.shape:
+        raise ValueError(f"{name}: shape is {tuple(value.shape)}, expected (points, coordinates) or (points, ...).")
+    wrong = int((~value.isfinite()).sum())
+    if wrong:
+        raise ValueError(f"{name}: {wrong} of {value.numel()} numbers are NaN or infinite; expected finite numbers.")
+    return value

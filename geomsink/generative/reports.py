@@ -1,0 +1,144 @@
+"""Where the row of numbers of each step goes: memory, a file, TensorBoard, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+FORMATS = (".csv", ".jsonl")
+
+
+class Log:
+    """Rows in a file, one a line; those after the step that a run is resumed from are taken out first.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv`` has a line of names on top and nothing where a number is None; ``.jsonl`` has an object a line.
+    columns : list of str
+        Names of the numbers of a row, ``"step"`` first.
+    step : int
+        The last step that is done.
+
+    Raises
+    ------
+    ValueError
+        For another extension, and for a file that is there and is not such a log.
+    """
+
+    def __init__(self, path: Path, columns: list[str], step: int):
+        if path.suffix not in FORMATS:
+            raise ValueError(f"log: {path} given, expected a name that ends in {' or '.join(FORMATS)}.")
+        self._path, self._columns = path, columns
+        self.rows = [row for row in self._read() if row["step"] <= step]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        header = ",".join(columns) + "\n" if path.suffix == ".csv" else ""
+        part.write_text(header + "".join(map(self._line, self.rows)), encoding="utf-8")
+        os.replace(part, path)
+        self._file = path.open("a", encoding="utf-8", newline="")
+
+    def _read(self) -> list[Row]:
+        if not self._path.exists():
+            return []
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]  # the last one may have been cut by a kill
+        try:
+            if self._path.suffix == ".jsonl":
+                rows = [json.loads(line) for line in whole]
+            else:
+                if whole and whole[0].strip() != ",".join(self._columns):
+                    raise ValueError("its columns are others")
+                rows = [
+                    {name: _number(name, text) for name, text in zip(self._columns, line, strict=True)}
+                    for line in csv.reader(whole[1:])
+                ]
+            if not all(list(row) == self._columns for row in rows):
+                raise ValueError("its columns are others")
+        except (ValueError, AttributeError, TypeError) as error:
+            expected = f"expected no file or one with {', '.join(self._columns)}"
+            raise ValueError(f"log: {self._path} is not a log of such a run ({error}); {expected}.") from error
+        return rows
+
+    def _line(self, row: Row) -> str:
+        if self._path.suffix == ".jsonl":
+            return json.dumps(row) + "\n"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow("" if value is None else value for value in row.values())
+        return text.getvalue()
+
+    def write(self, row: Row) -> None:
+        self._file.write(self._line(row))
+        self._file.flush()
+
+    def settle(self) -> None:
+        """To the disk, before a checkpoint says that these steps are done."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _number(name: str, text: str) -> Any:
+    if name == "step":
+        return int(text)
+    return float(text) if text else None
+
+
+class Board:
+    """Rows as curves in TensorBoard, in ``folder/tensorboard``.
+
+    Raises
+    ------
+    ImportError
+        If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ImportError(
+                "tensorboard=True needs the package tensorboard: pip install 'geomsink[tensorboard]'."
+            ) from None
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, row: Row) -> None:
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Bar:
+    """A progress bar of steps, with the loss and its value on held-out data.
+
+    Raises
+    ------
+    ImportError
+        If tqdm is not installed.
+    """
+
+    def __init__(self, steps: int, step: int):
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            raise ImportError("progress=True needs the package tqdm: pip install 'geomsink[cli]'.") from None
+        self._bar: Any = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
+        self._held_out = ""
+
+    def write(self, row: Row) -> None:
+        if row["held_out"] is not None:
+            self._held_out = f", held out {row['held_out']:.3e}"
+        self._bar.set_postfix_str(f"loss {row['loss']:.3e}{self._held_out}", refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        self._bar.close()

@@ -1,0 +1,81 @@
+"""A temperature that changes while a generator learns."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .arguments import positive
+
+NAMES = ("blur", "epsilon")
+
+
+def number(loss: Any, name: str) -> float | None:
+    """A loss's ``blur`` or ``epsilon`` if it is one number."""
+    value = getattr(loss, name, None)
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value.detach())
+    return float(value) if isinstance(value, numbers.Real) else None
+
+
+class Schedule:
+    """Sets ``loss.blur`` or ``loss.epsilon`` before each step.
+
+    Parameters
+    ----------
+    loss : callable
+        Whose attribute is set.
+    name : {"blur", "epsilon"}
+    given : pair of float, or callable
+        ``(start, end)``: start · (end / start)^(t / (steps − 1)) at step t = 0, 1, ..., steps − 1. Or a function of t.
+    steps : int
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else, and for a loss that has no such number.
+
+    Examples
+    --------
+    >>> from geomsink import SinkhornDivergence
+    >>> schedule = Schedule(SinkhornDivergence(blur=1.0), "blur", (1.0, 0.01), steps=3)
+    >>> [round(schedule(t), 3) for t in range(3)]
+    [1.0, 0.1, 0.01]
+    """
+
+    def __init__(self, loss: Any, name: str, given: Any, steps: int):
+        if number(loss, name) is None:
+            has = next((other for other in NAMES if number(loss, other) is not None), None)
+            found = f"has {has}" if has else "has no blur or epsilon that is a number"
+            raise ValueError(f"{name}: a schedule was given, but the loss {found}; expected a loss with {name}=.")
+        if isinstance(getattr(loss, name), nn.Parameter):
+            raise TypeError(f"{name}: a schedule was given for a loss whose {name} is a parameter; expected a number.")
+        self.name, self._steps = name, steps
+        self._function: Callable[[int], Any] | None = None
+        if isinstance(given, (tuple, list)):
+            if len(given) != 2:
+                raise ValueError(
+                    f"{name}: {len(given)} numbers given, expected (start, end) or a function of the step."
+                )
+            self._ends = positive(name, given[0]), positive(name, given[1])
+        elif callable(given):
+            self._function = given
+        else:
+            kind = type(given).__name__
+            raise TypeError(f"{name}: a {kind} was given, expected (start, end) or a function of the step.")
+
+    def __call__(self, step: int) -> float:
+        """The number at a step, counted from 0; after the last step it stays."""
+        if self._function is not None:
+            return positive(f"{self.name}, at step {step}", self._function(step))
+        start, end = self._ends
+        return float(start * (end / start) ** (min(step, self._steps - 1) / max(self._steps - 1, 1)))
+
+    def describe(self) -> str:
+        """For checkpoints: what must be the same when a run is resumed."""
+        if self._function is not None:
+            return f"a function of the step that is {self(0):.9g} at first and {self(1):.9g} then"
+        return f"from {self._ends[0]:.9g} to {self._ends[1]:.9g} in {self._steps} steps"
