@@ -1,6 +1,6 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
-from . import costs, engine, kernels, shapes, transport
+from . import costs, engine, generative, kernels, shapes, transport
 from .divergences import sinkhorn_divergence, solve
 from .entries import Entries
 from .hausdorff import HausdorffDivergence, hausdorff_divergence
@@ -33,6 +33,7 @@ __all__ = [
     "WassersteinBounds",
     "costs",
     "engine",
+    "generative",
     "hausdorff_divergence",
     "kernels",
     "mmd",
