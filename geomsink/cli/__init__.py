@@ -5,12 +5,13 @@ from __future__ import annotations
 from .barycenters import barycenter
 from .diagnosis import doctor
 from .divergences import demo, divergence
+from .fits import fit, sample
 from .flows import flow
 from .group import cli
 from .registrations import register
 from .transfers import transfer
 
-for command in (divergence, transfer, barycenter, flow, register, demo, doctor):
+for command in (divergence, transfer, barycenter, flow, register, fit, sample, demo, doctor):
     cli.add_command(command)
 
 __all__ = ["cli"]

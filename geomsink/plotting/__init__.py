@@ -22,6 +22,7 @@ from .colors import label_colors, position_colors
 from .convergence import plot_convergence
 from .divergence import plot_divergence
 from .files import check_animation_path, check_path, save, save_animation
+from .fits import plot_fit, plot_training
 from .flows import animate_flow, plot_flow
 from .history import plot_history
 from .matches import plot_matches
@@ -45,12 +46,14 @@ __all__ = [
     "plot_colors",
     "plot_convergence",
     "plot_divergence",
+    "plot_fit",
     "plot_flow",
     "plot_gallery",
     "plot_history",
     "plot_matches",
     "plot_potentials",
     "plot_registration",
+    "plot_training",
     "position_colors",
     "save",
     "save_animation",

@@ -1,0 +1,242 @@
+"""The commands that fit a generator to a shape, and draw points from it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from numpy.typing import NDArray
+
+from geomsink import SinkhornDivergence, engine, generative, shapes
+from geomsink.generative.arguments import whole
+from geomsink.generative.checkpoints import existing
+from geomsink.generative.optimisers import NAMES, optimiser
+from geomsink.generative.randomness import START, seeded
+
+from . import options, report
+from .clouds import SHAPE_SAMPLES, is_shape, name_of
+from .figures import check_figure, plotting
+from .frames import Frame
+from .group import INTERRUPTED, NOT_CONVERGED, leave
+from .outputs import CLOUDS, check_dimension, check_out
+
+BLUR = (0.1, 0.02)
+LAST_RATE = 1 / 30
+"""Of the learning rate, after the last step."""
+RADIUS = 0.3
+"""Half the size of a generator at the start, in sides of the shape's box."""
+TOL = 1e-2
+"""Marginal error of the solves of training steps, whose points are further from the surface's law than that."""
+
+
+@click.command()
+@click.argument("shape")
+@click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False),
+              help="Folder of checkpoints, log.csv and fit.png. A fit that is there is gone on with.")  # fmt: skip
+@click.option("--base", type=click.Choice(("sphere", "square")), default="sphere", show_default=True,
+              help="What is bent into the shape.")  # fmt: skip
+@click.option("--patches", type=int, default=1, show_default=True, help="How many of them.")
+@click.option("--steps", type=int, default=2000, show_default=True, help="Training steps, in all.")
+@click.option("--batch", type=int, default=500, show_default=True,
+              help="Points a step, of the surface and of the generator.")  # fmt: skip
+@click.option("--blur", type=float, nargs=2, metavar="START END",
+              help="Temperature as a length, falling step by step. "
+                   f"[default: {BLUR[0]} {BLUR[1]}, in the unit cube]")  # fmt: skip
+@click.option("--lr", type=float, default=3e-3, show_default=True,
+              help="Learning rate at the start; it falls as half a cosine, to a thirtieth.")  # fmt: skip
+@click.option("--optimizer", type=click.Choice(list(NAMES)), default="adam", show_default=True)
+@click.option("--average", type=float, default=0.98, show_default=True,
+              help="Decay of a moving average of the weights; 0 is none.")  # fmt: skip
+@click.option("--held-out", type=int, default=5000, show_default=True, metavar="N",
+              help="Points of the surface to measure on, which no step sees.")  # fmt: skip
+@click.option("--every", type=int, default=100, show_default=True,
+              help="Steps from one checkpoint and measurement to the next.")  # fmt: skip
+@click.option("--patience", type=int, help="Stop after so many measurements without a new best. [default: never]")
+@click.option("--seed", type=int, default=0, show_default=True, help="All random numbers follow from it.")
+@click.option("--normalize/--no-normalize", default=True, show_default=True,
+              help="Fit in the unit cube; the command sample undoes it. Without it, --blur must be given.")  # fmt: skip
+@click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
+@options.progress
+@options.output
+def fit(
+    shape: str,
+    out: str,
+    base: str,
+    patches: int,
+    steps: int,
+    batch: int,
+    blur: tuple[float, float] | None,
+    lr: float,
+    optimizer: str,
+    average: float,
+    held_out: int,
+    every: int,
+    patience: int | None,
+    seed: int,
+    normalize: bool,
+    engine: str,
+    progress: bool | None,
+    as_json: bool,
+    plot: str | None,
+) -> None:
+    """Fit a generator to SHAPE: bend a sphere, or squares, until their points are those of its surface.
+
+    SHAPE is a file or a shape, as for the command divergence, in three dimensions. Each step draws new points of it and
+    lowers their Sinkhorn divergence to generated ones. A figure is written, too, to DIR/fit.png or where --plot says,
+    if matplotlib is installed. The command sample draws points from the result.
+
+    A fit that was interrupted goes on from its last checkpoint when the command is given again.
+
+    Exit codes: 0 done, 2 bad use, 3 numbers were no longer finite, 130 interrupted.
+    """
+    if blur is None:
+        if not normalize:
+            raise click.UsageError("--no-normalize needs --blur, in the scale of the coordinates.")
+        blur = BLUR
+    figure, reason = _figure(plot, out)
+    frame = Frame.of(shape, normalize)
+    name = f"shape:{name_of(shape)}" if is_shape(shape) else Path(shape)
+    with seeded(whole("--seed", seed, 0), START):
+        generator = _generator(base, patches, frame)
+    chosen = optimiser("--lr", optimizer, lr, generator, "generator")
+    trainer = generative.Trainer(
+        generator, generative.Shape(name, normalize=normalize),
+        SinkhornDivergence(blur=blur[0], tol=TOL, dtype="float32", engine=engine),
+        steps=steps, batch=batch, optimizer=chosen, blur=blur, average=average or None, seed=seed, held_out=held_out,
+        score=SinkhornDivergence(blur=blur[1], dtype="float32", engine=engine), evaluate_every=every,
+        patience=patience, folder=out, checkpoint_every=every, progress=report.show_progress(progress),
+    )  # fmt: skip
+    frame.write(out)
+    start = trainer.step
+    if start:
+        click.echo(f"geomsink: resumed from step {start} in {out}.", err=True)
+    result = _train(trainer, chosen, lr, out)
+    if not result.history:
+        raise ValueError(f"--out: the fit in {out} is done, but its log.csv is gone; expected it, or another folder.")
+    if figure is not None:
+        target = shapes.sample(shape, SHAPE_SAMPLES, seed=seed, normalize=normalize)
+        _draw(result, frame, target, figure)
+    seconds = result.history[-1]["seconds"]
+    if as_json:
+        said = {"steps": result.steps, "stopped": result.stopped, "resumed_from": start or None}
+        said |= {"loss": report.finite(result.loss), "held_out": result.held_out, "best_step": result.best_step}
+        said |= {"seconds": seconds, "shape": frame.shape, "base": base, "patches": patches, "batch": batch}
+        said |= {"blur": list(blur), "lr": lr, "optimizer": optimizer, "average": average or None, "seed": seed}
+        said |= {"held_out_points": held_out, "normalize": normalize, "out": out, "log": str(Path(out) / "log.csv")}
+        report.print_json(said | {"checkpoint": str(existing(Path(out))[0]), "figure": figure})
+        return
+    report.show([
+        ("held-out divergence", report.bold(f"{result.held_out:.6g}").append(
+            f", the best, after step {result.best_step} ({held_out:,} points, blur {blur[1]:g})", "not bold")),
+        ("loss", f"{result.loss:.6g}, of the last step"),
+        ("steps", f"{result.steps:,} of {steps:,}" + (f", resumed from step {start}" if start else "")),
+        ("stopped", "all steps are done" if result.stopped == "steps" else f"no new best {patience} times"),
+        ("shape", frame.shape),
+        ("generator", f"{base}, patches {patches}"),
+        ("frame", "in the unit cube" if normalize else "coordinates as they are"),
+        ("cost", f"sqeuclidean, blur from {blur[0]:g} to {blur[1]:g}, {batch:,} points a step"),
+        ("optimizer", f"{optimizer}, lr from {lr:g} to {lr * LAST_RATE:.3g}"),
+        ("seconds", f"{seconds:.2f}"),
+        ("written", f"{existing(Path(out))[0]}, {Path(out) / 'log.csv'}"),
+        ("figure", reason if figure is None else figure),
+    ])  # fmt: skip
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.argument("out")
+@click.option("-n", "--samples", "n", type=int, default=SHAPE_SAMPLES, show_default=True, metavar="N", help="Points.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same points.")
+@options.output
+def sample(folder: str, out: str, n: int, seed: int, as_json: bool, plot: str | None) -> None:
+    """Draw points from the generator that the command fit left in DIR, and write them to OUT (.ply, .npz).
+
+    They are in the coordinates of the file that it was fitted to; those of a fit by the library are as the generator
+    gives them. While a fit is going on, they are of its last checkpoint.
+
+    Exit codes: 0 done, 2 bad use, 130 interrupted.
+    """
+    check_out(out, CLOUDS)
+    check_figure(plot)
+    frame = Frame.read(folder)
+    generator = generative.load(folder)
+    shape = tuple(generative.sample(generator, 1).shape[1:])
+    if len(shape) != 1:
+        raise ValueError(f"{folder}: its generator gives samples of shape {shape}, expected points, of shape (D,).")
+    check_dimension(out, shape[0])
+    drawn = generative.sample(generator, n, seed=seed)
+    points = drawn.numpy() if frame is None else frame.undo(drawn)
+    shapes.write(out, points)
+    if plot is not None:
+        draw = plotting()
+        draw.save(draw.plot_colors(points, draw.position_colors(points)).figure, plot)
+    kind, parameters = type(generator).__name__, sum(p.numel() for p in generator.parameters())
+    if as_json:
+        said = {"points": n, "dimension": shape[0], "folder": folder, "generator": kind, "parameters": parameters}
+        report.print_json(said | {"seed": seed, "shape": frame and frame.shape, "out": out})
+        return
+    report.show([
+        ("points", f"{n:,} in dimension {shape[0]}"),
+        ("generator", f"{kind}, {parameters:,} parameters"),
+        ("fitted to", "not known" if frame is None else frame.shape),
+        ("frame", "as the generator gives them" if frame is None else f"coordinates of {frame.shape}"),
+        ("seed", str(seed)),
+        ("written", out),
+        *([] if plot is None else [("figure", plot)]),
+    ])  # fmt: skip
+
+
+def _figure(plot: str | None, folder: str) -> tuple[str | None, str]:
+    """Where the figure goes, or why there is none; one that is asked for is refused at once if it cannot be."""
+    if plot is not None:
+        check_figure(plot)
+        return plot, ""
+    try:
+        plotting()
+    except ImportError as error:
+        return None, f"none: {error}"
+    return str(Path(folder) / "fit.png"), ""
+
+
+def _generator(base: str, patches: int, frame: Frame) -> generative.Surface:
+    """One that starts in the middle of the shape."""
+    middle, side = frame.box
+    generator = generative.Surface(base, patches=patches, radius=RADIUS * side)
+    with torch.no_grad():
+        generator.centre.copy_(torch.tensor(middle))
+    return generator
+
+
+def _train(trainer: generative.Trainer, optimizer: torch.optim.Optimizer, lr: float, folder: str) -> generative.Fit:
+    """To the end, with the learning rate that belongs to each step, whether or not the run was resumed."""
+
+    def set_rate() -> None:
+        falling = (1 + math.cos(math.pi * trainer.step / trainer.steps)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (LAST_RATE + (1 - LAST_RATE) * falling)
+
+    rows: Any = trainer.run()
+    try:
+        with closing(rows):  # and its progress bar, before anything else is said
+            set_rate()
+            for _ in rows:
+                set_rate()
+    except KeyboardInterrupt:
+        kept = existing(Path(folder))
+        then = f"{kept[0]} is kept, and the same command goes on from it" if kept else "there is no checkpoint yet"
+        leave(f"interrupted after step {trainer.step}: {then}.", INTERRUPTED)
+    except generative.NonFiniteError as error:
+        leave(str(error), NOT_CONVERGED)
+    return trainer.result()
+
+
+def _draw(result: generative.Fit, frame: Frame, target: NDArray[Any], path: str) -> None:
+    draw = plotting()
+    generated = result.sample(SHAPE_SAMPLES, seed=1)
+    details = f"held-out divergence {result.held_out:.4g} after {result.best_step:,} steps"
+    names = (frame.shape, "generated")
+    draw.save(draw.plot_fit(target, generated, result.history, names, f"A generator of {frame.shape}", details), path)
