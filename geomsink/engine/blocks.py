@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Blocks:
     end: Tensor
 
     @classmethod
+    @functools.lru_cache(maxsize=64)  # small problems are reduced many times, and this would take as long
     def whole(cls, n_rows: int, n_columns: int) -> Blocks:
         """Every row sees every column."""
         row_begin = torch.arange(0, n_rows, ROWS_PER_BLOCK)
@@ -69,6 +71,9 @@ class Blocks:
 
     def parts(self, pairs: int) -> Iterator[Blocks]:
         """The same pattern in pieces of about ``pairs`` pairs each."""
+        if self.pairs <= pairs:
+            yield self
+            return
         total = torch.zeros(len(self.end) + 1, dtype=torch.int64)
         total[1:] = (self.end - self.begin).cumsum(0)
         columns = total[self.first[1:]] - total[self.first[:-1]]
@@ -80,7 +85,7 @@ class Blocks:
                 self.row_begin[low:high], self.row_end[low:high], self.first[low : high + 1], self.begin, self.end
             )
 
-    @property
+    @functools.cached_property
     def pairs(self) -> int:
         """Number of pairs (i, j) that are computed."""
         total = torch.zeros(len(self.end) + 1, dtype=torch.int64)

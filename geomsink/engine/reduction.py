@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import re
 from collections.abc import Callable, Sequence
 
@@ -54,7 +55,7 @@ def reduce(
     first = variables[0]
     formula = codegen.Formula(text, tuple(aliases), len(variables), REALS[first.dtype])
     library = build.load(formula)
-    over_j = {int(k) for k in re.findall(r"Var\((\d+),\d+,1\)", text)}
+    over_j = _over_j(text)
     lay = by_columns or columns
     arguments = [lay(t) if k in over_j else t.contiguous() for k, t in enumerate(variables)]
     out = torch.empty(sizes[0], dimension, dtype=first.dtype)
@@ -69,6 +70,12 @@ def reduce(
             ctypes.c_int(torch.get_num_threads()),
         )
     return out
+
+
+@functools.lru_cache(maxsize=256)
+def _over_j(text: str) -> frozenset[int]:
+    """Which variables of a formula are over j."""
+    return frozenset(int(k) for k in re.findall(r"Var\((\d+),\d+,1\)", text))
 
 
 def apart(width: int) -> list[int]:
