@@ -17,7 +17,7 @@ EXTREMES = 512
 
 
 def largest_cost(x: Tensor, y: Tensor, cost: Cost) -> float:
-    """About the largest cost between two clouds: that between their extreme points in each coordinate.
+    """About the largest size of a cost between two clouds: that between their extreme points in each coordinate.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def largest_cost(x: Tensor, y: Tensor, cost: Cost) -> float:
         indices = torch.cat((points.argmin(0), points.argmax(0)))[:EXTREMES]
         return points[indices].double()
 
-    return float(cost.between(extremes(x)[:, None, :], extremes(y)[None, :, :]).max())
+    return float(cost.between(extremes(x)[:, None, :], extremes(y)[None, :, :]).abs().max())
 
 
 def temperatures(start: float, target: float, scaling: float, degree: float | None) -> tuple[float, ...]:

@@ -65,10 +65,11 @@ class RowSums:
             shift = -Gibbs(self.pair, shift, columns, self.epsilon, blocks).row_max()
             sums = Gibbs(self.pair, shift, columns, self.epsilon, blocks).row_sums().double()
         shift = shift.double()
-        relative = (self._exponents(shift, v, sums).expm1() + engine.rounding(self.pair)) * (1.0 + SLACK)
+        relative = self._relative(self._exponents(shift, v, sums))
         few, back = v.shape[-1] * math.exp(-FAR + 1.0), u - shift
         low = sums.log() + torch.log1p(-(relative + few / sums).clamp(max=1.0)) + back
-        high = sums.log() + torch.log1p(relative + (few + lost * (-back).exp()) / sums) + back
+        left_out = torch.where(lost > 0.0, (lost.log() - back).exp(), 0.0)
+        high = sums.log() + torch.log1p(relative + (few + left_out) / sums) + back
         return low, high
 
     def cost_sums(self, u: Tensor, v: Tensor) -> Tensor:
@@ -81,11 +82,16 @@ class RowSums:
         shift = u.to(dtype)
         sums = Gibbs(self.pair, shift, v.to(dtype), self.epsilon, blocks).row_costs().double()
         back, ones = (u - shift.double()).exp(), torch.ones_like(u)
-        relative = self._exponents(shift.double(), v, ones).expm1() + engine.rounding(self.pair)
+        relative = self._relative(self._exponents(shift.double(), v, ones))
         largest = self.largest_costs().amax(-1, keepdim=True)
         few = lost + v.shape[-1] * math.exp(-FAR + 1.0)
         off = self._cost_error((self.epsilon * (u + v.amax(-1, keepdim=True) + FAR)).clamp(min=0.0))
-        return back * (1.0 + relative * (1.0 + SLACK)) * (sums + off) + few * largest
+        return back * (1.0 + relative) * (sums + off) + few * largest
+
+    def _relative(self, exponents: Tensor) -> Tensor:
+        """Of a sum whose exponents are off by so much."""
+        grown, summed = exponents.expm1(), engine.rounding(self.pair)
+        return (grown + summed + grown * summed) * (1.0 + SLACK)
 
     def largest(self, v: Tensor) -> Tensor:
         """An upper bound of max_j (v_j − C_ij/ε), shape (..., N), for float64 exponents (..., M)."""
@@ -103,11 +109,16 @@ class RowSums:
         """Bounds of Σ_ij a_i b_j C_ij, shape (...), for weights (..., N) and (..., M)."""
         u, v = (w.log().clamp(min=-1e30).to(self.pair.x.dtype) for w in (a, b))
         sums = self.pair.row_costs(u, v, math.inf).double().sum(-1)
-        largest = self.largest_costs().abs().amax(-1)
+        size = torch.maximum(self.largest_costs().amax(-1).abs(), self.lowest_cost().abs())
         # Logarithms of weights are rounded, too.
-        rounded = (engine.rounding(self.pair) + 4.0 * FAR * UNIT[self.pair.x.dtype]) * largest
-        off = a.sum(-1) * b.sum(-1) * (rounded + self._cost_error(largest[..., None]).amax(-1))
+        rounded = (engine.rounding(self.pair) + 4.0 * FAR * UNIT[self.pair.x.dtype]) * size
+        off = a.sum(-1) * b.sum(-1) * (rounded + self._cost_error(size[..., None]).amax(-1))
         return sums - off, sums + off
+
+    def lowest_cost(self) -> Tensor:
+        """A lower bound of min C_ij, shape (...)."""
+        found = -self.pair.row_max(torch.zeros_like(self.pair.y[..., 0]), 1.0).double()
+        return (found - self._cost_error(found.abs())).amin(-1)
 
     @property
     def _operations(self) -> int:
@@ -115,9 +126,17 @@ class RowSums:
         known = OTHERS if cost.modulus is None else POWERS
         return (known if cost.quadratic is None else SQUARES) + self.pair.x.shape[-1]
 
+    def _powers(self, costs: Tensor) -> Tensor:
+        """Further roundings of powers up to these, times the costs: e^{p log d} is off by what p log d is."""
+        if self.pair.cost.quadratic is not None:
+            return torch.zeros_like(costs)
+        # c |log c| rises up to c = 1/e, and is less than there until it rises again.
+        most = (costs.xlogy(costs)).abs().clamp(max=1e300)
+        return 4.0 * torch.where(costs > 1.0 / math.e, most.clamp(min=1.0 / math.e), most)
+
     def _cost_error(self, costs: Tensor) -> Tensor:
         """What costs up to these can be off by."""
-        off = UNIT[self.pair.x.dtype] * self._operations * (costs + self._products)
+        off = UNIT[self.pair.x.dtype] * (self._operations * (costs + self._products) + self._powers(costs))
         modulus = self.pair.cost.modulus
         return off if modulus is None else off + modulus(costs, self._moved)
 
@@ -130,9 +149,11 @@ class RowSums:
         cost, unit = self.pair.cost, UNIT[self.pair.x.dtype]
         there = v > -1e29  # less stands for −∞
         costs = (above + torch.where(there, v, -math.inf).amax(-1, keepdim=True)).clamp(min=0.0)
-        if cost.lower_bound is None:  # it may be negative
+        if cost.lower_bound is None or float(cost.lower_bound(torch.zeros(()))) < 0.0:
             costs = costs.maximum(largest - u - torch.where(there, v, math.inf).amin(-1, keepdim=True))
-        off = unit * (self._operations * (costs + self._products / self.epsilon) + 2.0 * u.abs() + 2.0 * largest)
+        powers = self._powers(costs * self.epsilon) / self.epsilon
+        costs_off = self._operations * (costs + self._products / self.epsilon) + powers
+        off = unit * (costs_off + 2.0 * u.abs() + 2.0 * largest)
         # Exponents are what potentials are over ε, in float64.
         size = u.abs() + torch.where(there, v.abs(), 0.0).amax(-1, keepdim=True)
         off = off + 4.0 * UNIT[torch.float64] * size
@@ -182,4 +203,6 @@ class TruncatedSums(RowSums):
             self._pattern = pattern(rows, columns, u, v, slopes, self.pair.cost, self.epsilon, self._skipped)
             self._built_for = u, v
         drift = (u - self._built_for[0]) + (v - self._built_for[1]).max()
-        return u, v, self._pattern, self._pattern.bound * drift.exp() * (1.0 + SLACK)
+        bound = self._pattern.bound
+        lost = torch.where(bound > 0.0, (bound.log() + drift).exp() * (1.0 + SLACK), 0.0)
+        return u, v, self._pattern, lost

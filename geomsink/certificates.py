@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from .couplings import Left, Scaled, Total, completed, entropy_bound, mixing_bound
-from .penalties import Balanced, Penalty, relaxed, within
+from .engine import UNIT
+from .penalties import KL, TV, Balanced, Penalty, relaxed, within
 from .sides import ROUNDED, Interval, Sides
 
 
@@ -41,6 +42,13 @@ def certify(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     -------
     Interval
     """
+    found = _interval(sides, f, g)
+    # Where exponents overflow nothing is known of an end.
+    lower, upper = found.lower.nan_to_num(-math.inf, math.inf, -math.inf), found.upper
+    return replace(found, lower=lower, upper=upper.nan_to_num(math.inf, math.inf, -math.inf))
+
+
+def _interval(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     fixed = [isinstance(penalty, Balanced) for penalty in sides.problem.penalties]
     if sides.problem.epsilon == math.inf:
         low, high = _product(sides)
@@ -63,7 +71,7 @@ def _of_mass(mass: Tensor, sides: Sides, f: Tensor, g: Tensor) -> Interval:
     raised = 0.5 * problem.epsilon * mass.log()[..., None]
     found = certify(replace(sides, problem=replace(problem, alpha=alpha, beta=beta)), f + raised, g + raised)
     constant = problem.epsilon * mass * (mass - 1.0 - mass.log())
-    slack = ROUNDED * constant.abs()
+    slack = ROUNDED * problem.epsilon * mass * (mass + 1.0 + mass.log().abs())
     lower, upper = mass * found.lower + constant - slack, mass * found.upper + constant + slack
     return Interval(lower, upper, mass * found.uncertain)
 
@@ -88,6 +96,9 @@ def _unbalanced(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     first, second = problem.penalties
     free = epsilon * a.sum(-1) * b.sum(-1)
     f, g = sides.exact(f, 0), sides.exact(within(second, g), 1)
+    if isinstance(second, TV):  # rounded down it may have left its range
+        unit = 4.0 * UNIT[sides.dtype] * (g.abs() + epsilon * problem.beta.log_weights.clamp(min=-1e3).abs())
+        g = torch.where(g < -second.rho, sides.exact(g + unit, 1), g)
     low, high = sides.row_sums(f, g)
     better, after = relaxed(first, f, high, 1.0, epsilon)
     lower = Total(a, better, first.dual).plus(b, g, second.dual).plus(a, -epsilon * after.exp())
@@ -97,8 +108,8 @@ def _unbalanced(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     if isinstance(first, Balanced):
         upper = _filled(sides, scaled, g, Left.of(a, *rows), columns)
     else:
-        upper = Total(a, _largest(rows, lambda r: r * scaled + _penalty(first, r)))
-        upper = upper.plus(b, _largest(columns, lambda c: c * (g - epsilon) + _penalty(second, c)))
+        upper = Total(a, _largest(rows, lambda r: r.exp() * scaled + _penalty(first, r)))
+        upper = upper.plus(b, _largest(columns, lambda c: c.exp() * (g - epsilon) + _penalty(second, c)))
     uncertain = epsilon * ((a * (high - low)).sum(-1) + (b * (columns[1] - columns[0])).sum(-1))
     return Interval(lower.low + free, upper.high + free, uncertain)
 
@@ -122,7 +133,7 @@ def _filled(sides: Sides, f: Tensor, g: Tensor, left: Left, columns: tuple[Tenso
     total = Total(a, f).plus(bound, (costs - f).clamp(min=0.0))
     low, high = columns
     filled = (low, (high.exp() + (masses[0] * share / masses[1])[..., None]).log())
-    total = total.plus(b, _largest(columns, lambda c: c * g))
+    total = total.plus(b, _largest(columns, lambda c: c.exp() * g))
     total = total.plus(b, _largest(filled, lambda c: _penalty(second, c)))
     ratio = (bound / a.clamp(min=1e-300)).log().clamp(min=0.0)
     entropy = (bound * ratio).sum(-1) + masses[0] * mixing_bound(torch.zeros_like(share), share)
@@ -130,11 +141,17 @@ def _filled(sides: Sides, f: Tensor, g: Tensor, left: Left, columns: tuple[Tenso
     return total.plus_number(epsilon * entropy).plus_number(-epsilon * masses[0])
 
 
-def _penalty(penalty: Penalty, density: Tensor) -> Tensor:
-    """That of one unit of weight."""
-    return penalty.primal(torch.ones_like(density)[..., None], density[..., None])
+def _penalty(penalty: Penalty, log: Tensor) -> Tensor:
+    """That of one unit of weight, from the logarithm of a density: d log d − d + 1 would cancel close to 1."""
+    if isinstance(penalty, TV):
+        return penalty.rho * log.expm1().abs()
+    if isinstance(penalty, Balanced):
+        return torch.zeros_like(log)
+    assert isinstance(penalty, KL)
+    close = log**2 * (0.5 + log * (1.0 / 3.0 + log * (0.125 + log * (1.0 / 30.0 + log / 144.0))))
+    return penalty.rho * torch.where(log.abs() < 1e-2, close, log * log.exp() - log.expm1())
 
 
 def _largest(logs: tuple[Tensor, Tensor], of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Of a convex function of marginals between bounds: at one end of them."""
-    return torch.maximum(of(logs[0].exp()), of(logs[1].exp()))
+    """Of a convex function of marginals between bounds, from their logarithms: at one end of them."""
+    return torch.maximum(of(logs[0]), of(logs[1]))

@@ -94,7 +94,7 @@ class Scaled:
         scaled = sides.exact(f - epsilon * high.clamp(min=0.0), 0)
         moved = (scaled - f) / epsilon
         left = Left.of(a, low + moved, high + moved), Left.of(b, *sides.column_sums(scaled, g))
-        return cls(scaled, g, left, (f - epsilon * high, g), (a * (high - low)).sum(-1))
+        return cls(scaled, g, left, (f - epsilon * high, g), _mean_width(a, low, high))
 
     @classmethod
     def symmetric(cls, sides: Sides, f: Tensor) -> Scaled:
@@ -104,7 +104,7 @@ class Scaled:
         low, high = sides.row_sums(f, f)
         scaled = sides.exact(f - epsilon * high.clamp(min=0.0), 0)
         left = Left.of(a, *sides.row_sums(scaled, scaled))
-        return cls(scaled, scaled, (left, left), (f, f - epsilon * high), (a * (high - low)).sum(-1))
+        return cls(scaled, scaled, (left, left), (f, f - epsilon * high), _mean_width(a, low, high))
 
 
 def completed(sides: Sides, plan: Scaled) -> tuple[Total, Tensor]:
@@ -173,3 +173,7 @@ def entropy_bound(most: Tensor) -> Tensor:
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:
     return (weights * values).sum(-1) / weights.sum(-1)
+
+
+def _mean_width(weights: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return torch.where(weights > 0.0, weights * (high - low), 0.0).sum(-1)

@@ -53,10 +53,11 @@ def sides_of(setup: Setup, solved: Solved, dtype: torch.dtype | None = None) -> 
 
 def certified(setup: Setup, solved: Solved, dtype: torch.dtype | None = None) -> Solved:
     """A solved problem with an interval of its value."""
-    interval = certify(sides_of(setup, solved, dtype), *solved.potentials)
-    if solved.solver.problem.epsilon == math.inf and setup.epsilon < math.inf:
-        # OT_ε is below the limit by at most range(C)²/8ε, of Hoeffding's lemma; that is less than the rounding shown.
-        interval = replace(interval, lower=interval.lower - solved.solver.problem.cost_scale**2 / setup.epsilon)
+    sides = sides_of(setup, solved, dtype)
+    interval = certify(sides, *solved.potentials)
+    if sides.problem.epsilon == math.inf and setup.epsilon < math.inf:
+        # OT_ε is below the limit by at most range(C)²/8ε, of Hoeffding's lemma.
+        interval = replace(interval, lower=interval.lower - sides.cost_range() ** 2 / (8.0 * setup.epsilon))
     return replace(solved, interval=interval)
 
 
@@ -99,6 +100,12 @@ def narrowed(
             problems[name] = better
         if not changed:
             break
+    if bool(((total.lower <= 0.0) & (total.upper >= 0.0)).any()):
+        width = float(total.gap.max())
+        return (
+            problems,
+            f"the certified interval is {width:.2e} wide and contains 0, and tol_gap is relative to the value",
+        )
     relative = float((total.gap / (0.5 * (total.lower + total.upper)).abs()).max())
     return problems, f"the certified interval is {relative:.2e} wide, relative, and tol_gap is {wanted:.2e}"
 

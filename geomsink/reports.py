@@ -95,7 +95,10 @@ def _scaled(setup: Setup, interval: Interval) -> Interval:
 
 
 def _bounds(setup: Setup, interval: Interval, constant: Tensor) -> tuple[Any, Any]:
-    slack = 4.0 * UNIT[torch.float64] * (constant.abs() + interval.lower.abs() + interval.upper.abs())
+    mass, size = setup.mass, interval.lower.abs() + interval.upper.abs()
+    if bool((constant != 0.0).any()):  # ε (m² − m − m log m), which cancels for masses close to 1
+        size = size + setup.epsilon * mass * (mass + 1.0 + mass.log().abs())
+    slack = 8.0 * UNIT[torch.float64] * size
     container = setup.container
     return container.bound(interval.lower + constant - slack, -1), container.bound(interval.upper + constant + slack, 1)
 

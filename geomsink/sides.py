@@ -124,3 +124,9 @@ class Sides:
         if kappa is not None:  # ‖x − y‖² ≤ 2‖x‖² + 2‖y‖²
             return 2.0 * kappa * (x * x).sum(-1), 2.0 * kappa * (y * y).sum(-1)
         return 0.5 * self.costs[0].largest_costs(), 0.5 * self.costs[1].largest_costs()
+
+    def cost_range(self) -> Tensor:
+        """An upper bound of max C − min C."""
+        above = self.above()
+        largest = above[0].amax(-1) + above[1].amax(-1)
+        return largest if self.problem.pair.cost.quadratic is not None else largest - self.costs[0].lowest_cost()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,13 +126,17 @@ def wasserstein_bounds(
     (True, 0.5, 0.5)
     """
     began = time.perf_counter()
-    cost = power(p)
+    power_of: Any = p
+    if not isinstance(power_of, numbers.Real):
+        raise TypeError(f"p: a {type(p).__name__} was given, expected a number.")
+    cost = power(float(p))
     if blur is not None and epsilon is not None:
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     how: dict[str, Any] = dict(
         cost=cost, tol=tol, max_iter=max_iter, scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale
     )
     x, y, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (x, y, a, b))
+    blur, epsilon = (t.detach() if isinstance(t, Tensor) else t for t in (blur, epsilon))
     if blur is None and epsilon is None:
         scale = Setup.of(x, y, a, b, Options(epsilon=1.0, **how)).cost_scale
         # Points that are all in one place have no scale, and any temperature will do.

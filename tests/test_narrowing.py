@@ -158,3 +158,43 @@ def test_one_tree_serves_the_solve_and_its_certificate():
 def test_bad_options_are_refused(options, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         geomsink.sinkhorn_divergence(*clouds(), blur=0.1, **options)
+
+
+@pytest.mark.parametrize("penalty", ["kl", "tv"])
+@pytest.mark.parametrize("reach", [0.3, (0.3, None)])
+def test_clouds_so_far_apart_that_all_exponents_underflow(penalty, reach):
+    x, y = clouds()
+    options = dict(blur=0.05, reach=reach, penalty=penalty)
+    s = geomsink.solve(x, y + 10.0, certify=True, **options)
+    assert s.lower <= geomsink.solve(x, y + 10.0, **options).value * (1 + 1e-9) and s.value <= s.upper
+
+
+@pytest.mark.parametrize("mass", [1.001, 1 + 1e-6, 7.0])
+@pytest.mark.parametrize("warmth", [1e-2, 1e5, 1e9])
+def test_single_points_in_closed_form(mass, warmth):
+    """The plan is m², m C + ε(m² − m − m log m): its constant cancels for masses close to 1."""
+    x, y = np.zeros((1, 2)), np.array([[0.6, 0.3]])
+    cost, log = 0.45, np.log1p(mass - 1)
+    epsilon, excess = warmth * cost, mass - 1.0
+    series = excess**2 * (0.5 + excess * (1 / 6 - excess / 12))  # m² − m − m log m, for m close to 1
+    constant = series if excess < 1e-2 else mass * (excess - log)
+    s = geomsink.solve(x, y, np.array([mass]), np.array([mass]), epsilon=epsilon, certify=True)
+    assert s.lower <= mass * cost + epsilon * constant <= s.upper
+
+
+@pytest.mark.parametrize("rho", [1e3, 1e6, 1e8])
+def test_penalties_that_are_almost_fixed_marginals(rho):
+    x, y = clouds(5, 6)
+    s = geomsink.solve(x, y, epsilon=0.05, rho=rho, certify=True)
+    value, *_ = dense_ot(squared_distances(x, y), np.full(5, 0.2), np.full(6, 1 / 6), 0.05)
+    assert s.lower <= s.upper
+    # A large ρ is a fixed marginal to within 1/ρ.
+    assert s.lower - 1e-9 - 1.0 / rho <= value <= s.upper + 1e-9 + 1.0 / rho
+
+
+def test_endless_temperatures_of_costs_that_are_far_from_their_extreme_points():
+    x = np.concatenate((np.full((20, 20), 0.99), np.eye(20)))
+    epsilon = 4.2e8
+    s = geomsink.solve(x, -x, epsilon=epsilon, certify=True)
+    C = squared_distances(x, -x)
+    assert s.lower <= C.mean() - C.var() / (2 * epsilon) <= s.upper

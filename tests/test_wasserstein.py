@@ -79,15 +79,16 @@ def test_one_place_has_no_cost():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (dict(p=3), "power: p is 3, expected 0 < p <= 2."),
+        (dict(p=3), "power: p is 3.0, expected 0 < p <= 2."),
         (dict(blur=0.1, epsilon=0.1), "blur, epsilon: both were"),
         (dict(epsilon=np.inf), "epsilon: inf given, expected a finite temperature."),
+        (dict(p="2"), "p: a str was given, expected a number."),
         (dict(blur=-1.0), "blur: -1.0 given, expected a positive number."),
     ],
 )
 def test_bad_options_are_refused(options, sentence):
     x, y = surfaces(10)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
         wasserstein_bounds(x, y, **options)
 
 
