@@ -96,7 +96,7 @@ class Options:
             raise TypeError(f"certify: a {type(self.certify).__name__} was given, expected True or False.")
         width: Any = self.tol_gap
         if width is not None:
-            if not isinstance(width, numbers.Real) or isinstance(width, bool):
+            if isinstance(width, (bool, str)) or not isinstance(width, numbers.Real):
                 raise TypeError(f"tol_gap: a {type(width).__name__} was given, expected a number or None.")
             if not float(width) > 0:
                 raise ValueError(f"tol_gap: {self.tol_gap} given, expected a positive relative width.")

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 
 from ..shapes import names, procedural
 from ..shapes.files import load
-from ..shapes.mesh import Points, fit_unit_cube, sample_surface
+from ..shapes.mesh import Points, Triangles, fit_unit_cube
 from . import arguments, processes
 from .randomness import DATA, HELD_OUT, ORDER, SPLIT, seed_of, seeded
 
@@ -73,13 +73,14 @@ class Shape:
         if self.normalize:
             points = fit_unit_cube(points, points.min(axis=0), points.max(axis=0))
 
+        surface = Triangles(points, faces) if len(faces) else None
+
         def draw(n: int, seed: int) -> Points:
             rng = np.random.default_rng(seed)
-            if len(faces):
-                return sample_surface(points, faces, n, rng)
+            if surface is not None:
+                return surface.draw(n, rng)
             return points[rng.choice(len(points), size=n, replace=n > len(points))]
 
-        draw(1, 0)  # a surface without area is refused now
         return draw
 
 

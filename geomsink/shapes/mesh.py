@@ -148,17 +148,36 @@ def fit_unit_cube(points: Points, lower: Points, upper: Points) -> Points:
     return np.clip(fitted, 0.0, 1.0).astype(points.dtype)
 
 
+class Triangles:
+    """A surface that is drawn from more than once, uniformly by area; a face without area is never drawn.
+
+    Raises
+    ------
+    ValueError
+        If no face has an area.
+    """
+
+    def __init__(self, vertices: Points, faces: Faces):
+        self._dtype = vertices.dtype
+        self._corner, second, third = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
+        self._sides = second - self._corner, third - self._corner
+        areas = np.linalg.norm(np.cross(*self._sides), axis=1)
+        if not areas.sum() > 0:
+            raise ValueError(f"the {len(faces)} faces have no area, expected a surface to sample.")
+        self._shares = areas.cumsum() / areas.sum()
+        self._shares /= self._shares[-1]
+
+    def draw(self, n: int, rng: np.random.Generator) -> Points:
+        """``n`` points, shape (n, 3)."""
+        chosen = self._shares.searchsorted(rng.random(n), side="right")
+        # Uniform on the parallelogram of the two sides, its far half folded back onto the triangle.
+        u, v = rng.random((2, n, 1))
+        far = u + v > 1
+        u, v = np.where(far, 1 - u, u), np.where(far, 1 - v, v)
+        drawn: Points = self._corner[chosen] + u * self._sides[0][chosen] + v * self._sides[1][chosen]
+        return drawn.astype(self._dtype)
+
+
 def sample_surface(vertices: Points, faces: Faces, n: int, rng: np.random.Generator) -> Points:
-    """Draw ``n`` points from the surface, uniformly by area; a face without area is never drawn."""
-    corner, second, third = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
-    side, other = second - corner, third - corner
-    areas = np.linalg.norm(np.cross(side, other), axis=1)
-    if not areas.sum() > 0:
-        raise ValueError(f"the {len(faces)} faces have no area, expected a surface to sample.")
-    chosen = rng.choice(len(faces), size=n, p=areas / areas.sum())
-    # Uniform on the parallelogram of the two sides, its far half folded back onto the triangle.
-    u, v = rng.random((2, n, 1))
-    far = u + v > 1
-    u, v = np.where(far, 1 - u, u), np.where(far, 1 - v, v)
-    drawn: Points = corner[chosen] + u * side[chosen] + v * other[chosen]
-    return drawn.astype(vertices.dtype)
+    """Draw ``n`` points from the surface, uniformly by area."""
+    return Triangles(vertices, faces).draw(n, rng)
