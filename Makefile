@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 	    echo "No C++ compiler found: large clouds will be slow (Debian, Ubuntu: apt install g++)" >&2
 	test -x $(RUN) || $(PYTHON) -m venv .venv
-	$(RUN) -m pip install -c constraints.txt -e '.[test,shapes,plot,cli]'
+	$(RUN) -m pip install -c constraints.txt -e '.[test,shapes,plot,cli,digits]'
 	@touch $@
 
 clean:
