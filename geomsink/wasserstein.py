@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from .solution import Solution
 
 FRACTION = 0.01
 """Of the largest distance, the default blur."""
+ROUGH = 0.2
+"""Share of an interval that rounding in float32 may have before the plan is summed in float64."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,11 @@ def wasserstein_bounds(
         raise ValueError("epsilon: inf given, expected a finite temperature.")
     with Progress(progress) as bar:
         solved = setup.solve("xy", setup.alpha, setup.beta, bar)
-    interval = transport_bounds(sides_of(setup, solved), *solved.potentials)
+    sides = sides_of(setup, solved)
+    interval = transport_bounds(sides, *solved.potentials)
+    if sides.dtype == torch.float32 and bool(interval.uncertain > ROUGH * interval.gap):
+        finer = _cost_above(sides_of(setup, solved, torch.float64), *solved.potentials)
+        interval = replace(interval, upper=torch.minimum(interval.upper, finer[0]))
     solution = solution_of(setup, solved)
     warn_of({"": solution}, options)
     container, mass = setup.container, setup.mass
@@ -174,16 +180,20 @@ def transport_bounds(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     f, g : Tensor, shapes (N,) and (M,), float64
         Potentials, of an entropic problem.
     """
-    plan = Scaled.of(sides, f, g)
-    lower = torch.maximum(_below(sides, g), _below(sides.T, f))
-    problem = sides.problem
+    upper, uncertain = _cost_above(sides, f, g)
+    return Interval(torch.maximum(_below(sides, g), _below(sides.T, f)), upper, uncertain)
+
+
+def _cost_above(sides: Sides, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """The cost of the entropic plan, completed, or of a ⊗ b; and what uncertainty has of it."""
+    plan, problem = Scaled.of(sides, f, g), sides.problem
     u, v = plan.f / problem.epsilon, plan.g / problem.epsilon + problem.beta.log_weights
     left, certain = balanced(plan.left)
     rest = rest_cost(sides, left, (torch.zeros_like(f), torch.zeros_like(g)))
     upper = Total(problem.alpha.weights, sides.rows.cost_sums(u, v)).plus_number(rest)
     coupled = sides.product_cost(left[0].certain, left[1].certain, certain)[1]
-    high = torch.minimum(upper.plus_number(coupled).high, sides.product_cost(*_weights(sides), certain.new_ones(()))[1])
-    return Interval(lower, high, rest)
+    whole = sides.product_cost(*_weights(sides), certain.new_ones(()))[1]
+    return torch.minimum(upper.plus_number(coupled).high, whole), rest
 
 
 def _below(sides: Sides, g: Tensor) -> Tensor:

@@ -54,6 +54,17 @@ def test_weighted_measures_of_any_mass_against_a_linear_program(p):
         assert bounds.gap < 0.05 * exact
 
 
+def test_sums_in_float32_are_refined_where_rounding_is_most_of_the_width(monkeypatch):
+    """As those of clouds of 10⁵ points are."""
+    x, y = (c.astype(np.float32) for c in surfaces(1200))
+    double = wasserstein_bounds(x, y, blur=0.02, engine="keops")
+    monkeypatch.setattr("geomsink.narrowing.CHEAP", 0)
+    single = wasserstein_bounds(x, y, blur=0.02, engine="keops")
+    exact = assigned(x.astype(np.float64), y.astype(np.float64), 2)
+    assert single.lower <= exact <= single.upper
+    assert single.solution.dtype == "float32" and double.gap <= single.gap < 1.1 * double.gap
+
+
 def test_far_potentials_give_an_interval_that_is_right_and_wide():
     x, y = surfaces(200)
     with pytest.warns(geomsink.ConvergenceWarning):
