@@ -285,7 +285,7 @@ def experiment(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--long", action="store_true", help="more points, steps and values of θ: takes an hour or more")
+    parser.add_argument("--long", action="store_true", help="more points, steps and values of θ")
     parser.add_argument("--dim", type=int, default=50, help="of the space, 3 at least")
     parser.add_argument("--out", type=Path, default=RESULTS / "degenerate.json", help="with .md and .png beside it")
     options = parser.parse_args()

@@ -273,7 +273,7 @@ def experiment(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--long", action="store_true", help="more points, steps, seeds and iterations: takes hours")
+    parser.add_argument("--long", action="store_true", help="more points, steps, seeds and iterations")
     parser.add_argument("--seeds", type=int, default=5, help="of the fit whose parameters must be found")
     parser.add_argument("--workers", type=int, default=2, help="fits at once, one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS / "ellipses.json", help="with .md and .png beside it")

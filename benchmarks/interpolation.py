@@ -307,7 +307,7 @@ def experiment(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--long", action="store_true", help="ten times the batches, and D = 32: takes an hour or more")
+    parser.add_argument("--long", action="store_true", help="ten times the batches, and D = 32")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256], help="points of each cloud")
     parser.add_argument("--out", type=Path, default=RESULTS / "interpolation.json", help="with .md and .png beside it")
     options = parser.parse_args()
