@@ -19,6 +19,7 @@ from geomsink.generative import (
     Ellipse,
     GradientPenalty,
     LearnedCost,
+    Targets,
     Trainer,
     checkpoints,
     fit,
@@ -53,8 +54,8 @@ def plain():
 def everything():
     return (
         MLP(2, 2, width=8, depth=1), DATA, SinkhornDivergence(blur=0.5),
-        dict(batch=8, samples=12, optimizer="adam", clip=0.5, average=0.8, blur=(1.0, 0.2), held_out=0.25,
-             evaluate_every=2, patience=50, seed=5, log=None),
+        dict(batch=8, samples=12, optimizer="adam", lr=(0.01, 0.001), clip=0.5, average=0.8, blur=(1.0, 0.2),
+             held_out=0.25, evaluate_every=2, patience=50, seed=5, log=None),
     )  # fmt: skip
 
 
@@ -76,6 +77,10 @@ def spectral():
 def penalty():
     features = LearnedCost(phi(), steps=2, constraint=GradientPenalty())
     return Ellipse(), lambda n: torch.randn(n, 2), MMD(kernel="energy"), dict(features=features, batch=9)
+
+
+def targets():
+    return Dropping(), DATA, MMD(kernel="energy"), dict(targets=Targets(5, 7), batch=15, average=0.5, optimizer="adam")
 
 
 def made(setting, folder, steps=12, every=3):
@@ -107,7 +112,9 @@ def same(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("setting", [plain, everything, adversary, spectral, penalty], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "setting", [plain, everything, adversary, spectral, penalty, targets], ids=lambda s: s.__name__
+)
 def test_a_resumed_run_is_the_uninterrupted_one(setting, tmp_path):
     whole = made(setting, tmp_path / "whole")
     whole.train()
@@ -257,10 +264,12 @@ def test_a_failed_write_leaves_what_was_there(call, tmp_path, monkeypatch):
         (dict(batch=5), "^batch: the run in .* has 'None', this one '5'"),
         (dict(loss=MMD(kernel="laplacian", blur=0.5)), "^loss: the run in"),
         (dict(lr=0.2), "^optimizer: the run in .* has 'RMSprop.*lr=0.1.*this one 'RMSprop.*lr=0.2"),
+        (dict(lr=(0.1, 0.2)), "^lr: the run in .* has 'none', this one 'from 0.1 to 0.2 in 2 steps'"),
         (dict(optimizer="adam"), "^optimizer: the run in"),
         (dict(average=0.5), "^average: the run in .* has 'None', this one '0.5'"),
         (dict(held_out=5), "^held_out: the run in .* has 'none', this one .5 points each 100 steps by MMD"),
         (dict(features=phi()), "^features: the run in .* has 'none', this one 'Sequential, 5 steps, Clip"),
+        (dict(targets=Targets(3)), r"^targets: the run in .* has 'None', this one 'Targets\(steps=3, batch=None"),
         (dict(generator=Ellipse(base="gaussian")), None),  # a generator of the same weights is the caller's affair
         (dict(generator=MLP(2, 2)), r"checkpoint-000000002\.pt: it is of other networks \(.*; expected the same ones"),
     ],

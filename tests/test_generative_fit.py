@@ -166,6 +166,38 @@ def test_temperature_schedules(name):
     assert [row[name] for row in rows] == [1.0, 2.0, 3.0]
 
 
+def test_learning_rates_over_training():
+    """Plain descent moves by the rate times the gradient; torch's own scheduler gives the same half cosine."""
+    centres, used = [], []
+
+    def slope(x, y):
+        centres.append(float(x.detach()[0, 0]))
+        return x[:, 0].mean()
+
+    class Point(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+        def forward(self, z):
+            return z * 0 + self.place
+
+    for lr in ((1.0, 0.1), lambda t: 1.0 / (1 + t)):
+        centres.clear()
+        trainer = Trainer(Point(), target(20).double(), slope, steps=5, latent=2, optimizer="sgd", lr=lr)
+        trainer.train()
+        used.append(-torch.tensor([*centres, float(trainer.generator.place.detach()[0])]).double().diff())
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.1)
+    expected = []
+    for _ in range(5):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert used[0].tolist() == pytest.approx(expected, abs=1e-6)  # differences of float32 numbers
+    assert used[1].tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5], abs=1e-6)
+
+
 def test_data_of_all_kinds():
     data = target(60)
     for given, batch in (
@@ -297,6 +329,13 @@ def test_a_caller_may_leave_and_come_back():
         (dict(optimizer=torch.optim.SGD([torch.zeros(1)])), ValueError, "^optimizer: 1 of its 1 parameters are not"),
         (dict(optimizer=torch.optim.SGD, lr=0.1), ValueError, "^lr: 0.1 given with an optimiser that has its own"),
         (dict(lr=-1.0), ValueError, "^lr: -1.0 given, expected a positive number"),
+        (dict(lr=(0.1, 0)), ValueError, "^lr: 0 given, expected a positive number"),
+        (dict(lr="fast"), TypeError, r"^lr: a str was given, expected a number, \(start, end\) or a function"),
+        (
+            dict(lr=(0.1, 0.2), optimizer=torch.optim.SGD),
+            ValueError,
+            "^lr: .* given with an optimiser that has its own",
+        ),
         (dict(clip=0), ValueError, "^clip: 0 given"),
         (dict(average=1.0), ValueError, "^average: 1.0 given, expected a number between 0 and 1"),
         (dict(seed=-1), ValueError, "^seed: -1 given"),

@@ -12,7 +12,17 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from geomsink import MMD, SinkhornDivergence
-from geomsink.generative import MLP, Clip, GradientPenalty, LearnedCost, NonFiniteError, Trainer, load, processes
+from geomsink.generative import (
+    MLP,
+    Clip,
+    GradientPenalty,
+    LearnedCost,
+    NonFiniteError,
+    Targets,
+    Trainer,
+    load,
+    processes,
+)
 
 WORLD = 2
 DATA = torch.randn(31, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
@@ -38,12 +48,16 @@ def trainer(name, folder=None, steps=3):
             DATA, MMD(kernel="energy"),
             dict(features=LearnedCost(phi, steps=2, constraint=GradientPenalty(bound=0.1), lr=0.01), samples=31),
         ),
+        "targets": (
+            DATA, SinkhornDivergence(blur=0.5),  # batches of two points: some are all of one process
+            dict(targets=Targets(8, 2), optimizer="adam", average=0.5, clip=1.0),
+        ),
     }  # fmt: skip
     data, loss, options = settings[name]
     return Trainer(generator, data, loss, steps=steps, seed=3, folder=folder, checkpoint_every=1, **options)
 
 
-SETTINGS = ("full", "batches", "loader", "clip", "penalty")
+SETTINGS = ("full", "batches", "loader", "clip", "penalty", "targets")
 
 
 def outcome(name, folder=None, steps=3):

@@ -8,6 +8,7 @@ from .fitting import fit, load
 from .generators import MLP, Ellipse, Generator, Images, Surface
 from .latents import sample
 from .result import Fit
+from .targets import Targets
 from .trainer import Trainer
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Shape",
     "SpectralNorm",
     "Surface",
+    "Targets",
     "Trainer",
     "fit",
     "load",

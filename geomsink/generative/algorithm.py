@@ -1,4 +1,7 @@
-"""One step of Algorithm 1 of arXiv:1706.00292: n_c steps of the features up, one of the generator down."""
+"""One step of Algorithm 1 of arXiv:1706.00292: n_c steps of the features up, one of the generator down.
+
+With targets it is many of the generator, on one evaluation of the loss.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from .objective import NotFinite, Objective, finite, untrained
 from .optimisers import gradient_norm
 from .randomness import FORWARD, LATENTS, seeded
 from .reports import Row
-from .schedules import NAMES, Schedule, number
+from .schedules import NAMES, Course, Schedule, number
+from .targets import Targets
 
 
 class Algorithm:
@@ -29,6 +33,8 @@ class Algorithm:
     ----------
     generator : torch.nn.Module
     optimizer : torch.optim.Optimizer
+    rates : Course or None
+        Of its learning rate; None leaves it alone.
     source : Source
     latent : callable
     samples : int or None
@@ -36,6 +42,7 @@ class Algorithm:
     loss : callable
     schedule : Schedule or None
     learned : LearnedCost or None
+    targets : Targets or None
     clip, average : float or None
     seed : int
     """
@@ -44,18 +51,21 @@ class Algorithm:
         self,
         generator: nn.Module,
         optimizer: torch.optim.Optimizer,
+        rates: Course | None,
         source: Source,
         latent: Sampler,
         samples: int | None,
         loss: Callable[[Tensor, Tensor], Tensor],
         schedule: Schedule | None,
         learned: LearnedCost | None,
+        targets: Targets | None,
         clip: float | None,
         average: float | None,
         seed: int,
     ):
         self.generator, self.optimizer, self.source, self.latent = generator, optimizer, source, latent
-        self.loss, self._schedule, self._learned = loss, schedule, learned
+        self._rates = rates
+        self.loss, self._schedule, self._learned, self._targets = loss, schedule, learned, targets
         self._samples, self._clip, self._seed = samples, clip, seed
         self.like = next(generator.parameters()).detach()
         self.features_optimizer = None if learned is None else learned.begin(seed)
@@ -79,7 +89,8 @@ class Algorithm:
     def columns(self) -> list[str]:
         """Names of the numbers of a step."""
         temperature = [name for name in NAMES if number(self.loss, name) is not None]
-        return ["loss", *temperature, "gradient_norm", "marginal_error", *(["features_loss"] if self._learned else [])]
+        inner = {"features_loss": self._learned, "targets_loss": self._targets}
+        return ["loss", *temperature, "gradient_norm", "marginal_error", *(name for name, on in inner.items() if on)]
 
     def step(self, t: int) -> Row:
         """Step t, counted from 0; it depends on nothing but t and the state.
@@ -87,37 +98,68 @@ class Algorithm:
         Raises
         ------
         NotFinite
-            With the seed and the points of the batch. Weights of the generator are as they were before.
+            With the seed and the points of the batch. Weights of the generator are as they were before the optimiser's
+            step that was about to be done.
         """
         row: Row = dict.fromkeys(self.columns)
         if self._schedule is not None:
             setattr(self.loss, self._schedule.name, self._schedule(t))
+        if self._rates is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rates(t)
         passes = 0 if self._learned is None else self._learned.steps
         if passes:
             row["features_loss"] = math.fsum(self._raise_loss(t, k) for k in range(passes)) / passes
-        row["loss"], row["gradient_norm"] = self._lower_loss(t, passes)
+        row |= self._lower_loss(t, passes) if self._targets is None else self._approach_targets(t, passes)
         row |= {name: number(self.loss, name) for name in NAMES if name in row}
         row["marginal_error"] = getattr(self.objective.report, "marginal_error", None)
         return row
 
-    def _lower_loss(self, t: int, k: int) -> tuple[float, float]:
+    def _lower_loss(self, t: int, k: int) -> Row:
         self.optimizer.zero_grad()
-        with self._batch(t, k) as (x, y), untrained(None if self._learned is None else self._learned.phi):
+        with self._batch(t, k) as (_, x, y), untrained(None if self._learned is None else self._learned.phi):
             value = self.objective(x, y)
             value.backward()
-            processes.add_gradients(self.generator)
-            norm, loss = gradient_norm(self.generator, self._clip), float(value.detach())
-            finite("gradient", norm, loss)
+            loss = float(value.detach())
+            return {"loss": loss, "gradient_norm": self._descend(loss)}
+
+    def _approach_targets(self, t: int, k: int) -> Row:
+        assert self._targets is not None
+        norms, distances = list[float](), list[float]()
+        with self._batch(t, k, history=False) as (z, x, y):
+            x, n = x.detach().requires_grad_(), processes.total(len(x), x)
+            self._targets.check(n)
+            with torch.enable_grad(), untrained(None if self._learned is None else self._learned.phi):
+                value = self.objective(x, y)
+                (gradient,) = torch.autograd.grad(value, x)
+            loss = float(value.detach())
+            goals = self._targets.of(x.detach(), gradient, n)
+            for rows in self._targets.batches(n, (self._seed, t, k)):
+                self.optimizer.zero_grad()
+                mine = processes.own(rows, n)
+                if len(mine):  # a batch may have none of this process's points
+                    distance = self._targets.distance(self.generator(z[mine]), goals[mine], len(rows))
+                    distance.backward()
+                    distances.append(float(distance.detach()))
+                norms.append(self._descend(loss))
+        mean = processes.summed(math.fsum(distances), self.like) / len(norms)
+        return {"loss": loss, "gradient_norm": math.fsum(norms) / len(norms), "targets_loss": mean}
+
+    def _descend(self, loss: float) -> float:
+        """A step of the generator down the gradient that it has; the gradient's norm."""
+        processes.add_gradients(self.generator)
+        norm = gradient_norm(self.generator, self._clip)
+        finite("gradient", norm, loss)
         self.optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.generator)
-        return loss, float(norm)
+        return float(norm)
 
     def _raise_loss(self, t: int, k: int) -> float:
         assert self._learned is not None and self.features_optimizer is not None
         phi, constraint = self._learned.phi, self._learned.constraint
         self.features_optimizer.zero_grad()
-        with self._batch(t, k, history=False) as (x, y):
+        with self._batch(t, k, history=False) as (_, x, y):
             value = self.objective(x, y)
             against = -value
             if constraint is not None:
@@ -134,8 +176,11 @@ class Algorithm:
         return loss
 
     @contextmanager
-    def _batch(self, t: int, k: int, history: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """Generated points and data of this process for pass k of step t; within, random numbers are of its seed."""
+    def _batch(self, t: int, k: int, history: bool = True) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Latents, generated points and data of this process for pass k of step t.
+
+        Within, random numbers are of its seed.
+        """
         passes = 1 if self._learned is None else 1 + self._learned.steps
         clouds: list[Tensor] = []
         with seeded(self._seed, LATENTS, t, k, device=self.like.device) as seed:
@@ -148,7 +193,7 @@ class Algorithm:
                 with seeded(*place, device=self.like.device):
                     with torch.set_grad_enabled(history):
                         clouds += [self.generator(z), y]
-                    yield clouds[0], clouds[1]
+                    yield z, clouds[0], clouds[1]
             except NotFinite as problem:
                 problem.seed, problem.clouds = seed, (clouds[0], clouds[1])
                 raise

@@ -13,6 +13,7 @@ from .adversary import LearnedCost
 from .checkpoints import CheckpointError
 from .generators import rebuilt
 from .result import Fit
+from .targets import Targets
 from .trainer import Trainer
 
 
@@ -26,10 +27,11 @@ def fit(
     samples: int | None = None,
     latent: Any = None,
     optimizer: Any = "rmsprop",
-    lr: float | None = None,
+    lr: Any = None,
     blur: Any = None,
     epsilon: Any = None,
     features: nn.Module | LearnedCost | None = None,
+    targets: Targets | None = None,
     clip: float | None = None,
     average: float | None = None,
     seed: int = 0,
@@ -66,12 +68,16 @@ def fit(
         Standard normal variables of a dimension or shape; others; n ↦ z. None is ``generator.latent``.
     optimizer : str, callable or torch.optim.Optimizer, default "rmsprop"
         ``"rmsprop"`` as in the paper, ``"adam"``, ``"adamw"`` or ``"sgd"``; a function of the parameters; an optimiser.
-    lr : float, optional
-        Of a named optimiser; None is 1e-3.
+    lr : float, pair of float, or callable, optional
+        Of a named optimiser; None is 1e-3. ``(start, end)`` falls as half a cosine does, over ``steps``; or a function
+        of the step, from 0 on.
     blur, epsilon : pair of float, or callable, optional
         A schedule for the loss's: ``(start, end)``, geometric over ``steps``, or a function of the step, from 0 on.
     features : torch.nn.Module or LearnedCost, optional
         φ of a cost that is learned against the generator, c(φ(x), φ(y)).
+    targets : Targets, optional
+        Evaluate the loss once for many steps of the optimiser: a step of ``steps`` is then an evaluation, and has
+        ``targets.steps`` of those. For large clouds and precise fits.
     clip : float, optional
         Largest norm of the generator's gradient.
     average : float, optional
@@ -144,9 +150,9 @@ def fit(
     """
     return Trainer(
         generator, data, loss, steps=steps, batch=batch, samples=samples, latent=latent, optimizer=optimizer, lr=lr,
-        blur=blur, epsilon=epsilon, features=features, clip=clip, average=average, seed=seed, held_out=held_out,
-        score=score, evaluate_every=evaluate_every, patience=patience, folder=folder, checkpoint_every=checkpoint_every,
-        log=log, tensorboard=tensorboard, progress=progress,
+        blur=blur, epsilon=epsilon, features=features, targets=targets, clip=clip, average=average, seed=seed,
+        held_out=held_out, score=score, evaluate_every=evaluate_every, patience=patience, folder=folder,
+        checkpoint_every=checkpoint_every, log=log, tensorboard=tensorboard, progress=progress,
     ).train()  # fmt: skip
 
 

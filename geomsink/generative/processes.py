@@ -30,6 +30,12 @@ def part(n: int) -> slice:
     return slice(n * rank() // count(), n * (rank() + 1) // count())
 
 
+def own(rows: Any, n: int) -> Any:
+    """Those of some rows of n that are this process's, counted from its first."""
+    mine = part(n)
+    return rows[(rows >= mine.start) & (rows < mine.stop)] - mine.start
+
+
 def total(n: int, like: Tensor) -> int:
     """The sum of a number over all processes, which talk of it on the device of ``like``."""
     if not active():
@@ -37,6 +43,15 @@ def total(n: int, like: Tensor) -> int:
     summed = torch.tensor(n, device=like.device)
     dist.all_reduce(summed)
     return int(summed)
+
+
+def summed(value: float, like: Tensor) -> float:
+    """The same of a number that is not whole."""
+    if not active():
+        return value
+    double = torch.tensor(value, device=like.device, dtype=torch.float64)
+    dist.all_reduce(double)
+    return float(double)
 
 
 class _Gather(torch.autograd.Function):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 # What numbers are drawn for: the first part of their place.
-LATENTS, DATA, ORDER, HELD_OUT, SPLIT, FORWARD, PENALTY, START, SAMPLE = range(9)
+LATENTS, DATA, ORDER, HELD_OUT, SPLIT, FORWARD, PENALTY, START, SAMPLE, TARGETS = range(10)
 
 
 def seed_of(*place: int) -> int:

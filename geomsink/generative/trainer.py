@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import numbers
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,7 +25,8 @@ from .latents import sampler
 from .objective import NotFinite, Objective
 from .reports import Bar, Board, Log, Row
 from .result import Fit
-from .schedules import Schedule
+from .schedules import Course, Schedule, half_cosine
+from .targets import Targets
 
 
 class Trainer:
@@ -41,7 +43,8 @@ class Trainer:
     history : list of dict
         A row of numbers for each step: ``step``, ``loss``, ``held_out`` (None where it was not measured), ``blur`` or
         ``epsilon`` where the loss has one, ``gradient_norm``, ``marginal_error`` of the solver where it has one,
-        ``features_loss`` (the mean over the inner steps) with learned features, ``seconds``.
+        ``features_loss`` with learned features and ``targets_loss`` with targets (means over the inner steps, as the
+        gradient's norm is then), ``seconds``.
     loss, score : callable
         In use: as given, but without memory. Their ``report`` is of the last call.
     best_value, best_step : float and int, or None
@@ -70,10 +73,11 @@ class Trainer:
         samples: int | None = None,
         latent: Any = None,
         optimizer: Any = "rmsprop",
-        lr: float | None = None,
+        lr: Any = None,
         blur: Any = None,
         epsilon: Any = None,
         features: nn.Module | LearnedCost | None = None,
+        targets: Targets | None = None,
         clip: float | None = None,
         average: float | None = None,
         seed: int = 0,
@@ -98,9 +102,12 @@ class Trainer:
         if tensorboard and self.folder is None:
             raise ValueError("tensorboard: True given without a folder to write to; expected folder=.")
         self._log = Path(log) if log is not None else self.folder / "log.csv" if self.folder else None
+        if not (targets is None or isinstance(targets, Targets)):
+            raise TypeError(f"targets: a {type(targets).__name__} was given, expected Targets or None.")
         self._latent, learned = latent, LearnedCost.of(features)
         schedule = _schedule(self.loss, blur, epsilon, self.steps)
-        made = optimisers.optimiser("optimizer", optimizer, lr, generator, "generator")
+        rates = None if lr is None or isinstance(lr, numbers.Real) else Course("lr", lr, self.steps, half_cosine)
+        made = optimisers.optimiser("optimizer", optimizer, rates(0) if rates else lr, generator, "generator")
         like = next(generator.parameters()).detach()
         batches, kept = source(data, batch, self.seed, like), None
         described = batches.describe()
@@ -115,13 +122,15 @@ class Trainer:
         elif patience is not None:
             raise ValueError(f"patience: {patience} given without data to measure on; expected held_out=.")
         self._algorithm = Algorithm(
-            generator, made, batches, sampler(latent, generator),
+            generator, made, rates, batches, sampler(latent, generator),
             None if samples is None else arguments.whole("samples", samples),
-            self.loss, schedule, learned,
+            self.loss, schedule, learned, targets,
             None if clip is None else arguments.positive("clip", clip),
             None if average is None else arguments.share("average", average),
             self.seed,
         )  # fmt: skip
+        if targets is not None and (known := samples or batch):
+            targets.check(known)
         self.step, self.history = 0, list[Row]()
         self.stopped: str | None = None
         self._seconds = 0.0
@@ -133,9 +142,10 @@ class Trainer:
             "seed": str(self.seed), "data": described, "batch": str(batch), "samples": str(samples),
             "latent": str(latent) if isinstance(latent, (int, tuple, list)) else type(latent).__name__,
             "loss": objective.describe(loss), "schedule": schedule.describe() if schedule else "none",
-            "optimizer": optimisers.describe(made), "clip": str(clip), "average": str(average),
+            "optimizer": optimisers.describe(made), "lr": rates.describe() if rates else "none",
+            "clip": str(clip), "average": str(average),
             "features": learned.describe(self._algorithm.features_optimizer) if learned else "none",
-            "held_out": measured,
+            "targets": str(targets), "held_out": measured,
         }  # fmt: skip
         self._checkpoint: Path | None = None
         if self.folder is not None:
