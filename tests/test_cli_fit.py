@@ -17,7 +17,7 @@ pytest.importorskip("rich")
 pytest.importorskip("tqdm")
 from cli_tools import colors_in, rows_of, run, run_json
 
-SMALL = ("--batch", 30, "--held-out", 40, "--every", 3, "--engine", "dense", "--steps", 6)
+SMALL = ("--batch", 30, "--inner", 4, "--held-out", 40, "--every", 3, "--engine", "dense", "--steps", 6)
 CLOUD = np.random.default_rng(0).random((50, 3)) * [2.0, 1.0, 4.0] + [5.0, -3.0, 100.0]
 
 
@@ -64,7 +64,8 @@ def interrupted_at(monkeypatch):
 
 
 def test_fit_is_that_of_the_library(cloud, undrawn):
-    options = (*SMALL, "--blur", 0.3, 0.1, "--lr", "0.01", "--seed", 3, "--average", 0.5, "--patches", 2)
+    options = (*SMALL, "--inner-batch", 15, "--blur", 0.3, 0.1, "--lr", "0.01", "--seed", 3, "--average", 0.5)
+    options = (*options, "--patches", 2)
     report, code = run_json("fit", cloud, "--out", "out", *options)
     assert (code, report["steps"], report["stopped"], report["resumed_from"]) == (0, 6, "steps", None)
     assert (report["figure"], report["checkpoint"]) == (None, "out/checkpoint-000000006.pt")
@@ -76,10 +77,10 @@ def test_fit_is_that_of_the_library(cloud, undrawn):
         generator, generative.Shape("cloud.npy", normalize=True),
         SinkhornDivergence(blur=0.3, tol=1e-2, dtype="float32", engine="dense"), steps=6, batch=30,
         optimizer=optimizer, blur=(0.3, 0.1), average=0.5, seed=3, held_out=40, evaluate_every=3,
-        score=SinkhornDivergence(blur=0.1, dtype="float32", engine="dense"),
+        score=SinkhornDivergence(blur=0.1, dtype="float32", engine="dense"), targets=generative.Targets(4, 15),
     )  # fmt: skip
-    # Half a cosine from 0.01 at step 0 to a thirtieth of that at step 6.
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6, eta_min=0.01 / 30)
+    # Half a cosine from 0.01 at step 0 to a hundredth of that at the last step.
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5, eta_min=0.01 / 100)
     for _ in trainer.run():
         schedule.step()
     expected = trainer.result()
@@ -98,30 +99,31 @@ def _at_the_start(seed, patches):
 
 
 def test_an_interrupted_fit_keeps_its_checkpoint_and_goes_on_as_if_nothing_had_been(cloud, undrawn, interrupted_at):
-    assert run("fit", cloud, "--out", "whole", *SMALL).exit_code == 0
-    interrupted_at(6)  # three steps, a measurement, a step, and in the midst of the next
-    done = run("fit", cloud, "--out", "cut", *SMALL)
+    options = (*SMALL, "--blur", 0.1, 0.02)
+    assert run("fit", cloud, "--out", "whole", *options).exit_code == 0
+    interrupted_at(23)  # three steps of five passes, a measurement, a step, and in the midst of the next
+    done = run("fit", cloud, "--out", "cut", *options)
     kept = "cut/checkpoint-000000003.pt is kept, and the same command goes on from it"
     assert (done.exit_code, done.stdout) == (130, "")
     assert done.stderr == f"geomsink: interrupted after step 4: {kept}.\n"
-    done = run("fit", cloud, "--out", "cut", *SMALL)
+    done = run("fit", cloud, "--out", "cut", *options)
     assert done.exit_code == 0 and done.stderr == "geomsink: resumed from step 3 in cut.\n"
     assert rows_of(done)["steps"] == "6 of 6, resumed from step 3"
     assert log_of("cut") == log_of("whole") and len(log_of("cut")) == 7
     one, other = (generative.load(folder).state_dict() for folder in ("cut", "whole"))
     assert all(torch.equal(one[key], other[key]) for key in one)
-    again, code = run_json("fit", cloud, "--out", "cut", *SMALL)
+    again, code = run_json("fit", cloud, "--out", "cut", *options)
     assert (code, again["steps"], again["resumed_from"]) == (0, 6, 6)
     assert rows_of(done)["figure"] == "none: figures need the package matplotlib: pip install 'geomsink[plot]'"
     Path("cut/log.csv").unlink()
-    done = run("fit", cloud, "--out", "cut", *SMALL)
+    done = run("fit", cloud, "--out", "cut", *options)
     assert done.exit_code == 2 and done.stderr.endswith(
         "geomsink: --out: the fit in cut is done, but its log.csv is gone; expected it, or another folder.\n"
     )
 
 
 def test_interrupted_before_the_first_checkpoint(cloud, undrawn, interrupted_at):
-    interrupted_at(2)
+    interrupted_at(8)  # the first step has five passes
     done = run("fit", cloud, "--out", "out", *SMALL)
     assert (done.exit_code, done.stderr) == (130, "geomsink: interrupted after step 1: there is no checkpoint yet.\n")
 
@@ -135,7 +137,7 @@ def test_a_table_a_progress_bar_and_a_figure_and_patience(cloud, monkeypatch):
     assert done.exit_code == 0 and "step/s" in done.stderr
     # What learns nothing is best at first, and two more measurements are waited for.
     assert rows["steps"] == "9 of 60" and rows["stopped"] == "no new best 2 times"
-    assert "the best, after step 3 (40 points, blur 0.02)" in rows["held-out divergence"]
+    assert "the best, after step 3 (40 points, blur 0.01)" in rows["held-out divergence"]
     assert rows["shape"] == "torus" and rows["figure"] == "a/folder/fit.png"
     assert rows["written"] == "a/folder/checkpoint-000000009.pt, a/folder/log.csv"
     drawn, colors = colors_in("a/folder/fit.png")
@@ -191,6 +193,8 @@ def test_numbers_that_are_not_finite_are_one_sentence(cloud, undrawn, monkeypatc
         (("--no-normalize",), "--no-normalize needs --blur, in the scale of the coordinates."),
         (("--steps", 0), "steps: 0 given"),
         (("--patches", 0), "patches: 0 given"),
+        (("--inner", 0), "targets, steps: 0 given"),
+        (("--inner-batch", 31), "targets: batches of 31 given for a cloud of 30 points"),
         (("--lr", -1), "lr: -1.0 given"),
         (("--average", 2), "average: 2.0 given"),
         (("--held-out", 0), "held_out: 0 given"),

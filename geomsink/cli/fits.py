@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from geomsink import SinkhornDivergence, engine, generative, shapes
 from geomsink.generative.arguments import whole
 from geomsink.generative.checkpoints import existing
-from geomsink.generative.optimisers import NAMES, optimiser
+from geomsink.generative.optimisers import NAMES
 from geomsink.generative.randomness import START, seeded
 
 from . import options, report
@@ -24,13 +23,14 @@ from .frames import Frame
 from .group import INTERRUPTED, NOT_CONVERGED, leave
 from .outputs import CLOUDS, check_dimension, check_out
 
-BLUR = (0.1, 0.02)
-LAST_RATE = 1 / 30
-"""Of the learning rate, after the last step."""
+BLUR = (0.1, 0.01)
+INNER_BATCH = 250
+LAST_RATE = 1 / 100
+"""Of the learning rate, in the last step."""
 RADIUS = 0.3
 """Half the size of a generator at the start, in sides of the shape's box."""
 TOL = 1e-2
-"""Marginal error of the solves of training steps, whose points are further from the surface's law than that."""
+"""Marginal error of the solves, whose clouds of points are further from the surface's law than that."""
 
 
 @click.command()
@@ -40,20 +40,23 @@ TOL = 1e-2
 @click.option("--base", type=click.Choice(("sphere", "square")), default="sphere", show_default=True,
               help="What is bent into the shape.")  # fmt: skip
 @click.option("--patches", type=int, default=1, show_default=True, help="How many of them.")
-@click.option("--steps", type=int, default=2000, show_default=True, help="Training steps, in all.")
-@click.option("--batch", type=int, default=500, show_default=True,
-              help="Points a step, of the surface and of the generator.")  # fmt: skip
+@click.option("--steps", type=int, default=40, show_default=True, help="Evaluations of the divergence, in all.")
+@click.option("--batch", type=int, default=10_000, show_default=True,
+              help="Points of each, of the surface and of the generator.")  # fmt: skip
+@click.option("--inner", type=int, default=400, show_default=True,
+              help="Steps of the optimiser after each, towards where it sends the generated points.")  # fmt: skip
+@click.option("--inner-batch", type=int, help=f"Points of those. [default: {INNER_BATCH}, or --batch if that is less]")
 @click.option("--blur", type=float, nargs=2, metavar="START END",
               help="Temperature as a length, falling step by step. "
                    f"[default: {BLUR[0]} {BLUR[1]}, in the unit cube]")  # fmt: skip
-@click.option("--lr", type=float, default=3e-3, show_default=True,
-              help="Learning rate at the start; it falls as half a cosine, to a thirtieth.")  # fmt: skip
+@click.option("--lr", type=float, default=1e-2, show_default=True,
+              help="Learning rate at the start; it falls as half a cosine, to a hundredth.")  # fmt: skip
 @click.option("--optimizer", type=click.Choice(list(NAMES)), default="adam", show_default=True)
-@click.option("--average", type=float, default=0.98, show_default=True,
+@click.option("--average", type=float, default=0.998, show_default=True,
               help="Decay of a moving average of the weights; 0 is none.")  # fmt: skip
-@click.option("--held-out", type=int, default=5000, show_default=True, metavar="N",
+@click.option("--held-out", type=int, default=10_000, show_default=True, metavar="N",
               help="Points of the surface to measure on, which no step sees.")  # fmt: skip
-@click.option("--every", type=int, default=100, show_default=True,
+@click.option("--every", type=int, default=5, show_default=True,
               help="Steps from one checkpoint and measurement to the next.")  # fmt: skip
 @click.option("--patience", type=int, help="Stop after so many measurements without a new best. [default: never]")
 @click.option("--seed", type=int, default=0, show_default=True, help="All random numbers follow from it.")
@@ -69,6 +72,8 @@ def fit(
     patches: int,
     steps: int,
     batch: int,
+    inner: int,
+    inner_batch: int | None,
     blur: tuple[float, float] | None,
     lr: float,
     optimizer: str,
@@ -85,9 +90,10 @@ def fit(
 ) -> None:
     """Fit a generator to SHAPE: bend a sphere, or squares, until their points are those of its surface.
 
-    SHAPE is a file or a shape, as for the command divergence, in three dimensions. Each step draws new points of it and
-    lowers their Sinkhorn divergence to generated ones. A figure is written, too, to DIR/fit.png or where --plot says,
-    if matplotlib is installed. The command sample draws points from the result.
+    SHAPE is a file or a shape, as for the command divergence, in three dimensions. Each step draws new points of it,
+    evaluates their Sinkhorn divergence to generated ones, and teaches the generator where that sends them. A figure is
+    written, too, to DIR/fit.png or where --plot says, if matplotlib is installed. The command sample draws points from
+    the result.
 
     A fit that was interrupted goes on from its last checkpoint when the command is given again.
 
@@ -97,16 +103,17 @@ def fit(
         if not normalize:
             raise click.UsageError("--no-normalize needs --blur, in the scale of the coordinates.")
         blur = BLUR
+    targets = generative.Targets(inner, min(INNER_BATCH, batch) if inner_batch is None else inner_batch)
     figure, reason = _figure(plot, out)
     frame = Frame.of(shape, normalize)
     name = f"shape:{name_of(shape)}" if is_shape(shape) else Path(shape)
     with seeded(whole("--seed", seed, 0), START):
         generator = _generator(base, patches, frame)
-    chosen = optimiser("--lr", optimizer, lr, generator, "generator")
     trainer = generative.Trainer(
         generator, generative.Shape(name, normalize=normalize),
         SinkhornDivergence(blur=blur[0], tol=TOL, dtype="float32", engine=engine),
-        steps=steps, batch=batch, optimizer=chosen, blur=blur, average=average or None, seed=seed, held_out=held_out,
+        steps=steps, batch=batch, optimizer=optimizer, lr=(lr, lr * LAST_RATE), blur=blur, targets=targets,
+        average=average or None, seed=seed, held_out=held_out,
         score=SinkhornDivergence(blur=blur[1], dtype="float32", engine=engine), evaluate_every=every,
         patience=patience, folder=out, checkpoint_every=every, progress=report.show_progress(progress),
     )  # fmt: skip
@@ -114,7 +121,7 @@ def fit(
     start = trainer.step
     if start:
         click.echo(f"geomsink: resumed from step {start} in {out}.", err=True)
-    result = _train(trainer, chosen, lr, out)
+    result = _train(trainer, out)
     if not result.history:
         raise ValueError(f"--out: the fit in {out} is done, but its log.csv is gone; expected it, or another folder.")
     if figure is not None:
@@ -125,6 +132,7 @@ def fit(
         said = {"steps": result.steps, "stopped": result.stopped, "resumed_from": start or None}
         said |= {"loss": report.finite(result.loss), "held_out": result.held_out, "best_step": result.best_step}
         said |= {"seconds": seconds, "shape": frame.shape, "base": base, "patches": patches, "batch": batch}
+        said |= {"inner": inner, "inner_batch": targets.batch}
         said |= {"blur": list(blur), "lr": lr, "optimizer": optimizer, "average": average or None, "seed": seed}
         said |= {"held_out_points": held_out, "normalize": normalize, "out": out, "log": str(Path(out) / "log.csv")}
         report.print_json(said | {"checkpoint": str(existing(Path(out))[0]), "figure": figure})
@@ -138,7 +146,8 @@ def fit(
         ("shape", frame.shape),
         ("generator", f"{base}, patches {patches}"),
         ("frame", "in the unit cube" if normalize else "coordinates as they are"),
-        ("cost", f"sqeuclidean, blur from {blur[0]:g} to {blur[1]:g}, {batch:,} points a step"),
+        ("cost", f"sqeuclidean, blur from {blur[0]:g} to {blur[1]:g}, {batch:,} points"),
+        ("inner steps", f"{inner:,} for each, with {targets.batch:,} points"),
         ("optimizer", f"{optimizer}, lr from {lr:g} to {lr * LAST_RATE:.3g}"),
         ("seconds", f"{seconds:.2f}"),
         ("written", f"{existing(Path(out))[0]}, {Path(out) / 'log.csv'}"),
@@ -211,20 +220,12 @@ def _generator(base: str, patches: int, frame: Frame) -> generative.Surface:
     return generator
 
 
-def _train(trainer: generative.Trainer, optimizer: torch.optim.Optimizer, lr: float, folder: str) -> generative.Fit:
-    """To the end, with the learning rate that belongs to each step, whether or not the run was resumed."""
-
-    def set_rate() -> None:
-        falling = (1 + math.cos(math.pi * trainer.step / trainer.steps)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (LAST_RATE + (1 - LAST_RATE) * falling)
-
+def _train(trainer: generative.Trainer, folder: str) -> generative.Fit:
     rows: Any = trainer.run()
     try:
         with closing(rows):  # and its progress bar, before anything else is said
-            set_rate()
             for _ in rows:
-                set_rate()
+                pass
     except KeyboardInterrupt:
         kept = existing(Path(folder))
         then = f"{kept[0]} is kept, and the same command goes on from it" if kept else "there is no checkpoint yet"
