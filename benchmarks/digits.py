@@ -1,11 +1,12 @@
 """Handwritten digits: a fixed cost against a cost learned by Algorithm 1, and ε swept from OT to MMD, five seeds each.
 
     pip install -e '.[digits,plot]'
-    python benchmarks/digits.py [--steps 300] [--seeds 5] [--jobs 2] [--long]
+    python benchmarks/digits.py [--steps 300] [--seeds 5] [--jobs 2] [--constraint clip] [--long]
 
 The digits are scikit-learn's, 8×8 pixels in [0, 1], and the generator a multilayer perceptron whose last step is a
 sigmoid. The cost of two images is ‖x − y‖, in pixels or in features φ, which are trained as arXiv:1706.00292 does:
-RMSProp, n_c steps of φ for each of the generator, weights clipped. ε = ∞ is the limit of S_ε, half a squared MMD with
+RMSProp, n_c steps of φ for each of the generator, weights clipped; or, in place of that, bounded by a gradient penalty
+or spectral normalisation to stretch nothing. ε = ∞ is the limit of S_ε, half a squared MMD with
 the kernel −‖x − y‖; an MMD with a Gaussian kernel on pixels, at three widths, stands beside it. All arms have the same
 generator, optimiser, batches and number of steps. Scores are of as many generated digits as held-out ones:
 
@@ -118,19 +119,26 @@ class Beside(nn.Module):
         return torch.cat((x, self.net(x)), 1)
 
 
-def learned(seed: int) -> generative.LearnedCost:
-    """φ, with a small perceptron, under the paper's clipping."""
+CONSTRAINTS: dict[str, Any] = {
+    "clip": generative.Clip(BOUND),
+    "penalty": generative.GradientPenalty(bound=math.sqrt(2.0)),  # of pixels and what is learned together
+    "spectral": generative.SpectralNorm(),
+}
+
+
+def learned(seed: int, constraint: str) -> generative.LearnedCost:
+    """φ, with a small perceptron that is bounded."""
     torch.manual_seed(1_000 + seed)
     phi = Beside(nn.Sequential(nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, FEATURES)))
     return generative.LearnedCost(
-        phi, steps=INNER, constraint=generative.Clip(BOUND), optimizer="rmsprop", lr=FEATURES_RATE
+        phi, steps=INNER, constraint=CONSTRAINTS[constraint], optimizer="rmsprop", lr=FEATURES_RATE
     )
 
 
-def train(arm: Arm, seed: int, steps: int) -> tuple[nn.Module, generative.LearnedCost | None, float]:
+def train(arm: Arm, seed: int, steps: int, constraint: str) -> tuple[nn.Module, generative.LearnedCost | None, float]:
     """The generator, its features, and seconds."""
     start = time.perf_counter()
-    features = learned(seed) if arm.cost == "learned" else None
+    features = learned(seed, constraint) if arm.cost == "learned" else None
     fitted = generative.fit(
         generator(seed), digits()[0], arm.loss(), steps=steps, batch=BATCH, latent=NOISE, optimizer="rmsprop", lr=RATE,
         features=features, average=AVERAGE, seed=seed,
@@ -151,10 +159,10 @@ def scores(x: Tensor) -> dict[str, float]:
     }  # fmt: skip
 
 
-def measure(arm: Arm, seed: int, steps: int) -> dict[str, Any]:
+def measure(arm: Arm, seed: int, steps: int, constraint: str) -> dict[str, Any]:
     """One run: a row, with some samples for the figure."""
     torch.set_num_threads(1)  # runs share the cores, and give the same numbers however many there are
-    made, features, seconds = train(arm, seed, steps)
+    made, features, seconds = train(arm, seed, steps, constraint)
     x = generative.sample(made, HELD_OUT, latent=NOISE, seed=seed)
     row = asdict(arm) | {"name": arm.name, "seed": seed, "seconds": seconds} | scores(x)
     if features is not None:
@@ -301,6 +309,7 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help=f"{LONG:,} steps")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--constraint", choices=list(CONSTRAINTS), default="clip", help="of φ (default: clip)")
     parser.add_argument("--out", type=Path, default=RESULTS / "digits.json", help="with .md and two .png beside it")
     options = parser.parse_args()
     if len(set(options.epsilons)) < 2:
@@ -310,7 +319,8 @@ def main() -> int:
     arms = [Arm(cost, epsilon) for cost in ("fixed", "learned") for epsilon in options.epsilons]
     arms.insert(len(options.epsilons), Arm("fixed", math.inf, "gaussian"))
     report: dict[str, Any] = {
-        "about": f"{machine()}, one a run; {steps:,} steps of {BATCH} images, and {INNER} of φ for each",
+        "about": f"{machine()}, one a run; {steps:,} steps of {BATCH} images, and {INNER} of φ for each, "
+        f"constraint: {options.constraint}",
         "seeds": options.seeds, "steps": steps,
         "accuracy": float(classifier().score(held_out.numpy(), labels.numpy())),
         "apart": float(torch.cdist(held_out, held_out).mean()),
@@ -321,7 +331,7 @@ def main() -> int:
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         tasks = {
-            pool.submit(measure, arm, seed, steps): (place, seed)
+            pool.submit(measure, arm, seed, steps, options.constraint): (place, seed)
             for seed in range(options.seeds)
             for place, arm in enumerate(arms)
         }

@@ -65,7 +65,9 @@ def outcome(name, folder=None, steps=3):
     rows = list(made.run())
     return [
         *(p.detach() for p in made.generator.parameters()), *(p.detach() for p in made.result().generator.parameters()),
-        torch.tensor([[row["loss"], row["gradient_norm"], row["held_out"] or 0.0] for row in rows]).double(),
+        torch.tensor(
+            [[row["loss"], row["gradient_norm"], row["held_out"] or 0.0, row.get("targets_loss", 0.0)] for row in rows]
+        ).double(),
     ]  # fmt: skip
 
 

@@ -1,13 +1,15 @@
 """Targets: points that a step of the loss's gradient has moved, and generators that learn to make them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from geomsink import MMD, EntropicOT, SinkhornDivergence, generative, sinkhorn_divergence
-from geomsink.generative import MLP, Ellipse, LearnedCost, NonFiniteError, Targets, Trainer, fit
-from geomsink.generative.randomness import TARGETS
+from geomsink import MMD, EntropicOT, SinkhornDivergence, sinkhorn_divergence
+from geomsink.generative import MLP, Ellipse, LearnedCost, NonFiniteError, Targets, Trainer, fit, randomness
 
 DATA = torch.randn(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
 
@@ -77,53 +79,114 @@ def test_passes_see_every_point_once():
 
 
 def test_steps_are_written_out():
-    """Against a loop by hand: the orders of its passes, gradient descent on the squared distances."""
+    """Against a loop by hand: orders of passes, clipped gradient descent on squared distances, averages of weights."""
     ours, theirs, seen = Ellipse().double(), Ellipse().double(), []
+    average = [p.detach().clone() for p in theirs.parameters()]
 
     def loss(x, y):
         seen.append(x.detach().clone())
         return (x.mean(0) - y.mean(0)).square().sum() + x.square().sum() / len(x)
 
-    targets = Targets(6, 20, move=0.3)
-    trainer = Trainer(ours, DATA, loss, steps=1, optimizer="sgd", lr=0.1, seed=4, targets=targets)
-    with generative.randomness.seeded(4, generative.randomness.LATENTS, 0, 0):
-        z = theirs.latent(60).double()
-    row = next(iter(trainer.run()))
-    x = seen[0]
-    torch.testing.assert_close(x, theirs(z).detach())
-    goals = x - 0.3 * (2 * (x.mean(0) - DATA.mean(0)) + 2 * x)
-    values = []
-    for k in range(6):
-        seed = generative.randomness.seed_of(4, 0, 0, TARGETS, k // 3)
-        mine = np.random.default_rng(seed).permutation(60)[20 * (k % 3) : 20 * (k % 3 + 1)]
-        value = (theirs(z[mine]) - goals[mine]).square().sum(1).mean() / 0.6
-        values.append(value.item())
-        for weight, gradient in zip(
-            list(theirs.parameters()), torch.autograd.grad(value, list(theirs.parameters())), strict=True
-        ):
-            weight.data -= 0.1 * gradient
-    assert row["targets_loss"] == pytest.approx(np.mean(values), rel=1e-12)
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+    options = dict(steps=2, optimizer="sgd", lr=0.1, seed=4, clip=2.0, average=0.7)
+    trainer = Trainer(ours, DATA, loss, targets=Targets(6, 20, move=0.3), **options)
+    rows = list(trainer.run())
+    first, lengths = True, []
+    for t in range(2):
+        with randomness.seeded(4, randomness.LATENTS, t, 0):
+            z = theirs.latent(60).double()
+        x = theirs(z).detach()
+        torch.testing.assert_close(seen[t], x, rtol=1e-12, atol=1e-13)
+        goals = x - 0.3 * (2 * (x.mean(0) - DATA.mean(0)) + 2 * x)
+        values, norms = [], []
+        for k in range(6):
+            seed = randomness.seed_of(4, randomness.TARGETS, t, 0, k // 3)
+            mine = np.random.default_rng(seed).permutation(60)[20 * (k % 3) : 20 * (k % 3 + 1)]
+            value = (theirs(z[mine]) - goals[mine]).square().sum(1).mean() / 0.6
+            gradients = torch.autograd.grad(value, list(theirs.parameters()))
+            norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+            for i, (weight, gradient) in enumerate(zip(theirs.parameters(), gradients, strict=True)):
+                weight.data -= 0.1 * min(1.0, 2.0 / (norm + 1e-6)) * gradient  # as torch does
+                average[i] = weight.detach().clone() if first else 0.7 * average[i] + 0.3 * weight.detach()
+            first = False
+            values.append(value.item())
+            norms.append(norm)
+        assert rows[t]["targets_loss"] == pytest.approx(np.mean(values), rel=1e-12)
+        assert rows[t]["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-12)
+        lengths += norms
+    assert min(lengths) < 2.0 < max(lengths)  # some are clipped, and some are not
+    for made, expected in ((ours, theirs.parameters()), (trainer.average, average)):
+        for a, b in zip(made.parameters(), expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
 def test_few_evaluations_are_enough():
-    """An ellipse from 8 evaluations, which as steps of their own with the same rate do not arrive."""
+    """An ellipse from 8 evaluations of S_ε, which falls to less than a thousandth."""
     z = torch.randn(500, 2, generator=torch.Generator().manual_seed(5))
     data = z / z.norm(dim=1, keepdim=True) * torch.tensor([3.0, 1.0]) + 5.0
-    found = {}
-    for name, targets in (("targets", Targets(50, 100)), ("steps", None)):
-        torch.manual_seed(0)
-        options = dict(steps=8, batch=400, optimizer="adam", lr=0.05, targets=targets)
-        found[name] = fit(Ellipse(base="ring"), data, SinkhornDivergence(blur=0.2), **options).generator
-    off = {name: float((made.centre.detach() - 5.0).norm()) for name, made in found.items()}
-    assert off["targets"] < 0.15 and off["steps"] > 5.0
-    assert found["targets"].axes.tolist() == pytest.approx([3.0, 1.0], abs=0.15)
+    torch.manual_seed(0)
+    options = dict(steps=8, batch=400, optimizer="adam", lr=0.05, targets=Targets(50, 100))
+    fitted = fit(Ellipse(base="ring"), data, SinkhornDivergence(blur=0.2), **options)
+    assert fitted.history[-1]["loss"] < 1e-3 * fitted.history[0]["loss"]
+    assert float((fitted.generator.centre.detach() - 5.0).norm()) < 0.15
+    assert fitted.generator.axes.tolist() == pytest.approx([3.0, 1.0], abs=0.15)
 
 
 def test_a_gradient_that_is_not_finite_stops_training():
-    with pytest.raises(NonFiniteError, match="gradient"):
-        fit(network(), DATA, lambda x, y: (x - x.detach()).abs().sqrt().sum(), steps=1, targets=Targets(2))
+    """In one point of sixty, and before any step of the optimiser, though no batch may have that point."""
+
+    def loss(x, y):
+        return (x**2).mean() + (x[-1:] - x[-1:].detach()).abs().sqrt().sum()
+
+    made = network()
+    before = [p.detach().clone() for p in made.parameters()]
+    with pytest.raises(NonFiniteError, match="^step 1: gradient not finite"):
+        fit(made, DATA, loss, steps=1, targets=Targets(40, 1))
+    assert all(torch.equal(a, b) for a, b in zip(before, made.parameters(), strict=True))
+
+
+def test_steps_towards_targets_that_are_not_finite_are_named():
+    with pytest.raises(NonFiniteError, match="^step 1: gradient towards targets not finite"):
+        fit(network(), DATA, MMD(kernel="energy"), steps=1, targets=Targets(9), optimizer="sgd", lr=1e30)
+
+
+def test_a_step_that_was_broken_off_is_not_gone_on_with(tmp_path):
+    """An interrupt between updates: the trainer says so, and a new one goes on from the checkpoint."""
+    options = dict(steps=4, targets=Targets(5), checkpoint_every=2, optimizer="adam")
+    whole = Trainer(network(), DATA, MMD(kernel="energy"), **options, folder=tmp_path / "whole")
+    whole.train()
+    cut, calls = Trainer(network(), DATA, MMD(kernel="energy"), **options, folder=tmp_path / "cut"), [0]
+
+    def interrupt(*_):
+        calls[0] += 1
+        if calls[0] == 2 * 6 + 4:
+            raise KeyboardInterrupt
+
+    hook = cut.generator.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    hook.remove()
+    for go_on in (cut.train, cut.save):
+        with pytest.raises(
+            RuntimeError, match="^trainer: step 3 was broken off with some of its updates done; expected"
+        ):
+            go_on()
+    new = Trainer(network(), DATA, MMD(kernel="energy"), **options, folder=tmp_path / "cut")
+    assert new.step == 2
+    new.train()
+    for a, b in zip(new.generator.parameters(), whole.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_other_numbers_of_points_are_one_sentence():
+    class Twice(MLP):
+        def forward(self, z):
+            return super().forward(z).repeat(2, 1)
+
+    with pytest.raises(ValueError, match="^generator: 120 points came of 60 latents, expected one of each for targets"):
+        fit(Twice(2, 2).double(), DATA, MMD(kernel="energy"), steps=1, targets=Targets(1))
+    loader = DataLoader(TensorDataset(DATA), batch_size=50)  # whose last batch is of ten
+    with pytest.raises(ValueError, match="^targets: batches of 20 given for a cloud of 10 points, expected no more"):
+        fit(network(), loader, MMD(kernel="energy"), steps=2, targets=Targets(1, 20))
 
 
 @pytest.mark.parametrize(
@@ -139,4 +202,4 @@ def test_a_gradient_that_is_not_finite_stops_training():
 )
 def test_bad_targets_are_refused(made, error, sentence):
     with pytest.raises(error, match=sentence):
-        fit(network(), DATA, MMD(kernel="energy"), steps=1, targets=made())
+        Trainer(network(), DATA, MMD(kernel="energy"), targets=made())

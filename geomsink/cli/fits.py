@@ -95,7 +95,8 @@ def fit(
     written, too, to DIR/fit.png or where --plot says, if matplotlib is installed. The command sample draws points from
     the result.
 
-    A fit that was interrupted goes on from its last checkpoint when the command is given again.
+    A fit that was interrupted goes on from its last checkpoint when the command is given again; --steps cannot change
+    then, since blur and learning rate fall over them.
 
     Exit codes: 0 done, 2 bad use, 3 numbers were no longer finite, 130 interrupted.
     """
@@ -103,6 +104,7 @@ def fit(
         if not normalize:
             raise click.UsageError("--no-normalize needs --blur, in the scale of the coordinates.")
         blur = BLUR
+    whole("--batch", batch)
     targets = generative.Targets(inner, min(INNER_BATCH, batch) if inner_batch is None else inner_batch)
     figure, reason = _figure(plot, out)
     frame = Frame.of(shape, normalize)

@@ -90,7 +90,9 @@ class Algorithm:
         """Names of the numbers of a step."""
         temperature = [name for name in NAMES if number(self.loss, name) is not None]
         inner = {"features_loss": self._learned, "targets_loss": self._targets}
-        return ["loss", *temperature, "gradient_norm", "marginal_error", *(name for name, on in inner.items() if on)]
+        rate = [] if self._rates is None else ["lr"]
+        inner_losses = (name for name, on in inner.items() if on)
+        return ["loss", *temperature, *rate, "gradient_norm", "marginal_error", *inner_losses]
 
     def step(self, t: int) -> Row:
         """Step t, counted from 0; it depends on nothing but t and the state.
@@ -105,8 +107,9 @@ class Algorithm:
         if self._schedule is not None:
             setattr(self.loss, self._schedule.name, self._schedule(t))
         if self._rates is not None:
+            row["lr"] = self._rates(t)
             for group in self.optimizer.param_groups:
-                group["lr"] = self._rates(t)
+                group["lr"] = row["lr"]
         passes = 0 if self._learned is None else self._learned.steps
         if passes:
             row["features_loss"] = math.fsum(self._raise_loss(t, k) for k in range(passes)) / passes
@@ -121,7 +124,7 @@ class Algorithm:
             value = self.objective(x, y)
             value.backward()
             loss = float(value.detach())
-            return {"loss": loss, "gradient_norm": self._descend(loss)}
+            return {"loss": loss, "gradient_norm": self._descend(loss, "gradient")}
 
     def _approach_targets(self, t: int, k: int) -> Row:
         assert self._targets is not None
@@ -129,10 +132,16 @@ class Algorithm:
         with self._batch(t, k, history=False) as (z, x, y):
             x, n = x.detach().requires_grad_(), processes.total(len(x), x)
             self._targets.check(n)
+            if len(x) != len(z):
+                raise ValueError(
+                    f"generator: {len(x)} points came of {len(z)} latents, expected one of each for targets."
+                )
             with torch.enable_grad(), untrained(None if self._learned is None else self._learned.phi):
                 value = self.objective(x, y)
                 (gradient,) = torch.autograd.grad(value, x)
             loss = float(value.detach())
+            if processes.total(int((~gradient.isfinite()).sum()), x):
+                raise NotFinite("gradient", loss)
             goals = self._targets.of(x.detach(), gradient, n)
             for rows in self._targets.batches(n, (self._seed, t, k)):
                 self.optimizer.zero_grad()
@@ -141,15 +150,15 @@ class Algorithm:
                     distance = self._targets.distance(self.generator(z[mine]), goals[mine], len(rows))
                     distance.backward()
                     distances.append(float(distance.detach()))
-                norms.append(self._descend(loss))
+                norms.append(self._descend(loss, "gradient towards targets"))
         mean = processes.summed(math.fsum(distances), self.like) / len(norms)
         return {"loss": loss, "gradient_norm": math.fsum(norms) / len(norms), "targets_loss": mean}
 
-    def _descend(self, loss: float) -> float:
+    def _descend(self, loss: float, what: str) -> float:
         """A step of the generator down the gradient that it has; the gradient's norm."""
         processes.add_gradients(self.generator)
         norm = gradient_norm(self.generator, self._clip)
-        finite("gradient", norm, loss)
+        finite(what, norm, loss)
         self.optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.generator)

@@ -11,13 +11,16 @@ from .objective import NotFinite
 
 
 class NonFiniteError(FloatingPointError):
-    """Training stopped where numbers are NaN or infinite, before they changed any weight of the generator.
+    """Training stopped where numbers are NaN or infinite, before they changed any weight.
+
+    Weights are those before the optimiser's step that was not made; earlier ones of the same training step (of
+    features, or towards targets) are in them. The checkpoint is of a whole step.
 
     Attributes
     ----------
     what : str
         Where they were seen first: ``"generated points"``, ``"features"``, ``"loss"``, ``"gradient"``,
-        ``"gradient of the features"`` or ``"held-out value"``.
+        ``"gradient towards targets"``, ``"gradient of the features"`` or ``"held-out value"``.
     step : int
         The step, counted from 1.
     seed : int

@@ -77,7 +77,8 @@ def fit(
         φ of a cost that is learned against the generator, c(φ(x), φ(y)).
     targets : Targets, optional
         Evaluate the loss once for many steps of the optimiser: a step of ``steps`` is then an evaluation, and has
-        ``targets.steps`` of those. For large clouds and precise fits.
+        ``targets.steps`` of those, so that there are few, and ``evaluate_every`` and ``checkpoint_every`` count them.
+        For large clouds and precise fits.
     clip : float, optional
         Largest norm of the generator's gradient.
     average : float, optional
@@ -95,7 +96,8 @@ def fit(
         Stop after so many measurements without a new best.
     folder : path, optional
         For checkpoints and the log. A run that is there is gone on with: the same numbers come out as without a stop.
-        Other settings than its own are refused, but for ``steps``, ``patience`` and what is written when.
+        Other settings than its own are refused, but for ``steps`` (unless a schedule runs over them), ``patience`` and
+        what is written when.
     checkpoint_every : int, default 100
         Steps from one checkpoint to the next; there is one after the last step, too. The last two are kept.
     log : path, optional

@@ -67,8 +67,8 @@ class Course:
         elif callable(given):
             self._function = given
         else:
-            kind, number = type(given).__name__, "a number, " if name == "lr" else ""
-            raise TypeError(f"{name}: a {kind} was given, expected {number}(start, end) or a function of the step.")
+            kind, or_one = type(given).__name__, "a number, " if name == "lr" else ""
+            raise TypeError(f"{name}: a {kind} was given, expected {or_one}(start, end) or a function of the step.")
 
     def __call__(self, step: int) -> float:
         """The number at a step, counted from 0; after the last step it stays."""
@@ -79,7 +79,8 @@ class Course:
     def describe(self) -> str:
         """For checkpoints: what must be the same when a run is resumed."""
         if self._function is not None:
-            return f"a function of the step that is {self(0):.9g} at first and {self(1):.9g} then"
+            first, then = self(0), self(min(1, self._steps - 1))
+            return f"a function of the step that is {first:.9g} at first and {then:.9g} then"
         return f"from {self._ends[0]:.9g} to {self._ends[1]:.9g} in {self._steps} steps"
 
 

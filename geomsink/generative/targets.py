@@ -21,8 +21,9 @@ class Targets:
 
         mean_{i ∈ I} ‖g_θ(z_i) − T_i‖² / (2 move),
 
-    whose gradient is the loss's at first. With move = ½ and squared distances as the cost, T_i is where the debiased
-    plan sends x_i.
+    whose gradient is the loss's at first, if a point depends on its z_i alone: what dropout or a batch norm changes
+    from one pass to the next counts as distance. Make ``steps`` · ``batch`` several times n, so that all are seen. With
+    move = ½ and squared distances as the cost, T_i is where the debiased plan sends x_i.
 
     Parameters
     ----------
@@ -57,10 +58,10 @@ class Targets:
     move: float = 0.5
 
     def __post_init__(self) -> None:
-        whole("targets, steps", self.steps)
-        positive("targets, move", self.move)
+        object.__setattr__(self, "steps", whole("targets, steps", self.steps))
+        object.__setattr__(self, "move", positive("targets, move", self.move))
         if self.batch is not None:
-            whole("targets, batch", self.batch)
+            object.__setattr__(self, "batch", whole("targets, batch", self.batch))
 
     def of(self, x: Tensor, gradient: Tensor, n: int) -> Tensor:
         """T, of points and the loss's gradient in them, both of shape (m, ...), m of n points."""
@@ -85,7 +86,7 @@ class Targets:
         for k in range(self.steps):
             epoch, at = divmod(k, n // size)
             if at == 0 and size < n:
-                order = np.random.default_rng(seed_of(*place, TARGETS, epoch)).permutation(n)
+                order = np.random.default_rng(seed_of(place[0], TARGETS, *place[1:], epoch)).permutation(n)
             yield order[at * size : (at + 1) * size]
 
     def distance(self, x: Tensor, goals: Tensor, size: int) -> Tensor:

@@ -17,7 +17,7 @@ from . import arguments, checkpoints, objective, optimisers, processes
 from .adversary import LearnedCost
 from .algorithm import Algorithm
 from .checkpoints import CheckpointError
-from .data import all_of, set_apart, source
+from .data import Rows, all_of, set_apart, source
 from .failures import NonFiniteError
 from .generators import recipe
 from .heldout import HeldOut
@@ -42,9 +42,9 @@ class Trainer:
         How many are done, and how many will be.
     history : list of dict
         A row of numbers for each step: ``step``, ``loss``, ``held_out`` (None where it was not measured), ``blur`` or
-        ``epsilon`` where the loss has one, ``gradient_norm``, ``marginal_error`` of the solver where it has one,
-        ``features_loss`` with learned features and ``targets_loss`` with targets (means over the inner steps, as the
-        gradient's norm is then), ``seconds``.
+        ``epsilon`` where the loss has one, ``lr`` where it changes, ``gradient_norm``, ``marginal_error`` of the solver
+        where it has one, ``features_loss`` with learned features and ``targets_loss`` with targets (means over the
+        inner steps, as the gradient's norm is then), ``seconds``.
     loss, score : callable
         In use: as given, but without memory. Their ``report`` is of the last call.
     best_value, best_step : float and int, or None
@@ -106,6 +106,8 @@ class Trainer:
             raise TypeError(f"targets: a {type(targets).__name__} was given, expected Targets or None.")
         self._latent, learned = latent, LearnedCost.of(features)
         schedule = _schedule(self.loss, blur, epsilon, self.steps)
+        if not (lr is None or isinstance(lr, numbers.Real) or isinstance(optimizer, str)):
+            raise ValueError(f"lr: {lr} given with an optimiser that has its own; expected None.")
         rates = None if lr is None or isinstance(lr, numbers.Real) else Course("lr", lr, self.steps, half_cosine)
         made = optimisers.optimiser("optimizer", optimizer, rates(0) if rates else lr, generator, "generator")
         like = next(generator.parameters()).detach()
@@ -129,11 +131,13 @@ class Trainer:
             None if average is None else arguments.share("average", average),
             self.seed,
         )  # fmt: skip
-        if targets is not None and (known := samples or batch):
+        if targets is not None and (
+            known := samples or batch or (len(batches.items) if isinstance(batches, Rows) else 0)
+        ):
             targets.check(known)
         self.step, self.history = 0, list[Row]()
         self.stopped: str | None = None
-        self._seconds = 0.0
+        self._seconds, self._broken_off = 0.0, False
         measured = "none"
         if self._held_out is not None:
             count = processes.total(len(self._held_out.points), like)
@@ -178,7 +182,16 @@ class Trainer:
         return self.result()
 
     def run(self) -> Iterator[Row]:
-        """The same step by step: a row of ``history`` after each. The caller may leave the loop, and come back."""
+        """The same step by step: a row of ``history`` after each. The caller may leave the loop, and come back.
+
+        Raises
+        ------
+        NonFiniteError
+            As `train`.
+        RuntimeError
+            If an exception or an interrupt broke off a step before; so does `save`.
+        """
+        self._check_whole()
         began = time.perf_counter() - self._seconds
         with ExitStack() as opened:
             log, reports = self._reports(opened)
@@ -195,9 +208,18 @@ class Trainer:
                     self.save()
                 yield row
 
+    def _check_whole(self) -> None:
+        if self._broken_off:
+            raise RuntimeError(
+                f"trainer: step {self.step + 1} was broken off with some of its updates done; expected a new Trainer, "
+                "which goes on from the last checkpoint of its folder."
+            )
+
     def _row(self) -> Row:
         try:
+            self._broken_off = True  # until all its updates are done
             numbers = self._algorithm.step(self.step)
+            self._broken_off = False
             self.step += 1
             row: Row = {"step": self.step, **dict.fromkeys(self._columns[1:]), **numbers}
             if self._held_out is not None and (self.step % self._evaluate_every == 0 or self.step == self.steps):
@@ -268,6 +290,7 @@ class Trainer:
         """
         if self.folder is None:
             raise ValueError("folder: None was given, expected one to write checkpoints to.")
+        self._check_whole()
         self._checkpoint = checkpoints.path_of(self.folder, self.step)
         if processes.rank() == 0:
             state = {
