@@ -112,7 +112,8 @@ class Run:
     """One method on one shape, step by step against its own clock.
 
     The learning rate and the blur follow the share of the time that is spent at the end of a step. Steps get longer as
-    the blur falls: the next is expected to be so much longer than the last as that was longer than the one before.
+    the blur falls: the next is expected to be so much longer than the last as that was longer than the one before,
+    but no more than twice as long.
     """
 
     def __init__(self, method: Method, shape: generative.Shape, seconds: float, seed: int):
@@ -151,7 +152,7 @@ class Run:
         start = time.perf_counter()
         next(self._rows)
         took = time.perf_counter() - start
-        self._next = took * max(1.0, took / self._last) if self._last else took
+        self._next = took * min(max(1.0, took / self._last), 2.0) if self._last else took
         self._last, self.spent = took, self.spent + took
 
     def sample(self, n: int) -> np.ndarray:
