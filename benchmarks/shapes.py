@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import statistics
 import sys
 import time
@@ -40,6 +39,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from geomsink import MMD, SinkhornDivergence, generative, sinkhorn_divergence
+from geomsink.generative.schedules import geometric, half_cosine
 
 SECONDS, LONG = 40.0, 300.0
 RATES = (1e-2, 1e-4)
@@ -142,13 +142,12 @@ class Run:
 
     def _blur(self, step: int) -> float:
         assert self.method.blur is not None
-        start, end = self.method.blur
-        return start * (end / start) ** self.share
+        return geometric(*self.method.blur, self.share)
 
     def step(self) -> None:
         first, last = RATES
         for group in self.optimizer.param_groups:
-            group["lr"] = last + (first - last) * (1.0 + math.cos(math.pi * self.share)) / 2.0
+            group["lr"] = half_cosine(first, last, self.share)
         start = time.perf_counter()
         next(self._rows)
         took = time.perf_counter() - start

@@ -136,7 +136,7 @@ class Algorithm:
                 raise ValueError(
                     f"generator: {len(x)} points came of {len(z)} latents, expected one of each for targets."
                 )
-            with torch.enable_grad(), untrained(None if self._learned is None else self._learned.phi):
+            with untrained(None if self._learned is None else self._learned.phi):
                 value = self.objective(x, y)
                 (gradient,) = torch.autograd.grad(value, x)
             loss = float(value.detach())
