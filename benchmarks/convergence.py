@@ -27,12 +27,12 @@ from common import write as write_report
 
 import geomsink
 from geomsink import costs, engine, plotting
-from geomsink.annealing import temperatures
-from geomsink.options import MAX_ITER, Options
-from geomsink.problem import Problem
-from geomsink.problems import Setup
+from geomsink.divergences.options import MAX_ITER, Options
+from geomsink.divergences.problems import Setup
 from geomsink.progress import Progress
-from geomsink.sinkhorn import solve_problem
+from geomsink.solver.annealing import temperatures
+from geomsink.solver.problem import Problem
+from geomsink.solver.sinkhorn import solve_problem
 
 TOL = 1e-6
 CAP = 200

@@ -1,17 +1,26 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
-from . import costs, engine, generative, kernels, shapes, transport
-from .divergences import sinkhorn_divergence, solve
-from .entries import Entries
-from .hausdorff import HausdorffDivergence, hausdorff_divergence
-from .krylov import LinearSolve, LinearSolveWarning
-from .learned import FeatureCost
-from .losses import MMD, EntropicOT, SinkhornDivergence
-from .mmd import Discrepancy, mmd
-from .plan import Plan
-from .solution import ConvergenceWarning, Divergence, Solution
-from .sums import Approximation
-from .wasserstein import WassersteinBounds, wasserstein_bounds
+from . import costs, engine, generative, shapes, transport
+from .costs import FeatureCost, kernels
+from .derivatives import LinearSolve, LinearSolveWarning
+from .divergences import (
+    MMD,
+    ConvergenceWarning,
+    Discrepancy,
+    Divergence,
+    EntropicOT,
+    HausdorffDivergence,
+    SinkhornDivergence,
+    Solution,
+    WassersteinBounds,
+    hausdorff_divergence,
+    mmd,
+    sinkhorn_divergence,
+    solve,
+    wasserstein_bounds,
+)
+from .plan import Entries, Plan
+from .solver import Approximation
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from geomsink import costs, engine
-from geomsink.options import DTYPES, MAX_ITER, TOL
+from geomsink.divergences.options import DTYPES, MAX_ITER, TOL
 from geomsink.transport.descent import OPTIMIZERS
 
 from .clouds import SHAPE_SAMPLES

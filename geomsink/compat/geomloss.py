@@ -16,14 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..comparison import compare, transport, warn_of
 from ..costs import Cost
+from ..divergences import (
+    Discrepancy,
+    Divergence,
+    HausdorffDivergence,
+    Options,
+    Solution,
+    compare,
+    hausdorff_divergence,
+    mmd,
+    transport,
+    warn_of,
+)
 from ..guards import guarded
-from ..hausdorff import HausdorffDivergence, hausdorff_divergence
 from ..measures import MASS_TOLERANCE
-from ..mmd import Discrepancy, mmd
-from ..options import Options
-from ..solution import Divergence, Solution
 from .pairwise import Pairwise, check_cost, discrepancy, ground_cost
 
 TOL = 1e-4

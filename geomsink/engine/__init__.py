@@ -7,8 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..costs import Cost
-from ..expressions import MANY
+from ..costs import MANY, Cost
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError

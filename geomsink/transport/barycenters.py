@@ -13,8 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..batches import is_list
-from ..measures import MASS_TOLERANCE, Container, measure, pair_of_measures
+from ..measures import MASS_TOLERANCE, Container, is_list, measure, pair_of_measures
 from .descent import History, OptimizerLike, Particles, check_number, check_steps, check_whole, descend
 from .flows import Loss, gradient_flow, loss_of, measured
 

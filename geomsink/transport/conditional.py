@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..annealing import largest_cost
-from ..batches import Layout, is_list
+from ..derivatives import Terms
+from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
-from ..gradients import Terms
-from ..measures import Container, Measure
+from ..measures import Container, Layout, Measure, is_list
 from ..plan import Plan
-from ..problem import ROUNDING
-from ..solution import Divergence, Solution
+from ..solver import ROUNDING, largest_cost
 
 SAFE = 1e12
 """Row sums outside of [1/SAFE, SAFE] are not used: the largest term of each is then made 1."""

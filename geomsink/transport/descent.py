@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..divergences import ConvergenceWarning
 from ..progress import Progress
-from ..solution import ConvergenceWarning
 
 OptimizerLike = str | Callable[[list[Tensor]], torch.optim.Optimizer]
 """A name of `OPTIMIZERS`, or what makes an optimiser of the parameters."""

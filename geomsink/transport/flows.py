@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..losses import SinkhornDivergence
+from ..divergences import ConvergenceWarning, SinkhornDivergence
 from ..measures import pair_of_measures
-from ..solution import ConvergenceWarning
 from .descent import History, OptimizerLike, Particles, check_steps, check_whole, descend
 
 Loss = Callable[..., Any]

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..divergences import Solution
 from ..guards import guarded
 from ..plan import Plan
-from ..solution import Solution
 from .conditional import Conditional, solution_plan
 
 TOGETHER = 63

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..divergences import Divergence, Solution
 from ..guards import guarded
-from ..solution import Divergence, Solution
 from .conditional import Conditional, divergence_plans, solution_plan
 
 

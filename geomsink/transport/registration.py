@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..annealing import temperatures
-from ..divergences import Reach
+from ..divergences import EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
-from ..losses import EntropicOT, SinkhornDivergence
 from ..measures import Container, Measure, measure, pair_of_measures
+from ..solver import temperatures
 from .descent import History, OptimizerLike, check_steps, descend
 from .motions import Linear, Motion, Smooth, gaussian, nearest_rotation, spread
 from .search import HAZE, centre, radius, sample, search

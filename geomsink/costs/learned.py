@@ -1,0 +1,70 @@
+"""Costs of learned features: c(x, y) = ‖φ(x) − φ(y)‖² with φ a network that a loss has gradients in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from . import registry
+from .registry import Cost
+
+
+def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
+    """The cost e(φ(x), φ(y)) of features.
+
+    Parameters
+    ----------
+    phi : torch.nn.Module
+        φ, from points (P, D) to features (P, E); points come in the precision of its parameters. It is called once a
+        cloud and solve, and gradients of a loss reach its parameters in every mode of differentiation. Batches of
+        clouds of different sizes come filled up with copies of their last points, which BatchNorm would count.
+    ground : str or Cost, default "sqeuclidean"
+        e, a cost between features; a ``blur`` is a length between them.
+
+    Returns
+    -------
+    Cost
+
+    Raises
+    ------
+    TypeError
+        If φ is not a module.
+
+    Notes
+    -----
+    The learned cost of Genevay, Peyré, Cuturi 2018 (arXiv:1706.00292), section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> phi = nn.Linear(2, 5, bias=False)
+    >>> cost = FeatureCost(phi)
+    >>> x, y = torch.rand(3, 2), torch.rand(4, 2)
+    >>> torch.allclose(cost(x, y), torch.cdist(phi(x), phi(y)) ** 2, atol=1e-5)
+    True
+    """
+    if not isinstance(phi, nn.Module):
+        raise TypeError(f"phi: a {type(phi).__name__} was given, expected a torch.nn.Module.")
+    base = registry.get(ground)
+
+    def features(points: Tensor) -> Tensor:
+        like = next(iter(phi.parameters()), None)
+        mapped: Any = phi(points if like is None else points.to(like.device, like.dtype))
+        if not isinstance(mapped, Tensor):
+            raise TypeError(f"phi: it returned a {type(mapped).__name__}, expected a tensor (points, features).")
+        return base.map(mapped.to(points.device, points.dtype))
+
+    return Cost(
+        f"{base.name} of {type(phi).__name__}",
+        base.expression,
+        base.degree,
+        features,
+        base.symmetric,
+        False,  # of features it may be, of points it is not
+        base.lower_bound,
+        base.modulus,
+        base.quadratic,
+        base.unit,
+        base.parameters,
+    )

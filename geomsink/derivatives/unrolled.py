@@ -1,0 +1,66 @@
+"""Autograd through Sinkhorn iterations: the loss of Genevay, Peyré, Cuturi 2018 (arXiv:1706.00292), section 3.
+
+    f ← softmin over columns of (C − g),    g ← softmin over rows of (C − f),    L times at ε, from zero potentials.
+
+Each iteration keeps its potentials and no matrix: memory is linear in points times iterations, or in points times their
+square root where runs of iterations are computed again.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..solver import Problem
+from .gradients import Terms, softmin
+
+
+def unrolled_potentials(
+    problem: Problem, terms: Terms, iterations: int, recompute: bool, start: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Potentials after so many iterations, with history; of a self problem f = g, by averaged updates.
+
+    Parameters
+    ----------
+    problem : Problem
+    terms : Terms
+        What the history is of.
+    iterations : int
+    recompute : bool
+        Keep potentials once every √iterations only, and compute those between again for the gradient.
+    start : pair of Tensor, optional
+        Potentials to start from, as constants. Default: zeros.
+    """
+
+    def cycles(f: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        for _ in range(count):
+            if problem.is_self:
+                f = 0.5 * (f + _update(problem, terms, f, f))
+                g = f
+            else:
+                f = _update(problem, terms, f, g)
+                g = _update(_transposed(problem), terms.T, g, f)
+        return f, g
+
+    f, g = start or (0.0 * terms.a.detach(), 0.0 * terms.b.detach())
+    if not recompute:
+        return cycles(f, g, iterations)
+    done, run = 0, math.isqrt(iterations)
+    while done < iterations:
+        count = min(run, iterations - done)
+        f, g = checkpoint(cycles, f, g, count, use_reentrant=False)
+        done += count
+    return f, g
+
+
+def _transposed(problem: Problem) -> Problem:
+    return Problem(
+        problem.beta, problem.alpha, problem.pair.T, problem.temperatures, problem.cost_scale, problem.penalties[::-1]
+    )
+
+
+def _update(problem: Problem, terms: Terms, guess: Tensor, g: Tensor) -> Tensor:
+    """The update of f."""
+    return problem.penalties[0].update(softmin(terms, problem.pair, guess, g), terms.epsilon)

@@ -1,0 +1,240 @@
+"""The three problems of a Sinkhorn divergence, solved together, and what the next comparison can use of them."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..measures import Measure
+from ..progress import Progress
+from .narrowing import combined, narrowed
+from .options import Options
+from .problems import Setup, Solved
+from .reports import solution_of
+from .solution import ConvergenceWarning, Divergence, Solution
+
+CLOSE = 0.1
+"""A divergence below this many ε is a small difference of three numbers, and they are refined for it."""
+SHARE = 1e-5
+"""Share of such a divergence that the errors of the three may have."""
+REFINEMENTS = 4
+SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
+"""S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
+FINEST = 1e-12
+"""Marginal error that float64 reaches on any problem that converges at all."""
+
+
+def transport(
+    x: Any,
+    y: Any,
+    a: Any,
+    b: Any,
+    options: Options,
+    index: tuple[Any, Any] = (None, None),
+    init: Solution | tuple[Any, Any] | None = None,
+    progress: bool = False,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Solution, tuple[Tensor, Tensor]]:
+    """`solve` with its options in one object, and without warnings; and potentials to give to the next call.
+
+    These ``start`` it where they fit its points.
+    """
+    setup = Setup.of(x, y, a, b, options, *index)
+    start = _fitting(start, setup.alpha, setup.beta)
+    if init is not None:
+        given = init.potentials if isinstance(init, Solution) else init
+        start = setup.start("init", given, setup.alpha, setup.beta)
+    with Progress(progress) as bar:
+        solved, shortfall = setup.solve("xy", setup.alpha, setup.beta, bar, start), ""
+        if options.certified:
+            problems, shortfall = narrowed(setup, {"xy": solved}, {"xy": 1.0}, _free_constant(setup), bar)
+            solved = problems["xy"]
+    solution = solution_of(setup, solved)
+    if shortfall:
+        status = shortfall if solution.converged else f"{solution.status}; {shortfall}"
+        solution = replace(solution, converged=False, status=status)
+    return solution, solved.potentials
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the next solve of the same loss can use of the last one: clouds that are the same need no new self problem.
+
+    Attributes
+    ----------
+    setup : Setup
+    xy, xx, yy : Solved
+    """
+
+    setup: Setup
+    xy: Solved
+    xx: Solved
+    yy: Solved
+
+
+def compare(
+    x: Any,
+    y: Any,
+    a: Any,
+    b: Any,
+    options: Options,
+    index: tuple[Any, Any] = (None, None),
+    init: Divergence | None = None,
+    progress: bool = False,
+    memory: Memory | None = None,
+    warm: bool = True,
+    reuse: bool = True,
+) -> tuple[Divergence, Memory]:
+    """`sinkhorn_divergence` with its options in one object, and without warnings.
+
+    ``memory`` is of an earlier comparison with the same options, not unrolled: with ``reuse``, self problems of clouds
+    that have not changed are taken from it, and with ``warm`` the others start from its potentials.
+    """
+    began = time.perf_counter()
+    check_symmetric(options)
+    kept = memory.setup.inputs.centre if memory is not None and reuse else None
+    setup, same = Setup.of(x, y, a, b, options, *index, centre=kept), (False, False)
+    if memory is not None and reuse:
+        setup, unchanged = setup.adopting(memory.setup)
+        solved = [s.solver.marginal_error <= setup.tol for s in (memory.xx, memory.yy)]
+        same = unchanged[0] and solved[0], unchanged[1] and solved[1]
+    alpha, beta = setup.alpha, setup.beta
+    starts = _starts(setup, init)
+    if memory is not None and warm:
+        starts = {**_warm_starts(setup, memory), **{name: start for name, start in starts.items() if start}}
+    with Progress(progress) as bar:
+        xx = memory.xx if memory and same[0] else setup.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
+        yy = memory.yy if memory and same[1] else setup.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
+        xy = setup.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
+        if options.iterations is None:
+            xy, xx, yy = _refined(setup, xy, xx, yy, bar, options.form)
+        problems, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
+        if options.certified:
+            problems, shortfall = narrowed(setup, problems, SHARES, _difference_of_masses(setup).detach(), bar)
+            xy, xx, yy = problems.values()
+    solutions = {name: solution_of(setup, solved) for name, solved in problems.items()}
+    # In float64, whatever the caller's precision: the three nearly cancel.
+    parts = [s.plan.sharp() if options.form == "sharp" else s.in_difference for s in solutions.values()]
+    value = parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
+    if options.form == "entropic":
+        value = value + _difference_of_masses(setup)
+    lower, upper = None, None
+    if options.certified:
+        offset = _difference_of_masses(setup).detach()
+        interval = combined({name: s.interval for name, s in solutions.items()}, SHARES, offset)
+        lower, upper = setup.container.bound(interval.lower, -1), setup.container.bound(interval.upper, 1)
+    divergence = Divergence(
+        setup.container.number(value),
+        options.form,
+        **solutions,
+        epsilon=setup.epsilon,
+        engine=solutions["xy"].engine,
+        dtype=solutions["xy"].dtype,
+        seconds=time.perf_counter() - began,
+        lower=lower,
+        upper=upper,
+        shortfall=shortfall,
+    )
+    return divergence, Memory(setup.constant(), xy, xx, yy)
+
+
+def _free_constant(setup: Setup) -> Tensor:
+    """What a value has beside that of mass 1, ε (m − 1 − log m), divided by the mass m."""
+    mass = setup.mass if setup.options.balanced else torch.ones_like(setup.mass)
+    constant = mass - 1.0 - mass.log()
+    return torch.where(constant == 0.0, 0.0, setup.epsilon * constant)
+
+
+def _difference_of_masses(setup: Setup) -> Tensor:
+    """½ ε (m_a − m_b)², which the three problems leave out of a divergence with penalties; otherwise 0."""
+    inputs = setup.inputs
+    if setup.options.balanced:
+        return torch.zeros_like(setup.mass)
+    return 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
+
+
+def check_symmetric(options: Options) -> None:
+    """Refuse a cost that cannot be debiased."""
+    if not options.ground.symmetric:
+        name = options.ground.name
+        raise ValueError(f"cost: {name!r} is not symmetric, and a divergence compares a cloud with itself.")
+
+
+def _warm_starts(setup: Setup, memory: Memory) -> dict[str, tuple[Tensor, Tensor] | None]:
+    """The last potentials, where there are as many points."""
+    alpha, beta = setup.alpha, setup.beta
+    return {
+        "xy": _fitting(memory.xy.potentials, alpha, beta),
+        "xx": _fitting(memory.xx.potentials, alpha, alpha),
+        "yy": _fitting(memory.yy.potentials, beta, beta),
+    }
+
+
+def _fitting(start: tuple[Tensor, Tensor] | None, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
+    """Potentials, if they are of so many points and on the same device."""
+    if start is None:
+        return None
+    pairs = zip(start, (alpha.weights, beta.weights), strict=True)
+    return start if all(h.shape == w.shape and h.device == w.device for h, w in pairs) else None
+
+
+def _starts(setup: Setup, init: Divergence | None) -> dict[str, tuple[Tensor, Tensor] | None]:
+    """Potentials to start the three problems from."""
+    alpha, beta = setup.alpha, setup.beta
+    if init is None:
+        return {"xy": None, "xx": None, "yy": None}
+    if not isinstance(init, Divergence):
+        raise TypeError(f"init: a {type(init).__name__} was given, expected an earlier Divergence.")
+    return {
+        "xy": setup.start("init.xy", init.xy.potentials, alpha, beta),
+        "xx": setup.start("init.xx", init.xx.potentials, alpha, alpha),
+        "yy": setup.start("init.yy", init.yy.potentials, beta, beta),
+    }
+
+
+def _refined(
+    setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress, form: str
+) -> tuple[Solved, Solved, Solved]:
+    """The three solutions, solved further where they nearly cancel: clouds much closer than the blur.
+
+    Dual values are low by about ε times the squared marginal error, and transport costs are off by about ε
+    times the error itself: that must be little of S_ε. The problem xy starts again from the self problems'
+    potentials p and q, because
+    D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
+    cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
+    """
+    epsilon = xy.solver.problem.epsilon
+    for _ in range(REFINEMENTS):
+        divergence = float((xy.solver.value() - 0.5 * xx.solver.value() - 0.5 * yy.solver.value()).min())
+        if not divergence < CLOSE * epsilon or epsilon == math.inf:
+            break
+        share = SHARE * max(divergence, 0.0) / epsilon
+        wanted = max(math.sqrt(share) if form == "entropic" else share, FINEST)
+        if setup.options.working_dtype is not None:
+            wanted = max(wanted, 3.0 * xy.solver.problem.floor())
+        if max(solved.solver.marginal_error for solved in (xy, xx, yy)) <= wanted:
+            break
+        finer = replace(setup, tol=wanted)
+        xx = finer.solve("xx, refined", setup.alpha, setup.alpha, bar, xx.potentials, xx)
+        yy = finer.solve("yy, refined", setup.beta, setup.beta, bar, yy.potentials, yy)
+        xy = finer.solve("xy, refined", setup.alpha, setup.beta, bar, (xx.potentials[0], yy.potentials[0]), xy)
+    return xy, xx, yy
+
+
+def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 5, shortfall: str = "") -> None:
+    """Say which problems did not converge; a chosen number of iterations is nobody's failure."""
+    if shortfall:
+        warnings.warn(f"not converged, {shortfall}.", ConvergenceWarning, stacklevel=stacklevel)
+    for name, s in solutions.items():
+        if not s.converged and options.iterations is None:
+            warnings.warn(
+                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}.",
+                ConvergenceWarning,
+                stacklevel=stacklevel,
+            )

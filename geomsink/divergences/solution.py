@@ -1,0 +1,182 @@
+"""What the solution of a transport problem says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from ..certificates import Interval
+from ..derivatives import LinearSolve
+from ..plan import Plan
+from ..solver import Approximation, Step
+
+
+class ConvergenceWarning(UserWarning):
+    """A solve stopped before its marginal error came below ``tol``."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved problem OT_ε(α, β), and how well it is solved.
+
+    Attributes
+    ----------
+    value : float or Tensor
+        The dual value, ⟨a, f⟩ + ⟨b, g⟩ − ε (Σ P_ij − m²) for fixed marginals of mass m; of a batch (B,). It is a lower
+        bound of OT_ε(α, β), whose error is of second order in the marginal error.
+    potentials : tuple of arrays, shapes (N,) and (M,)
+        f and g, in units of the cost, shifted so that ⟨a, f⟩ = ⟨b, g⟩ if both marginals are fixed. They have autograd
+        history with implicit differentiation, and unrolled.
+    converged : bool
+    status : str
+        ``"converged"``, or why not.
+    marginal_error : float
+        ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), relative to the mass; of a batch,
+        the largest. With penalties, a and b are what the potentials ask for.
+    marginal_errors : array, shape (B,), or None
+        Of each item of a batch.
+    n_iter : int
+        Cycles, of one update of each potential; annealing included.
+    epsilon : float
+    temperatures : tuple of float
+        Annealed through.
+    tol : float
+    engine : str
+    dtype : str
+        The working precision.
+    seconds : float
+    lower, upper : float or Tensor, or None
+        OT_ε(α, β) is certain to be between them, whatever the solve: truncation and rounding are accounted for. Only
+        with ``certify=True`` or ``tol_gap``. Constants, rounded outwards.
+    approximation : Approximation or None
+        The levels, truncation and stand-ins of a solve on several levels; None is one over all pairs.
+    history : tuple of Step
+    plan : Plan
+        P, as an operator: ``plan @ w``.
+    linear_solves : list of LinearSolve
+        Those of implicit differentiation so far: it grows with every backward pass.
+    in_difference : Tensor
+        The value in float64, whatever the caller's precision, without what cancels in a divergence.
+    interval : Interval or None
+        The same of the certified bounds.
+    """
+
+    value: float | Tensor
+    potentials: tuple[Any, Any]
+    converged: bool
+    status: str
+    marginal_error: float
+    marginal_errors: Any
+    n_iter: int
+    epsilon: float
+    temperatures: tuple[float, ...]
+    tol: float
+    engine: str
+    dtype: str
+    seconds: float
+    lower: float | Tensor | None
+    upper: float | Tensor | None
+    approximation: Approximation | None
+    history: tuple[Step, ...] = field(repr=False)
+    plan: Plan = field(repr=False)
+    linear_solves: list[LinearSolve] = field(repr=False)
+    in_difference: Tensor = field(repr=False)
+    interval: Interval | None = field(repr=False)
+
+    @property
+    def gap(self) -> float | Tensor | None:
+        """The width of the certified interval, or None."""
+        return _gap(self.lower, self.upper)
+
+    def loss(self, form: str) -> float | Tensor:
+        """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``."""
+        return self.plan.sharp_value if form == "sharp" else self.value
+
+    @cached_property
+    def transport_cost(self) -> float | Tensor:
+        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in the marginal error.
+
+        It has autograd history where the potentials have: with implicit differentiation, and unrolled.
+        """
+        return self.plan.transport_cost
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A Sinkhorn divergence S_ε(α, β), and how well it is solved.
+
+    Attributes
+    ----------
+    value : float or Tensor
+        Float for NumPy input, scalar tensor for torch.
+    form : str
+        ``"entropic"`` or ``"sharp"``.
+    xy, xx, yy : Solution
+        The three transport problems; ``xx`` and ``yy`` have f = g.
+    epsilon : float
+    engine : str
+    dtype : str
+        The working precision, which is float64 where float32 cannot reach ``tol``.
+    seconds : float
+    lower, upper : float or Tensor, or None
+        S_ε(α, β) is certain to be between them: from the intervals of the three. Only with ``certify=True`` or
+        ``tol_gap``.
+    shortfall : str
+        Why the interval is wider than ``tol_gap`` asks for; empty if it is not.
+    """
+
+    value: float | Tensor
+    form: str
+    xy: Solution
+    xx: Solution
+    yy: Solution
+    epsilon: float
+    engine: str
+    dtype: str
+    seconds: float
+    lower: float | Tensor | None
+    upper: float | Tensor | None
+    shortfall: str
+
+    @property
+    def gap(self) -> float | Tensor | None:
+        """The width of the certified interval, or None."""
+        return _gap(self.lower, self.upper)
+
+    @property
+    def converged(self) -> bool:
+        """Whether all three problems are, and the interval is as narrow as was asked for."""
+        return all(s.converged for s in (self.xy, self.xx, self.yy)) and not self.shortfall
+
+    @property
+    def status(self) -> str:
+        """``"converged"``, or which problem stopped why."""
+        problems = {"xy": self.xy, "xx": self.xx, "yy": self.yy}
+        open_ends = [f"{k}: {s.status}" for k, s in problems.items() if not s.converged]
+        return "; ".join([*open_ends, *([self.shortfall] if self.shortfall else [])]) or "converged"
+
+    @property
+    def marginal_error(self) -> float:
+        """The largest of the three."""
+        return max(s.marginal_error for s in (self.xy, self.xx, self.yy))
+
+    @property
+    def n_iter(self) -> int:
+        """Cycles of all three."""
+        return sum(s.n_iter for s in (self.xy, self.xx, self.yy))
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Those that the problem between the two clouds was annealed through."""
+        return self.xy.temperatures
+
+    @property
+    def tol(self) -> float:
+        return self.xy.tol
+
+
+def _gap(lower: float | Tensor | None, upper: float | Tensor | None) -> float | Tensor | None:
+    return None if lower is None or upper is None else upper - lower

@@ -1,0 +1,18 @@
+"""Points and weights: validated once, and given back in the form that they came in.
+
+Imports nothing of the house. Hands on `Measure`, `Container`, and the functions that make them of a caller's arrays.
+"""
+
+from .batches import Layout, is_list
+from .measures import MASS_TOLERANCE, Container, Measure, measure, pair_of_measures, potentials
+
+__all__ = [
+    "MASS_TOLERANCE",
+    "Container",
+    "Layout",
+    "Measure",
+    "is_list",
+    "measure",
+    "pair_of_measures",
+    "potentials",
+]

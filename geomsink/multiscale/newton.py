@@ -1,0 +1,240 @@
+"""Newton's step for the potentials: what plain updates leave behind is smooth, or is solved for on a sparse plan.
+
+After a row update (P1 = a) let ρ = b − Pᵀ1. Newton's step in v = g/ε, with u eliminated, is
+
+    δv = ρ/b + (1/b) Pᵀ ξ,    (diag(a) − P diag(1/b) Pᵀ) ξ = P (ρ/b).
+
+The first term is the ordinary column update, which is taken in its logarithmic form. ξ is found by conjugate gradients
+with a plan in memory: one between coarse cells (`geomsink.multiscale.twogrid`), or, where the temperature is so low
+that cells say nothing of the points but few pairs carry mass, the points' own (Tang et al. 2024, arXiv:2401.12253, have
+both in one sparse Newton step). A share of diag(a) added to the matrix leads from Newton's step back to the plain
+update.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from ..costs import Cost
+from ..engine import Blocks
+from ..measures import Measure
+from ..solver import Penalty
+from .cellsums import Cloud
+from .truncation import pattern
+
+PRODUCTS = 300
+"""Iterations of conjugate gradients, at most."""
+RESIDUAL = 1e-2
+"""Of the system, relative: the step is corrected by the next one anyway."""
+CHUNK = 2**20
+"""Pairs in memory at a time."""
+DROPPED = 1e-7
+"""Entries of a plan below this share of their row's and of their column's weight are not kept."""
+LEAST = 1e-30
+"""Marginal of a plan, relative to its columns' mean, below which a row or a column counts as having this much."""
+DENSE = 0.25
+"""Share of entries kept from which on a plan is stored as a full matrix."""
+MARGIN = 8.0
+"""What exponents may change by before pairs are looked for again."""
+DRIFTED = 0.1
+"""Mass at which they may have changed by more, as a share of the marginal error."""
+SKIPPED = 1e-6
+"""Share of a row's mass outside of the blocks that a plan of points is made from."""
+PAIRS = 2**24, 2**26
+"""Pairs that are looked at for a plan of points: any that many, an eighth of all, but at most so many."""
+
+
+class SparsePlan:
+    """The pairs of two measures that carry mass, with room for potentials to change a little.
+
+    Parameters
+    ----------
+    alpha, beta : Measure
+        N and M weighted points.
+    cost : Cost
+    u, v : Tensor, shapes (N,) and (M,)
+        Exponents, weights included.
+    epsilon : float
+    blocks : Blocks, optional
+        The pairs that are looked at. Default: all.
+    margin : float, default 0
+        By how much exponents may change.
+    """
+
+    def __init__(
+        self,
+        alpha: Measure,
+        beta: Measure,
+        cost: Cost,
+        u: Tensor,
+        v: Tensor,
+        epsilon: float,
+        blocks: Blocks | None = None,
+        margin: float = 0.0,
+    ):
+        x, y = alpha.points.double(), beta.points.double()
+        least, kept = DROPPED * math.exp(-margin), []
+        for part in (blocks or Blocks.whole(len(u), len(v))).parts(CHUNK):
+            i, j = _pairs(part, u.device)
+            log_kernel = cost.between(x[i], y[j]) / -epsilon
+            keep = (u[i] + v[j] + log_kernel).exp() > least * torch.minimum(alpha.weights[i], beta.weights[j])
+            kept.append((i[keep], j[keep], log_kernel[keep]))
+        self._i, self._j, self._log_kernel = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        self._shape = len(u), len(v)
+        starts = torch.bincount(self._i, minlength=len(u)).cumsum(0).cpu().numpy()
+        self._places = self._j.cpu().numpy(), np.concatenate(([0], starts))
+
+    def matrix(self, u: Tensor, v: Tensor) -> Any:
+        """The plan, as a sparse matrix in float64, or as a full one in float32."""
+        entries = (u[self._i] + v[self._j] + self._log_kernel).exp().cpu().numpy()
+        sparse = scipy.sparse.csr_matrix((entries, *self._places), shape=self._shape)
+        return sparse if sparse.nnz < DENSE * math.prod(self._shape) else sparse.astype(np.float32).toarray()
+
+
+class NewtonSystem:
+    """Newton's equation with a plan in memory.
+
+    Parameters
+    ----------
+    plan : array or scipy.sparse matrix, shape (N, M)
+    curvatures : pair of array (N,), (M,) or float, default 1
+        Factors κ of the diagonal blocks, from the penalties of the marginals.
+
+    Examples
+    --------
+    Two pairs of points far apart: what one column has too much moves to its own neighbour alone.
+
+    >>> from geomsink import costs
+    >>> half = Measure(torch.tensor([[0.0], [9.0]]), torch.full((2,), 0.5, dtype=torch.float64))
+    >>> u = half.log_weights
+    >>> plan = SparsePlan(half, half, costs.get("sqeuclidean"), u, u, 1.0).matrix(u, u)
+    >>> NewtonSystem(plan).smooth(torch.tensor([0.1, -0.1]).double(), shift=0.1)
+    tensor([ 4., -4.], dtype=torch.float64)
+    """
+
+    def __init__(self, plan: Any, curvatures: tuple[Any, Any] = (1.0, 1.0)):
+        self._plan = plan
+        # The plan's own marginals: the system stays semidefinite however little of the plan is kept.
+        rows, columns = plan @ np.ones(plan.shape[1]), plan.T @ np.ones(plan.shape[0])
+        least = LEAST * columns.sum() / len(columns)
+        self._a, self._b = rows.clip(least) * curvatures[0], columns.clip(least) * curvatures[1]
+        # Constants are in the null space if both marginals are fixed.
+        self._singular = bool(np.all(curvatures[0] == 1.0) and np.all(curvatures[1] == 1.0))
+
+    def solve(self, rho: Tensor, shift: float) -> Tensor:
+        """ξ, shape (N,), for the residual ρ, shape (M,), and ``shift`` diag(a) added to the matrix."""
+        root = np.sqrt(self._a)
+        constant = self._singular * root / np.linalg.norm(root)  # the null space, in the variables √a ξ
+
+        def product(z: Any) -> Any:
+            columns = self._narrow((self._plan.T @ self._narrow(z / root)) / self._b)
+            out = (1.0 + shift) * z - self._plan @ columns / root
+            return out - (out @ constant) * constant
+
+        right = rho.cpu().numpy()
+        right = right - self._singular * self._b * (right.sum() / self._b.sum())
+        right = self._plan @ self._narrow(right / self._b) / root
+        right -= (right @ constant) * constant
+        z, residual = np.zeros_like(right), right
+        direction, norm = residual, residual @ residual
+        enough = RESIDUAL**2 * norm
+        for _ in range(PRODUCTS):
+            if not norm > enough:
+                break
+            image = product(direction)
+            curvature = direction @ image
+            if not curvature > 0:
+                break
+            step = norm / curvature
+            z, residual = z + step * direction, residual - step * image
+            new = residual @ residual
+            direction, norm = residual + (new / norm) * direction, new
+        return torch.from_numpy(z / root).to(rho)
+
+    def smooth(self, rho: Tensor, shift: float) -> Tensor:
+        """(1/b) Pᵀ ξ, shape (M,): what Newton's step in g/ε has beside the plain update."""
+        xi = self._narrow(self.solve(rho, shift).cpu().numpy())
+        return torch.from_numpy((self._plan.T @ xi) / self._b).to(rho)
+
+    def _narrow(self, values: Any) -> Any:
+        return values.astype(self._plan.dtype)
+
+
+def curvatures(penalties: tuple[Penalty, Penalty], f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Any]:
+    """Of both penalties at such potentials, as NumPy arrays or numbers."""
+    found = (p.curvature(h, epsilon) for p, h in zip(penalties, (f, g), strict=True))
+    first, second = (kappa.cpu().numpy() if isinstance(kappa, Tensor) else kappa for kappa in found)
+    return first, second
+
+
+def _pairs(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of all pairs of a pattern, row by row."""
+    some = slice(int(blocks.first[0]), int(blocks.first[-1]))
+    length = (blocks.end - blocks.begin)[some]
+    seen = torch.arange(int(length.sum())) + (blocks.begin[some] - length.cumsum(0) + length).repeat_interleave(length)
+    ends = torch.cat((length.new_zeros(1), length.cumsum(0)))[blocks.first - blocks.first[0]]
+    rows = blocks.row_end - blocks.row_begin
+    i = torch.arange(int(blocks.row_begin[0]), int(blocks.row_end[-1]))
+    width, first = ends.diff().repeat_interleave(rows), ends[:-1].repeat_interleave(rows)
+    place = torch.arange(int(width.sum())) + (first - width.cumsum(0) + width).repeat_interleave(width)
+    return i.repeat_interleave(width).to(device), seen[place].to(device)
+
+
+class Newton:
+    """The correction of column updates by the points' own plan.
+
+    Parameters
+    ----------
+    rows, columns : Cloud
+    cost : Cost
+    epsilon : float
+    penalties : pair of Penalty
+    """
+
+    def __init__(self, rows: Cloud, columns: Cloud, cost: Cost, epsilon: float, penalties: tuple[Penalty, Penalty]):
+        self._rows, self._columns, self._cost, self._epsilon = rows, columns, cost, epsilon
+        self._penalties = penalties
+        self._plan: SparsePlan | None = None
+        self._built_for = torch.zeros(0), torch.zeros(0)
+
+    def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
+        """See `geomsink.solver.sinkhorn.Correction`; None where too many pairs carry mass, or none at all."""
+        order, back = self._columns.tree.order, self._columns.tree.rank
+        potentials = f[self._rows.tree.order] / self._epsilon, g[order] / self._epsilon
+        alpha, beta = self._rows.tree.measure, self._columns.tree.measure
+        rho = rho[order]
+        if self._plan is None or self._drift(potentials) > DRIFTED * float(rho.abs().sum()):
+            self._plan, self._built_for = self._sparse_plan(*potentials), potentials
+        if self._plan is None:
+            return None
+        u, v = potentials[0] + alpha.log_weights, potentials[1] + beta.log_weights
+        matrix = self._plan.matrix(u, v)
+        if not matrix.sum() > 0.0:  # potentials of clouds that have moved far
+            return None
+        kappa = curvatures(self._penalties, self._epsilon * potentials[0], self._epsilon * potentials[1], self._epsilon)
+        return self._epsilon * NewtonSystem(matrix, kappa).smooth(rho, shift)[back]
+
+    def _drift(self, potentials: tuple[Tensor, Tensor]) -> float:
+        """Mass at which exponents may have changed by more than the plan in memory has room for."""
+        weights = self._rows.tree.measure.weights, self._columns.tree.measure.weights
+        changes = [new - old for new, old in zip(potentials, self._built_for, strict=True)]
+        middle = float((changes[0].median() - changes[1].median()) / 2)  # a constant may pass from one to the other
+        changes = [changes[0] - middle, changes[1] + middle]
+        return sum(float(w[c > MARGIN / 2].sum()) for w, c in zip(weights, changes, strict=True))
+
+    def _sparse_plan(self, u: Tensor, v: Tensor) -> SparsePlan | None:
+        boxes = self._rows.small_boxes, self._columns.small_boxes
+        slopes = boxes[0].slopes(u), boxes[1].slopes(v)
+        alpha, beta = self._rows.tree.measure, self._columns.tree.measure
+        u, v = u + alpha.log_weights, v + beta.log_weights
+        skipped = SKIPPED * math.exp(-MARGIN)
+        blocks = pattern(*boxes, u, v, slopes, self._cost, self._epsilon, skipped).blocks
+        if blocks.pairs > max(PAIRS[0], min(len(u) * len(v) // 8, PAIRS[1])):
+            return None
+        return SparsePlan(alpha, beta, self._cost, u, v, self._epsilon, blocks, MARGIN)

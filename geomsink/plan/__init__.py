@@ -1,0 +1,13 @@
+"""A solved plan: a linear operator that is never stored, and some of its entries.
+
+Imports `derivatives`, `multiscale` and what is below them. Hands on `Plan`, `Clouds` and `Entries`.
+"""
+
+from .entries import Entries
+from .plan import Clouds, Plan
+
+__all__ = [
+    "Clouds",
+    "Entries",
+    "Plan",
+]

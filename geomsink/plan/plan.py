@@ -1,0 +1,363 @@
+"""A solved transport plan as a linear operator that is never stored."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from ..derivatives import Terms
+from ..engine import Gibbs
+from ..measures import Container
+from .entries import Entries, Reader, dense
+
+MOST_ENTRIES = 2**26
+"""Entries that are stored, at most: 0.5 GB of a matrix in float64."""
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """The two clouds of a plan as the caller gave them.
+
+    Attributes
+    ----------
+    x, y : Tensor, shapes (..., N, D) and (..., M, D)
+        float64.
+    features : callable
+        From points (..., K, D) to what the cost's expression is evaluated on, as the terms of the plan have it.
+    """
+
+    x: Tensor
+    y: Tensor
+    features: Callable[[Tensor], Tensor]
+
+    @property
+    def T(self) -> Clouds:
+        return replace(self, x=self.y, y=self.x)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), shape (N, M), through its products; of a batch (B, N, M).
+
+    Attributes
+    ----------
+    operator : Gibbs
+        P on its engine, in the working precision; constants.
+    terms : Terms
+        What the plan depends on, with history if it is ``live``.
+    f, g : Tensor, shapes (N,) and (M,)
+        Potentials for the terms.
+    live : bool
+        Whether products and costs have autograd history.
+    clouds : Clouds
+    """
+
+    operator: Gibbs
+    container: Container
+    terms: Terms
+    f: Tensor
+    g: Tensor
+    live: bool
+    clouds: Clouds
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.operator.u.shape, self.operator.v.shape[-1])
+
+    @property
+    def T(self) -> Plan:
+        """The transpose, a plan from the second measure to the first."""
+        layouts = self.container.layouts
+        container = replace(self.container, layouts=layouts and layouts[::-1])
+        return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live, self.clouds.T)
+
+    def cost(self) -> Tensor:
+        """⟨P, C⟩, float64, with the history that potentials have."""
+        if self.live:
+            return self.terms.transport_cost(self.f, self.g)
+        return self.operator.row_costs().double().sum(-1)
+
+    def sharp(self) -> Tensor:
+        """⟨P, C⟩ and the penalties of the marginals, float64, with the history that potentials have."""
+        return self.terms.sharp_value(self.f, self.g)
+
+    @property
+    def sharp_value(self) -> float | Tensor:
+        """⟨P, C⟩ + D₁(P1 | a) + D₂(Pᵀ1 | b)."""
+        number: float | Tensor = self.container.number(self.sharp())
+        return number
+
+    @property
+    def transport_cost(self) -> float | Tensor:
+        """⟨P, C⟩."""
+        number: float | Tensor = self.container.number(self.cost())
+        return number
+
+    def __matmul__(self, w: Any) -> Any:
+        """P w, shape (N,) or (N, E), for w of shape (M,) or (M, E); of a batch, in the form of its points.
+
+        Differentiable in w, and in all that the plan depends on where the potentials have autograd history.
+        """
+        columns, items = torch.as_tensor(self.container.padded("plan", w, 1)), len(self.shape) - 2
+        if columns.ndim - items not in (1, 2) or columns.shape[: items + 1] != (*self.shape[:-2], self.shape[-1]):
+            raise ValueError(f"plan: P has shape {self.shape}, and cannot be multiplied by {tuple(columns.shape)}.")
+        vector = columns.ndim == items + 1
+        wide = columns[..., None] if vector else columns
+        if self.live or (wide.requires_grad and torch.is_grad_enabled()):
+            product = self.terms.product(self.f, self.g, wide)
+        else:
+            pair = self.operator.pair
+            product = self.operator.apply(wide.detach().to(pair.x)).double()
+        return self.container.array(product[..., 0] if vector else product, 0)
+
+    @property
+    def dtype(self) -> torch.dtype | np.dtype[Any]:
+        """Precision of products: the caller's, of torch or of NumPy."""
+        dtype = self.container.dtype
+        return np.dtype(str(dtype).removeprefix("torch.")) if self.container.is_numpy else dtype
+
+    def row_marginal(self) -> Any:
+        """P1, shape (N,), by one reduction; of a batch, in the form of its points. Differentiable as products are."""
+        if self.live:
+            one = torch.ones_like(self.terms.b)[..., None]
+            return self.container.array(self.terms.product(self.f, self.g, one)[..., 0], 0)
+        return self.container.array(self.operator.row_sums().double(), 0)
+
+    def column_marginal(self) -> Any:
+        """Pᵀ1, shape (M,); see `row_marginal`."""
+        return self.T.row_marginal()
+
+    def linear_operator(self) -> LinearOperator:
+        """P for SciPy's algorithms: products with vectors and matrices, and those of Pᵀ.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator, shape (N, M), float64
+            Products are computed in the solution's ``dtype``, which is float32 for large clouds unless asked
+            otherwise: algorithms that iterate should not be given a tolerance below its rounding.
+
+        Raises
+        ------
+        ValueError
+            For a batch.
+
+        Examples
+        --------
+        >>> import geomsink
+        >>> from scipy.sparse.linalg import svds
+        >>> x = np.linspace(0.0, 1.0, 5)[:, None]
+        >>> P = geomsink.solve(x, x, blur=0.1, tol=1e-9).plan
+        >>> svds(P.linear_operator(), k=1)[1].round(6)
+        array([0.2])
+        """
+        self._check_single("linear_operator")
+        forward, backward = _product_of(self.operator), _product_of(self.operator.T)
+        return LinearOperator(
+            self.shape, matvec=forward, rmatvec=backward, matmat=forward, rmatmat=backward, dtype=np.float64
+        )
+
+    def to_dense(self) -> Any:
+        """P as a matrix (N, M); of a batch of clouds of equal sizes (B, N, M). A constant, without autograd history.
+
+        Raises
+        ------
+        ValueError
+            For more than 2^26 entries, and for a batch of clouds of different sizes.
+        """
+        layouts, entries = self.container.layouts, math.prod(self.shape)
+        if layouts and any(len(set(layout.lengths)) > 1 for layout in layouts):
+            raise ValueError(
+                "to_dense: clouds of the batch differ in size, expected equal sizes; multiply by P with @."
+            )
+        if entries > MOST_ENTRIES:
+            raise ValueError(
+                f"to_dense: P has {entries:,} entries, expected at most {MOST_ENTRIES:,}; multiply by it with @ or "
+                "linear_operator(), or take some entries with top_k() or to_sparse()."
+            )
+        return replace(self.container, layouts=None).array(dense(self.operator), 0)
+
+    def top_k(self, k: int) -> Entries:
+        """The k largest entries of each row, as a sparse matrix.
+
+        They are exactly those, of equal ones any. At 100,000 points few pairs are computed: blocks are skipped where
+        a bound says that they hold none of them, if the cost has a ``lower_bound`` and the points are on the CPU;
+        otherwise all pairs are computed, some rows at a time. Memory is linear in k N + M.
+
+        Parameters
+        ----------
+        k : int
+            From 1 to M, k N at most 2^26. For columns, ``plan.T.top_k(k)``.
+
+        Returns
+        -------
+        Entries
+            ``matrix`` (N, M) and ``kept``, the share of the mass in it. Entries that are zero, as of points without
+            weight, are not stored. Constants, without autograd history.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another k, for a batch, and for a plan without mass.
+
+        Examples
+        --------
+        >>> import geomsink
+        >>> x = np.array([[0.0], [1.0], [2.0]])
+        >>> geomsink.solve(x, x, epsilon=0.1).plan.top_k(1).matrix.indices.tolist()
+        [0, 1, 2]
+        """
+        self._check_single("top_k")
+        n, m = self.shape
+        count = _whole("k", k)
+        if count > m:
+            raise ValueError(f"k: {k} given, expected at most {m}, the entries of a row.")
+        if count * n > MOST_ENTRIES:
+            raise ValueError(
+                f"k: {k} given, which are {count * n:,} entries, expected at most {MOST_ENTRIES:,} in all."
+            )
+        total = float(self._reader.sums.sum())
+        return self._some(self._reader.top(count), total)
+
+    def to_sparse(self, threshold: float) -> Entries:
+        """The entries with P_ij ≥ threshold · Σ_j P_ij, as a sparse matrix: none of them is missing.
+
+        The row's sum is what `row_marginal` computes, in the working precision. Pairs are skipped as in `top_k`.
+
+        Parameters
+        ----------
+        threshold : float
+            Share of its row's sum that an entry must have, in ]0, 1].
+
+        Returns
+        -------
+        Entries
+            See `top_k`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another threshold, for a batch, for a plan without mass, and as soon as more than 2^26 entries are
+            found.
+
+        Examples
+        --------
+        >>> import geomsink
+        >>> x = np.array([[0.0], [1.0], [2.0]])
+        >>> geomsink.solve(x, x, epsilon=0.1).plan.to_sparse(0.5).matrix.toarray().round(3)
+        array([[0.333, 0.   , 0.   ],
+               [0.   , 0.333, 0.   ],
+               [0.   , 0.   , 0.333]])
+        """
+        self._check_single("to_sparse")
+        share = _share("threshold", threshold)
+        sums = self._reader.sums
+        return self._some(self._reader.above(share * sums, MOST_ENTRIES), float(sums.sum()))
+
+    def sample(self, n: int, seed: int | torch.Generator = 0) -> tuple[Any, Any]:
+        """Random pairs from P / ΣP: a row by its marginal, then a column by the row's entries.
+
+        The distribution is exact up to rounding, of row sums in the working precision and of all else in float64.
+        Memory is linear in n + N + M, time at most n M; far less where `top_k` skips pairs.
+
+        Parameters
+        ----------
+        n : int
+            Pairs, drawn with replacement.
+        seed : int or torch.Generator, default 0
+            The same seed gives the same pairs. A generator, on the CPU, goes on from where it is.
+
+        Returns
+        -------
+        i, j : arrays, shape (n,), int64
+            NumPy arrays or tensors, as the caller's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another n or seed, for a batch, and for a plan without mass.
+
+        Examples
+        --------
+        >>> import geomsink
+        >>> x = np.array([[0.0], [1.0], [2.0]])
+        >>> i, j = geomsink.solve(x, x, epsilon=0.01).plan.sample(100)
+        >>> bool((i == j).all())
+        True
+        """
+        self._check_single("sample")
+        count, generator = _whole("n", n), _generator(seed)
+        pairs = self._reader.draw(count, generator)
+        i, j = (t.cpu().numpy() if self.container.is_numpy else t for t in pairs)
+        return i, j
+
+    @cached_property
+    def _reader(self) -> Reader:
+        epsilon = self.operator.epsilon
+        return Reader(self.operator, (self.f.detach() / epsilon, self.g.detach() / epsilon))
+
+    def _some(self, matrix: Any, total: float) -> Entries:
+        """Entries in the caller's kind and precision, and their share of the total mass."""
+        kept = min(float(matrix.data.sum(dtype=np.float64)) / total, 1.0)  # both are rounded
+        if self.container.is_numpy:
+            return Entries(matrix.astype(self.dtype), kept)
+        parts = [torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            tensor = torch.sparse_csr_tensor(
+                parts[0], parts[1], parts[2].to(self.container.dtype), self.shape, check_invariants=True
+            )
+        return Entries(tensor.to(self.container.device), kept)
+
+    def _check_single(self, name: str) -> None:
+        if len(self.shape) > 2:
+            raise ValueError(f"{name}: P is a batch of {self.shape[0]} plans, expected a single one.")
+
+
+def _product_of(operator: Gibbs) -> Callable[[Any], Any]:
+    """From float64 arrays (M,) or (M, E) to float64 arrays (N, E)."""
+
+    def product(w: Any) -> Any:
+        wide = torch.from_numpy(np.ascontiguousarray(w, dtype=np.float64)).reshape(len(w), -1)
+        return operator.apply(wide.to(operator.pair.x)).double().cpu().numpy()
+
+    return product
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
+    whole = int(value)
+    if whole < 1:
+        raise ValueError(f"{name}: {whole} given, expected a whole number of at least 1.")
+    return whole
+
+
+def _share(name: str, value: Any) -> float:
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    if not 0.0 < float(value) <= 1.0:
+        raise ValueError(f"{name}: {value} given, expected a share of the row's sum, above 0 and at most 1.")
+    return float(value)
+
+
+def _generator(seed: Any) -> torch.Generator:
+    if isinstance(seed, torch.Generator):
+        if seed.device.type != "cpu":
+            raise ValueError(f"seed: a generator on {seed.device} was given, expected one on the CPU.")
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number or a torch.Generator.")
+    whole = int(seed)
+    if not 0 <= whole < 2**64:
+        raise ValueError(f"seed: {whole} given, expected a whole number from 0 to 2^64 - 1.")
+    return torch.Generator().manual_seed(whole)

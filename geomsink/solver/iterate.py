@@ -1,0 +1,150 @@
+"""Where a solve stands: potentials, what is known of their marginals, and all that follows from these."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..engine import Gibbs
+from ..progress import Progress
+from .penalties import relaxed, residual
+from .problem import Problem, Step
+from .sums import Approximation, FullSums, Sums
+
+
+@dataclass
+class State:
+    """Potentials (float64) and what is known of their marginals, log(P1 / a) and log(Pᵀ1 / b): at the optimum of
+    fixed marginals zero."""
+
+    f: Tensor
+    g: Tensor
+    log_rows: Tensor
+    log_columns: Tensor
+
+
+class Iterate:
+    """The present state of a solve, its marginal errors, its dual value and its plan.
+
+    Parameters
+    ----------
+    problem : Problem
+    tol : float
+        Marginal error that is wanted, relative to the mass.
+    progress : Progress
+        Told of every evaluation.
+    before : Iterate, optional
+        An earlier solve of the same problem, whose evaluations and history this one continues.
+    sums : Sums, optional
+        How row and column sums are found. Default: over all pairs.
+
+    Attributes
+    ----------
+    allowance : float
+        What the sums may be off by, as a marginal error.
+    missing_mass : float
+        What they are found to leave out of the plan's mass.
+    """
+
+    def __init__(
+        self, problem: Problem, tol: float, progress: Progress, before: Iterate | None = None, sums: Sums | None = None
+    ):
+        self.problem, self.tol, self.progress = problem, tol, progress
+        self.sums = sums or FullSums(problem.pair, problem.alpha, problem.beta)
+        self.history: list[Step] = list(before.history) if before else []
+        self.evaluations: int = before.evaluations if before else 0
+        zeros = torch.zeros_like
+        a, b = problem.alpha.weights, problem.beta.weights
+        self.state = State(zeros(a), zeros(b), zeros(a), zeros(b))
+        self.allowance = self.missing_mass = 0.0
+        self.approximation: Approximation | None = None
+
+    def load(self, f: Tensor, g: Tensor, cycles: int) -> None:
+        """Take potentials that were found elsewhere, in so many cycles, and find their marginals."""
+        epsilon, per_cycle = self.problem.epsilon, 1 if self.problem.is_self else 2
+        self.state.f, self.state.g = f, g
+        self.state.log_rows = self.state.log_columns = self._log_rows(epsilon)
+        if not self.problem.is_self:
+            self.state.log_columns = self._log_columns(epsilon)
+        self.evaluations = cycles * per_cycle
+        self._note(epsilon)
+
+    @property
+    def cycles(self) -> int:
+        """Updates of both potentials so far; a self problem's single update is one."""
+        return self.evaluations if self.problem.is_self else (self.evaluations + 1) // 2
+
+    @property
+    def dtype(self) -> str:
+        return str(self.problem.pair.x.dtype).removeprefix("torch.")
+
+    @property
+    def marginal_error(self) -> float:
+        """That of the present state, relative to the mean of the masses; of a batch, the largest."""
+        return float(self.marginal_errors(self.problem.epsilon).max())
+
+    def marginal_errors(self, epsilon: float) -> Tensor:
+        """Of each item of a batch, shape () or (B,)."""
+        rows = self.missing(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
+        columns = self.missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
+        first, second = self.problem.masses
+        return (rows + columns) / (0.5 * (first + second)) + self.allowance
+
+    @property
+    def full_sums(self) -> Sums:
+        """Over all pairs."""
+        return FullSums(self.problem.pair, self.problem.alpha, self.problem.beta)
+
+    def value(self) -> Tensor:
+        """The dual value of the present state, shape () or (B,)."""
+        problem, state = self.problem, self.state
+        alpha, beta, (first, second) = problem.alpha, problem.beta, problem.penalties
+        value = first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g)
+        if problem.epsilon == math.inf:
+            return value
+        mass = (beta.weights * _excess(state.log_columns)).sum(-1) + self.missing_mass + problem.masses[1]
+        return value - problem.epsilon * (mass - problem.masses[0] * problem.masses[1])
+
+    def exact(self, side: int) -> tuple[Tensor, Tensor]:
+        """f (side 0) or g (side 1) after one more update by itself, and log row or column sums with it."""
+        state = self.state
+        potential, log_sums = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
+        if self.problem.epsilon == math.inf:
+            return potential, log_sums
+        return relaxed(self.problem.penalties[side], potential, log_sums, 1.0, self.problem.epsilon)
+
+    def plan(self) -> Gibbs:
+        """The plan of the present state, in the working precision."""
+        problem, state = self.problem, self.state
+        u = state.f / problem.epsilon + problem.alpha.log_weights
+        v = state.g / problem.epsilon + problem.beta.log_weights
+        return Gibbs(problem.pair, u.to(problem.pair.x.dtype), v.to(problem.pair.x.dtype), problem.epsilon)
+
+    def missing(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
+        """What a marginal has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
+        problem = self.problem
+        left = residual(problem.penalties[side], potential, log_sums, epsilon)
+        wanted = log_sums.clamp(max=700.0) - left.clamp(max=700.0)
+        return (problem.alpha, problem.beta)[side].weights * (_excess(wanted) - _excess(log_sums))
+
+    def _log_rows(self, epsilon: float) -> Tensor:
+        self.evaluations += 1
+        return self.sums.log_rows(self.state.f, self.state.g, epsilon)
+
+    def _log_columns(self, epsilon: float) -> Tensor:
+        self.evaluations += 1
+        return self.sums.log_columns(self.state.f, self.state.g, epsilon)
+
+    def _note(self, epsilon: float) -> float:
+        step = Step(self.evaluations, epsilon, float(self.marginal_errors(epsilon).max()))
+        self.history.append(step)
+        self.progress.update(step.epsilon, step.marginal_error, self.tol)
+        return step.marginal_error
+
+
+def _excess(log_ratio: Tensor) -> Tensor:
+    """Marginal over weight, less one; bounded, so that a point without weight never makes 0 · ∞."""
+    return log_ratio.clamp(max=700.0).expm1()

@@ -1,0 +1,67 @@
+"""What a transport problem is: two measures on an engine, temperatures, and the penalties of the marginals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..engine import Pair
+from ..measures import Measure
+from .penalties import Balanced, Penalty
+
+ROUNDING = {torch.float32: 6e-8, torch.float64: 1.2e-16}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One entropic transport problem, or a batch of them, ready to be solved.
+
+    Attributes
+    ----------
+    alpha, beta : Measure
+        ``beta is alpha`` makes it a self problem, with one potential.
+    pair : Pair
+        The same points on an engine, in the working precision.
+    temperatures : tuple of float
+        To anneal through; the last one is the problem's ε.
+    cost_scale : float
+        About the largest cost.
+    penalties : pair of Penalty
+        Of the two marginals. With fixed ones the measures have mass 1.
+    """
+
+    alpha: Measure
+    beta: Measure
+    pair: Pair
+    temperatures: tuple[float, ...]
+    cost_scale: float
+    penalties: tuple[Penalty, Penalty] = (Balanced(), Balanced())
+
+    @property
+    def epsilon(self) -> float:
+        return self.temperatures[-1]
+
+    @property
+    def is_self(self) -> bool:
+        return self.beta is self.alpha
+
+    @cached_property
+    def masses(self) -> tuple[Tensor, Tensor]:
+        """Of the two measures, shape () or (B,)."""
+        return self.alpha.weights.sum(-1), self.beta.weights.sum(-1)
+
+    def floor(self) -> float:
+        """About the smallest marginal error that rounding of the exponents allows."""
+        return ROUNDING[self.pair.x.dtype] * max(self.cost_scale / self.epsilon, 16.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation on the way: how many row sums so far, at which ε, with which marginal error."""
+
+    evaluations: int
+    epsilon: float
+    marginal_error: float

@@ -1,0 +1,302 @@
+"""The loop: one entropic transport problem in, one converged (or honestly unconverged) solution out.
+
+The updates need no maximum: with the potentials in the exponent, the row sums of the Gibbs operator are
+1 at convergence, and f ← f − ω ε log(row sums) is the log-domain Sinkhorn update extrapolated by ω.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress
+from .acceleration import Acceleration
+from .iterate import Iterate
+from .penalties import relaxed, residual, translated, within
+from .problem import Problem
+from .relaxation import Relaxation
+from .sums import Sums
+
+STALL = 80
+"""Evaluations without progress, near the floor of the precision, after which a solve gives up."""
+NEAR = 5.0
+"""Times ``tol`` from which plain cycles are tried: over-relaxed ones leave a residual of fast modes, which a
+plain one takes away."""
+
+
+USELESS = 1.0
+"""Marginal error (of 2 at most) from which on given potentials are not worth starting from."""
+SMALL = 0.3
+"""Marginal error from which on self problems are extrapolated."""
+RELAXED = 20
+"""Cycles of over-relaxed updates that are tried before Newton's step."""
+CAUTION = 0.03
+"""Share of the marginal error that Newton's matrix is shifted by: far from the solution it promises too much."""
+GROWTH = 1.5
+"""Growth of the marginal error that a step may have which raises the dual value."""
+FAILURES = 4
+"""Corrections undone in a row after which there are no more."""
+STEPS, SLOW = 8, 0.5
+"""Corrections in which the error falls by this factor at least; otherwise there are no more."""
+
+
+class Correction(Protocol):
+    """What a column update leaves out and can be found elsewhere: the smooth part of Newton's step."""
+
+    def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
+        """To be added to g, beside the plain update, after an update of the rows has left the columns' marginal
+        short of ρ, shape (M,); less of it the larger ``shift`` is."""
+        ...
+
+
+class Solver(Iterate):
+    """Solves one problem; an object because a solve can be taken up again, finer or in higher precision.
+
+    Parameters
+    ----------
+    problem : Problem
+    tol : float
+        Marginal error at which to stop, relative to the mass.
+    max_iter : int
+        Cycles, at most.
+    progress : Progress
+        Told of every evaluation.
+    before : Solver, optional
+        An earlier solve of the same problem, whose evaluations and history this one continues.
+    sums : Sums, optional
+        How row and column sums are found. Default: over all pairs.
+    correction : Correction, optional
+        Added to column updates for as long as it helps.
+    newton : Correction, optional
+        The same, where some over-relaxed updates have not been enough.
+    patience : int, optional
+        Evaluations without progress after which to give up. Default: 80, and only near the precision's floor.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        tol: float,
+        max_iter: int,
+        progress: Progress,
+        before: Iterate | None = None,
+        sums: Sums | None = None,
+        correction: Correction | None = None,
+        newton: Correction | None = None,
+        patience: int | None = None,
+    ):
+        super().__init__(problem, tol, progress, before, sums)
+        self.max_iter, self.correction, self.newton, self.patience = max_iter, correction, newton, patience
+        self.cycles_before: int = before.cycles if before else 0
+
+    def run(self, start: tuple[Tensor, Tensor] | None = None, otherwise: tuple[Tensor, Tensor] | None = None) -> str:
+        """Solve, and return the status.
+
+        From ``start``, unless that is useless: then from ``otherwise``, or by annealing.
+        """
+        if self.problem.epsilon == math.inf:
+            return self._infinite_temperature()
+        cycles = self._self_cycles if self.problem.is_self else self._cycles
+        best, since = math.inf, 0
+        for error in cycles(start, otherwise):
+            if error <= self.tol:
+                return "converged"
+            if math.isnan(error):
+                return "the marginal error is not a number"
+            best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
+            if self.patience is not None and since >= self.patience:
+                return "no progress is made"
+            if since >= STALL and best < 10 * self.problem.floor():
+                return f"the floor of {self.dtype} is reached"
+            if self.cycles - self.cycles_before >= self.max_iter:
+                return f"max_iter={self.max_iter} is reached"
+        raise AssertionError("the updates end only when told to")
+
+    # ------------------------------------------------------------------ updates
+
+    def _cycles(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> Iterator[float]:
+        """Alternating updates: one cycle a temperature, then corrected or over-relaxed ones; yields marginal errors.
+
+        Between cycles the rows are exact and the columns' marginals are known.
+        """
+        error = math.inf if start is None else self._row_update(start)
+        if not error <= USELESS:
+            start, error = otherwise, self._row_update(otherwise or self._annealed())
+        yield error
+        if self.correction is not None:
+            yield from self._corrected(self.correction, accelerated=True)
+        if self.newton is not None:
+            if start is None:
+                yield from self._relaxed(RELAXED)
+                yield self._exact_rows()
+            yield from self._corrected(self.newton, accelerated=False)
+        yield from self._relaxed()
+
+    def _row_update(self, potentials: tuple[Tensor, Tensor]) -> float:
+        """The plain update of f, and the error that it leaves."""
+        state, epsilon = self.state, self.problem.epsilon
+        state.f, state.g = self._translated(*potentials)
+        self._update_rows(epsilon)
+        return self._note(epsilon)
+
+    def _update_rows(self, epsilon: float) -> None:
+        """The plain update of f, and the columns that it leaves."""
+        state, rows = self.state, self.problem.penalties[0]
+        state.f, state.log_rows = relaxed(rows, state.f, self._log_rows(epsilon), 1.0, epsilon)
+        state.log_columns = self._log_columns(epsilon)
+
+    def _translated(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        problem = self.problem
+        return translated(problem.penalties, (problem.alpha.weights, problem.beta.weights), f, g)
+
+    def _annealed(self) -> tuple[Tensor, Tensor]:
+        """Potentials after one cycle at each higher temperature, from zero."""
+        state, problem = self.state, self.problem
+        state.f, state.g = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
+        for epsilon in problem.temperatures[:-1]:
+            state.f, state.g = self._translated(state.f, state.g)
+            self._update_rows(epsilon)
+            self._note(epsilon)
+            state.g, _ = relaxed(problem.penalties[1], state.g, state.log_columns, 1.0, epsilon)
+        return state.f, state.g
+
+    def _relaxed(self, limit: float = math.inf) -> Iterator[float]:
+        """Over-relaxed updates, for ``limit`` cycles."""
+        state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
+        relaxations = [Relaxation() for _ in range(state.f[..., 0].numel())]  # each item of a batch has its own
+        near, plain_cycles, last = NEAR * self.tol, 0, self.cycles + limit
+        while True:
+            omega = torch.tensor([1.0 if plain_cycles else r.omega for r in relaxations], dtype=state.f.dtype)
+            omega = omega.to(state.f.device).reshape(*state.f.shape[:-1], 1)
+            # The update multiplies column sums by known factors: that marginal needs no new sums.
+            state.g, state.log_columns = relaxed(columns, state.g, state.log_columns, omega, epsilon)
+            state.f, state.g = self._translated(state.f, state.g)
+            state.log_rows = self._log_rows(epsilon)
+            yield self._note(epsilon)
+            state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, omega, epsilon)
+            state.log_columns = self._log_columns(epsilon)
+            error = self._note(epsilon)
+            yield error
+            if self.cycles >= last:
+                return
+            if plain_cycles:
+                plain_cycles -= 1
+            elif error < near:
+                plain_cycles, near = 2, 0.5 * error
+            else:
+                for relaxation, of_item in zip(relaxations, self.marginal_errors(epsilon).reshape(-1), strict=True):
+                    relaxation.observe(float(of_item))
+
+    def _corrected(self, correction: Correction, accelerated: bool) -> Iterator[float]:
+        """Column updates with a correction; ends where they do not help.
+
+        A step that reduces neither the error nor the distance to the dual optimum is undone, and the next one is nearer
+        to the plain update. Where the correction stays the same, steps are extrapolated from the last few.
+        """
+        state, epsilon, failures, caution = self.state, self.problem.epsilon, 0, CAUTION
+        columns = self.problem.penalties[1]
+        scale, acceleration = self.problem.beta.weights.sqrt(), Acceleration()
+        errors = [self.marginal_error]
+        while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
+            error, value = errors[-1], self.value()
+            before = state.f, state.g, state.log_rows, state.log_columns
+            rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), epsilon)
+            smooth = correction.step(state.f, state.g, rho, caution * error)
+            if smooth is None or not bool(smooth.isfinite().all()):
+                return
+            step = smooth - columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
+            g = acceleration.next(state.g, step, scale) if accelerated else state.g + step
+            new = self._row_update((state.f, within(columns, g)))
+            yield new
+            slack = epsilon * max(error**2, self.problem.floor())
+            if new < GROWTH * error and self.value() > value - (slack if new < error else 0.0):
+                failures, caution = 0, max(0.5 * caution, CAUTION)
+                errors.append(new)
+            else:
+                failures, caution, acceleration = failures + 1, 8.0 * caution, Acceleration()
+                state.f, state.g, state.log_rows, state.log_columns = before
+
+    def _exact_rows(self) -> float:
+        """The plain update of f after over-relaxed ones, which have left known row sums."""
+        state, epsilon, rows = self.state, self.problem.epsilon, self.problem.penalties[0]
+        state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, 1.0, epsilon)
+        state.log_columns = self._log_columns(epsilon)
+        return self._note(epsilon)
+
+    def _self_cycles(
+        self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None
+    ) -> Iterator[float]:
+        """The symmetric fixed point, half the way of an update of f, extrapolated from the last few once it contracts.
+
+        It contracts by two or more and needs no annealing: where the cost vanishes on the diagonal, no row sum
+        underflows. That is so for costs whose kernel exp(−C/ε) is positive definite; with others it is seen whether
+        it converges.
+        """
+        state, epsilon, best = self.state, self.problem.epsilon, math.inf
+        penalty = self.problem.penalties[0]
+        first = otherwise or (torch.zeros_like(state.f), torch.zeros_like(state.f))
+        state.f = state.g = (start or first)[0]
+        scale, acceleration = self.problem.alpha.weights.sqrt(), Acceleration()
+        while True:
+            log_rows = self._log_rows(epsilon)
+            state.log_rows = state.log_columns = log_rows
+            error = self._note(epsilon)
+            if start is not None and not error <= USELESS:
+                start, state.f = None, first[0]
+                state.g = state.f
+                continue
+            start = None
+            yield error
+            if not error < min(best, SMALL):
+                acceleration = Acceleration()
+            best = error
+            step = -0.5 * penalty.step(epsilon) * residual(penalty, state.f, log_rows, epsilon)
+            state.f = state.g = within(penalty, acceleration.next(state.f, step, scale))
+
+    def _infinite_temperature(self) -> str:
+        """ε = ∞, where the plan is a ⊗ b and f = Cb − ½⟨a, Cb⟩, g = Ca − ½⟨a, Cb⟩ in the limit."""
+        problem, pair = self.problem, self.problem.pair
+        zeros = (pair.x.new_zeros(pair.x.shape[:-1]), pair.x.new_zeros(pair.y.shape[:-1]))
+        log_a, log_b = (m.log_weights.to(pair.x.dtype) for m in (problem.alpha, problem.beta))
+        f = pair.row_costs(zeros[0], log_b, float("inf")).double()
+        g = pair.T.row_costs(zeros[1], log_a, float("inf")).double()
+        mean = (problem.alpha.weights * f).sum(-1, keepdim=True)
+        self.state.f, self.state.g = f - 0.5 * mean, g - 0.5 * mean
+        self.evaluations += 2
+        self._note(float("inf"))
+        return "converged"
+
+
+def solve_problem(
+    problem: Problem,
+    tol: float,
+    max_iter: int,
+    progress: Progress,
+    start: tuple[Tensor, Tensor] | None = None,
+    before: Iterate | None = None,
+    newton: Correction | None = None,
+) -> tuple[Solver, str, float]:
+    """Solve; returns the solver with its final state, the status and the seconds taken.
+
+    Parameters
+    ----------
+    problem : Problem
+    tol : float
+    max_iter : int
+    progress : Progress
+    start : pair of Tensors, shapes (N,) and (M,), optional
+        Potentials to start from at the target temperature. Default: annealing from zero.
+    before : Solver, optional
+        An earlier solve, to be continued in the report.
+    newton : Correction, optional
+        Tried where over-relaxed updates are slow.
+    """
+    began = time.perf_counter()
+    solver = Solver(problem, tol, max_iter, progress, before, newton=newton)
+    status = solver.run(start)
+    return solver, status, time.perf_counter() - began

@@ -1,0 +1,155 @@
+"""Bad input is refused with one sentence; good input of any kind gives the same answer in the caller's kind."""
+
+import numpy as np
+import pytest
+import torch
+
+import geomsink
+
+X = np.random.default_rng(0).random((20, 3))
+Y = np.random.default_rng(1).random((30, 3))
+A = np.full(20, 1 / 20)
+NAN = X.copy()
+NAN[3, 1] = np.nan
+INF = Y.copy()
+INF[0, 0] = np.inf
+
+BAD = [
+    (dict(x=X[0]), ValueError, r"^x: shape is \(3,\), expected \(points, coordinates\)\.$"),
+    (dict(y=Y[None]), ValueError, r"^x, y: batches of none and 1 clouds, expected as many of each"),
+    (dict(y=Y[None, None]), ValueError, r"^y: shape is \(1, 1, 30, 3\), expected"),
+    (dict(y=Y[:, :2]), ValueError, r"^y: 2 coordinates a point, but x has 3"),
+    (dict(x=X[:0]), ValueError, r"^x: shape is \(0, 3\), expected at least one point"),
+    (dict(x=NAN), ValueError, r"^x: 1 of 60 numbers are NaN or infinite"),
+    (dict(y=INF), ValueError, r"^y: 1 of 90 numbers are NaN or infinite"),
+    (dict(a=np.where(np.arange(20) == 0, np.nan, A)), ValueError, r"^a: 1 of 20 numbers are NaN"),
+    (dict(a=A - 0.06), ValueError, r"^a: the smallest weight is -0.01, expected none below zero"),
+    (dict(a=0 * A), ValueError, r"^a: all weights are zero"),
+    (dict(a=2 * A), ValueError, r"^a, b: they sum to 2 and 1; expected the same mass"),
+    (dict(a=A[:7]), ValueError, r"^a: shape is \(7,\), expected \(20,\)"),
+    (dict(x=torch.tensor(X)), TypeError, r"^x, y, a, b: torch tensors and other arrays are mixed"),
+    (dict(y=Y.astype(np.float32)), TypeError, r"^y: dtype is float32, but that of x is float64"),
+    (dict(a=A.astype(np.float32)), TypeError, r"^a: dtype is float32, but that of x"),
+    (dict(x=np.arange(6).reshape(2, 3)), TypeError, r"^x: dtype is int64, expected float32 or float64"),
+    (dict(x=X.astype(np.float16)), TypeError, r"^x: dtype is float16, expected"),
+    (dict(x=torch.ones(2, 3, dtype=torch.int32), y=torch.ones(2, 3)), TypeError, r"^x: dtype is int32, expected"),
+    (dict(y=None), TypeError, r"^y: None was given"),
+    (dict(x=torch.eye(3).to_sparse(), y=torch.ones(2, 3)), TypeError, r"^x: a tensor of layout torch.sparse_coo"),
+    (dict(x=np.float64(3.0)), ValueError, r"^x: shape is \(\), expected"),
+    (dict(x=1e200 * X), ValueError, r"^x, y: costs reach inf, expected"),
+    (
+        dict(x=1e30 * X, dtype="float32", blur=1e29),
+        ValueError,
+        r"^dtype: costs of .* and epsilon .* leave the range of float32",
+    ),
+    (dict(blur=1e-200), ValueError, r"^blur: 1e-200 given, for which epsilon is outside of the range"),
+    (dict(blur=1e200), ValueError, r"^blur: 1e\+200 given, for which epsilon is outside of the range"),
+    (dict(tol="small"), TypeError, r"^tol: a str was given, expected a number"),
+    (dict(scaling="half"), TypeError, r"^scaling: a str was given, expected a number"),
+    (dict(blur="0.1"), TypeError, r"^blur: a str was given"),
+    (dict(max_iter=2.5), ValueError, r"^max_iter: 2.5 given, expected a whole number"),
+    (dict(x=[[1.0, 2.0], [3.0]]), ValueError, r"^x: NumPy cannot read it"),
+    (dict(x="points.ply"), TypeError, r"^x: dtype is <U10, expected"),
+    (dict(epsilon=0.1), ValueError, r"^blur, epsilon: both were \(0.1 and 0.1\) given, expected one"),
+    (dict(blur=None), ValueError, r"^blur, epsilon: neither was given"),
+    (dict(blur=0.0), ValueError, r"^blur: 0.0 given, expected a positive number"),
+    (dict(blur=None, epsilon=-1), ValueError, r"^epsilon: -1.0 given, expected a positive number"),
+    (dict(blur=float("nan")), ValueError, r"^blur: nan given"),
+    (dict(blur="wide"), TypeError, r"^blur: a str was given"),
+    (dict(cost="sqeuclidian"), ValueError, r"^cost: unknown name 'sqeuclidian' \(did you mean 'sqeuclidean'\?\)"),
+    (dict(cost="power:3"), ValueError, r"^power: p is 3.0, expected 0 < p <= 2"),
+    (dict(cost=7), TypeError, r"^cost: a int was given"),
+    (dict(cost="cosine"), ValueError, r"^blur: cost 'cosine' is no power of a length; give epsilon"),
+    (dict(x=0 * X, cost="geodesic"), ValueError, r"a point at the origin has no direction"),
+    (dict(engine="cuda"), ValueError, r"^engine: unknown name 'cuda'; expected one of auto, keops, dense"),
+    (dict(form="sharpe"), ValueError, r"^form: unknown name 'sharpe'; expected one of entropic, sharp"),
+    (dict(tol=0), ValueError, r"^tol: 0 given, expected a positive"),
+    (dict(max_iter=0), ValueError, r"^max_iter: 0 given, expected a whole number"),
+    (dict(scaling=1.0), ValueError, r"^scaling: 1.0 given, expected a factor between 0 and 1"),
+    (dict(dtype="float16"), ValueError, r"^dtype: 'float16' given, expected None"),
+    (
+        dict(blur=None, epsilon=float("inf"), a=2 * A, b=np.full(30, 2 / 30)),
+        ValueError,
+        r"^epsilon: inf is given with weights",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"), BAD, ids=[f"{next(iter(c))}-{i}" for i, (c, *_) in enumerate(BAD)]
+)
+def test_bad_input_is_refused(change, error, sentence, monkeypatch):
+    def no_work(*_):
+        raise AssertionError("work had started")
+
+    monkeypatch.setattr("geomsink.divergences.problems.solve_problem", no_work)
+    arguments = dict(x=X, y=Y, blur=0.1) | change
+    with pytest.raises(error, match=sentence) as caught:
+        geomsink.sinkhorn_divergence(**arguments)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_an_asymmetric_cost_is_for_solve_alone():
+    downhill = geomsink.costs.Cost(
+        "downhill", lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1) * 0.5, symmetric=False
+    )
+    with pytest.raises(ValueError, match="^cost: 'downhill' is not symmetric"):
+        geomsink.sinkhorn_divergence(X, Y, epsilon=0.1, cost=downhill)
+    plain = geomsink.solve(X, Y, epsilon=0.1, tol=1e-10)
+    tilted = geomsink.solve(X, Y, epsilon=0.1, tol=1e-10, cost=downhill)
+    # The added term separates, so that it shifts the value by its mean.
+    assert tilted.value - plain.value == pytest.approx(0.5 * (X.mean(0) - Y.mean(0)).sum(), abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kinds_of_arrays(dtype):
+    x, y = X.astype(dtype), Y.astype(dtype)
+    numpy = geomsink.sinkhorn_divergence(x, y, blur=0.1)
+    assert isinstance(numpy.value, float)
+    assert all(isinstance(p, np.ndarray) and p.dtype == dtype for p in numpy.xy.potentials)
+    tensors = geomsink.sinkhorn_divergence(torch.tensor(x), torch.tensor(y), blur=0.1)
+    assert tensors.value.shape == () and tensors.value.dtype == getattr(torch, dtype)
+    assert tensors.value.item() == pytest.approx(numpy.value, rel=1e-6)
+    assert [p.dtype for p in tensors.xy.potentials] == [getattr(torch, dtype)] * 2
+    assert isinstance(tensors.xy.transport_cost, torch.Tensor) and isinstance(numpy.xy.transport_cost, float)
+    lists = geomsink.sinkhorn_divergence(x.tolist(), y.tolist(), blur=0.1)
+    assert lists.value == pytest.approx(numpy.value, rel=1e-6)
+
+
+def test_unusual_memory_layouts():
+    expected = geomsink.sinkhorn_divergence(X, Y, blur=0.1).value
+    wide = np.zeros((20, 6))
+    wide[:, ::2] = X
+    assert geomsink.sinkhorn_divergence(wide[:, ::2], np.asfortranarray(Y), blur=0.1).value == expected
+    backwards = torch.tensor(X.T.copy()).T
+    assert geomsink.sinkhorn_divergence(backwards, torch.tensor(Y), blur=0.1).value.item() == pytest.approx(
+        expected, rel=1e-12
+    )
+
+
+def test_anything_that_numpy_reads():
+    expected = geomsink.sinkhorn_divergence(X, Y, blur=0.1).value
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    assert geomsink.sinkhorn_divergence(frozen, Y.astype(">f8"), blur=0.1).value == expected
+    scalars = dict(tol=np.float64(1e-3), max_iter=np.int64(50), blur=np.float32(0.5))
+    assert geomsink.sinkhorn_divergence(X, Y, **scalars, dtype=np.float64).converged
+
+
+def test_history_is_there_where_it_is_asked_for():
+    x, y = torch.tensor(X, requires_grad=True), torch.tensor(Y)
+    assert geomsink.sinkhorn_divergence(x, y, blur=0.1).value.requires_grad
+    assert not geomsink.sinkhorn_divergence(x.detach(), y, blur=0.1).value.requires_grad
+    with torch.no_grad():
+        assert not geomsink.sinkhorn_divergence(x, y, blur=0.1).value.requires_grad
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_devices():
+    x, y = torch.tensor(X), torch.tensor(Y)
+    with pytest.raises(ValueError, match="^y: device is cuda:0, but that of x is cpu"):
+        geomsink.sinkhorn_divergence(x, y.cuda(), blur=0.1)
+    r = geomsink.sinkhorn_divergence(x.cuda(), y.cuda(), blur=0.1)
+    assert r.value.is_cuda and r.xy.potentials[0].is_cuda
+    assert r.value.item() == pytest.approx(geomsink.sinkhorn_divergence(x, y, blur=0.1).value.item(), rel=1e-9)
