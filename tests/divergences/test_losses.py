@@ -8,16 +8,8 @@ import pytest
 import torch
 
 import geomsink
-from geomsink import (
-    MMD,
-    EntropicOT,
-    SinkhornDivergence,
-    comparison,
-    hausdorff_divergence,
-    mmd,
-    sinkhorn_divergence,
-    solve,
-)
+from geomsink import MMD, EntropicOT, SinkhornDivergence, hausdorff_divergence, mmd, sinkhorn_divergence, solve
+from geomsink.divergences import comparison
 
 
 def clouds(n=60, m=50, dtype=torch.float64, seed=0):
