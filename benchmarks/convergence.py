@@ -28,11 +28,11 @@ from common import write as write_report
 import geomsink
 from geomsink import costs, engine, plotting
 from geomsink.divergences.options import MAX_ITER, Options
-from geomsink.divergences.problems import Setup
+from geomsink.divergences.requests import Request
 from geomsink.progress import Progress
 from geomsink.solver.annealing import temperatures
+from geomsink.solver.onelevel import OneLevel
 from geomsink.solver.problem import Problem
-from geomsink.solver.sinkhorn import solve_problem
 
 TOL = 1e-6
 CAP = 200
@@ -111,13 +111,14 @@ def plain(x: np.ndarray, y: np.ndarray, steps: tuple[float, ...]) -> History:
 
 def over_relaxed(x: np.ndarray, y: np.ndarray, blur: float) -> dict[str, Any]:
     """The solver of one level without Newton's steps."""
-    setup = Setup.of(x, y, None, None, Options(blur=blur, tol=TOL, dtype=torch.float64, multiscale=False))
-    pair = engine.pair(setup.alpha.points, setup.beta.points, setup.cost)
-    steps = temperatures(setup.cost_scale, setup.epsilon, setup.options.scaling, setup.cost.degree)
-    problem = Problem(setup.alpha, setup.beta, pair, steps, setup.cost_scale)
-    solver, status, seconds = solve_problem(problem, TOL, MAX_ITER, Progress(show=False))
-    history = [(step.evaluations, step.marginal_error) for step in solver.history if step.epsilon == setup.epsilon]
-    return {"history": history, "seconds": seconds, "remark": "" if status == "converged" else status}
+    request = Request.of(x, y, None, None, Options(blur=blur, tol=TOL, dtype=torch.float64))
+    pair = engine.pair(request.alpha.points, request.beta.points, request.cost)
+    steps = temperatures(request.cost_scale, request.epsilon, request.options.scaling, request.cost.degree)
+    problem = Problem(request.alpha, request.beta, pair, steps, request.cost_scale)
+    solved = OneLevel(TOL, MAX_ITER).solve(problem, Progress(show=False))
+    history = [(step.evaluations, step.marginal_error) for step in solved.solver.history if step.epsilon == steps[-1]]
+    remark = "" if solved.status == "converged" else solved.status
+    return {"history": history, "seconds": solved.seconds, "remark": remark}
 
 
 def compare(name: str, blur: float, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:

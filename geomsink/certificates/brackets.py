@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..costs import MANY, Cost
+from ..choose import by_products
+from ..costs import Cost
 from ..engine import UNIT, Gibbs, Pair
 from ..multiscale import Cloud, Pattern, pattern
 from ..solver import SAFE
@@ -45,7 +46,7 @@ class RowSums:
         x, y = points
         self._moved = (x - pair.x.double()).norm(dim=-1) + (y - pair.y.double()).norm(dim=-1).amax(-1, keepdim=True)
         self._products = torch.zeros_like(self._moved)
-        if pair.cost.quadratic is not None and x.shape[-1] >= MANY:
+        if by_products(x.shape[-1], pair.cost.quadratic is not None):
             # ‖x‖² + ‖y‖² − 2⟨x, y⟩ is rounded like its terms.
             reach = x.norm(dim=-1) + y.norm(dim=-1).amax(-1, keepdim=True)
             self._products = pair.cost.quadratic * reach**2

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..engine import UNIT
-from ..solver import KL, TV, Balanced, Penalty, relaxed, within
+from ..solver import KL, TV, Balanced, Penalty, free_constant, relaxed, within
 from .couplings import Left, Scaled, Total, completed, entropy_bound, mixing_bound
 from .sides import ROUNDED, Interval, Sides
 
@@ -70,8 +70,8 @@ def _of_mass(mass: Tensor, sides: Sides, f: Tensor, g: Tensor) -> Interval:
     beta = alpha if problem.is_self else replace(problem.beta, weights=problem.beta.weights / mass[..., None])
     raised = 0.5 * problem.epsilon * mass.log()[..., None]
     found = certify(replace(sides, problem=replace(problem, alpha=alpha, beta=beta)), f + raised, g + raised)
-    constant = problem.epsilon * mass * (mass - 1.0 - mass.log())
-    slack = ROUNDED * problem.epsilon * mass * (mass + 1.0 + mass.log().abs())
+    constant, size = free_constant(mass, problem.epsilon)
+    slack = ROUNDED * size
     lower, upper = mass * found.lower + constant - slack, mass * found.upper + constant + slack
     return Interval(lower, upper, mass * found.uncertain)
 

@@ -1,16 +1,14 @@
 """Ground costs and kernels: one symbolic expression each, shared by every engine, in two registries.
 
-Imports nothing of the house. Hands on the registry of costs, by name or as `Cost`, costs of learned features, and
+Asks `choose` alone. Hands on the registry of costs, by name or as `Cost`, costs of learned features, and
 `kernels`, the registry of kernels.
 """
 
 from . import kernels
-from .expressions import MANY
 from .learned import FeatureCost
 from .registry import Cost, Expression, get, mahalanobis, names, power, register, temperature, unregister
 
 __all__ = [
-    "MANY",
     "Cost",
     "Expression",
     "FeatureCost",

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MANY = 32
-"""Coordinates from which on matrix products are faster than formulas."""
+from ..choose import by_products
 
 
 def squared_distance(x: Any, y: Any) -> Any:
     """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
-    if isinstance(x, Tensor) and x.shape[-1] >= MANY and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
+    if isinstance(x, Tensor) and by_products(x.shape[-1]) and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
         # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
         product = (-2.0 * x.squeeze(-2)) @ y.squeeze(-3).mT
         return product.add_((x * x).sum(-1)).add_((y * y).sum(-1))

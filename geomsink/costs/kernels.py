@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..choose import by_products
 from . import registry
-from .expressions import MANY, squared_distance
+from .expressions import squared_distance
 from .registry import Cost, Expression
 
 
@@ -67,7 +68,7 @@ class Kernel:
 
     def temporaries(self, dimension: int) -> int:
         """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time."""
-        return 1 if self.expression is _gaussian and dimension >= MANY else dimension
+        return 1 if by_products(dimension, self.expression is _gaussian) else dimension
 
     def __call__(self, x: Tensor, y: Tensor, blur: float = 1.0) -> Tensor:
         """The matrix of k, shape (N, M), between points (N, D) and (M, D)."""

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .expressions import MANY, angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
+from ..choose import by_products
+from .expressions import angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
 
 Expression = Callable[..., Any]
 
@@ -94,7 +95,7 @@ class Cost:
 
     def temporaries(self, dimension: int) -> int:
         """Numbers a pair that evaluating the cost on torch tensors has in memory at a time."""
-        return 1 if self.quadratic is not None and dimension >= MANY else dimension
+        return 1 if by_products(dimension, self.quadratic is not None) else dimension
 
     def map(self, points: Tensor) -> Tensor:
         """φ(points): what the expression is evaluated on."""

@@ -1,20 +1,20 @@
 """Derivatives of solved problems: by the envelope theorem, implicitly, or through chosen iterations.
 
-Imports `multiscale`, `solver` and what is below them. Hands on `Terms`, with what values and potentials are
-differentiated in, and the three ways.
+Imports `multiscale`, `solver` and what is below them. Hands on `Terms`, what values and potentials are differentiated
+in, and the three ways; the last is the strategy `Unrolled`.
 """
 
 from .gradients import Terms, optimal_potentials, optimal_value, softmin
 from .krylov import LinearSolve, LinearSolveWarning, NewtonOperator
-from .unrolled import unrolled_potentials
+from .unrolled import Unrolled
 
 __all__ = [
     "LinearSolve",
     "LinearSolveWarning",
     "NewtonOperator",
     "Terms",
+    "Unrolled",
     "optimal_potentials",
     "optimal_value",
     "softmin",
-    "unrolled_potentials",
 ]

@@ -9,17 +9,55 @@ square root where runs of iterations are computed again.
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..solver import Problem
+from ..progress import Progress
+from ..solver import Iterate, Potentials, Problem, Solved
 from .gradients import Terms, softmin
 
 
+@dataclass(frozen=True)
+class Unrolled:
+    """A chosen number of iterations at the target temperature, which autograd follows.
+
+    Attributes
+    ----------
+    tol : float
+        Marginal error that the report compares with.
+    iterations : int
+    recompute : bool
+        Keep potentials once every √iterations only, and compute those between again for the gradient.
+    terms : Terms
+        What the history is of.
+    """
+
+    tol: float
+    iterations: int
+    recompute: bool
+    terms: Terms
+
+    name: ClassVar[str] = "unrolled"
+
+    def solve(
+        self, problem: Problem, progress: Progress, start: Potentials | None = None, before: Solved | None = None
+    ) -> Solved:
+        """See `geomsink.solver.Strategy`; the report is of these iterations alone, whatever came ``before``."""
+        began = time.perf_counter()
+        f, g = unrolled_potentials(problem, self.terms, self.iterations, self.recompute, start)
+        solver = Iterate(problem, self.tol, progress)
+        solver.load(f.detach(), g.detach(), self.iterations)
+        status = f"{self.iterations} iterations are done"
+        return Solved(solver, status, time.perf_counter() - began, self.name, (f, g))
+
+
 def unrolled_potentials(
-    problem: Problem, terms: Terms, iterations: int, recompute: bool, start: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor]:
+    problem: Problem, terms: Terms, iterations: int, recompute: bool, start: Potentials | None
+) -> Potentials:
     """Potentials after so many iterations, with history; of a self problem f = g, by averaged updates.
 
     Parameters

@@ -9,12 +9,16 @@ from .functions import Reach, sinkhorn_divergence, solve
 from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .losses import MMD, EntropicOT, SinkhornDivergence
 from .mmd import Discrepancy, mmd
-from .options import Options
+from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
 from .solution import ConvergenceWarning, Divergence, Solution
 from .wasserstein import WassersteinBounds, wasserstein_bounds
 
 __all__ = [
+    "DTYPES",
+    "FORMS",
+    "MAX_ITER",
     "MMD",
+    "TOL",
     "ConvergenceWarning",
     "Discrepancy",
     "Divergence",

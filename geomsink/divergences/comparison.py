@@ -13,10 +13,12 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..progress import Progress
-from .narrowing import combined, narrowed
+from ..solver import Potentials, Solved, free_constant
+from .narrowing import Intervals, combined, narrowed
 from .options import Options
-from .problems import Setup, Solved
+from .problems import Problems
 from .reports import solution_of
+from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
 
 CLOSE = 0.1
@@ -39,23 +41,25 @@ def transport(
     index: tuple[Any, Any] = (None, None),
     init: Solution | tuple[Any, Any] | None = None,
     progress: bool = False,
-    start: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Solution, tuple[Tensor, Tensor]]:
+    start: Potentials | None = None,
+) -> tuple[Solution, Potentials]:
     """`solve` with its options in one object, and without warnings; and potentials to give to the next call.
 
     These ``start`` it where they fit its points.
     """
-    setup = Setup.of(x, y, a, b, options, *index)
-    start = _fitting(start, setup.alpha, setup.beta)
+    request = Request.of(x, y, a, b, options, *index)
+    problems, (alpha, beta) = Problems(request), (request.alpha, request.beta)
+    start = _fitting(start, alpha, beta)
     if init is not None:
         given = init.potentials if isinstance(init, Solution) else init
-        start = setup.start("init", given, setup.alpha, setup.beta)
+        start = request.start("init", given, alpha, beta)
     with Progress(progress) as bar:
-        solved, shortfall = setup.solve("xy", setup.alpha, setup.beta, bar, start), ""
+        solved, interval, shortfall = problems.solve("xy", alpha, beta, bar, start), None, ""
         if options.certified:
-            problems, shortfall = narrowed(setup, {"xy": solved}, {"xy": 1.0}, _free_constant(setup), bar)
-            solved = problems["xy"]
-    solution = solution_of(setup, solved)
+            offset = _constant_of_mass_1(request)
+            found, intervals, shortfall = narrowed(problems, {"xy": solved}, {"xy": 1.0}, offset, bar)
+            solved, interval = found["xy"], intervals["xy"]
+    solution = solution_of(problems, solved, interval)
     if shortfall:
         status = shortfall if solution.converged else f"{solution.status}; {shortfall}"
         solution = replace(solution, converged=False, status=status)
@@ -68,11 +72,11 @@ class Memory:
 
     Attributes
     ----------
-    setup : Setup
+    problems : Problems
     xy, xx, yy : Solved
     """
 
-    setup: Setup
+    problems: Problems
     xy: Solved
     xx: Solved
     yy: Solved
@@ -98,42 +102,44 @@ def compare(
     """
     began = time.perf_counter()
     check_symmetric(options)
-    kept = memory.setup.inputs.centre if memory is not None and reuse else None
-    setup, same = Setup.of(x, y, a, b, options, *index, centre=kept), (False, False)
+    kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
+    problems, same = Problems(Request.of(x, y, a, b, options, *index, centre=kept)), (False, False)
     if memory is not None and reuse:
-        setup, unchanged = setup.adopting(memory.setup)
-        solved = [s.solver.marginal_error <= setup.tol for s in (memory.xx, memory.yy)]
-        same = unchanged[0] and solved[0], unchanged[1] and solved[1]
-    alpha, beta = setup.alpha, setup.beta
-    starts = _starts(setup, init)
+        problems, unchanged = problems.adopting(memory.problems)
+        good = [s.solver.marginal_error <= options.tol for s in (memory.xx, memory.yy)]
+        same = unchanged[0] and good[0], unchanged[1] and good[1]
+    request = problems.request
+    alpha, beta, container = request.alpha, request.beta, request.container
+    starts = _starts(request, init)
     if memory is not None and warm:
-        starts = {**_warm_starts(setup, memory), **{name: start for name, start in starts.items() if start}}
+        starts = {**_warm_starts(request, memory), **{name: start for name, start in starts.items() if start}}
     with Progress(progress) as bar:
-        xx = memory.xx if memory and same[0] else setup.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
-        yy = memory.yy if memory and same[1] else setup.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
-        xy = setup.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
+        xx = memory.xx if memory and same[0] else problems.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
+        yy = memory.yy if memory and same[1] else problems.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
+        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
         if options.iterations is None:
-            xy, xx, yy = _refined(setup, xy, xx, yy, bar, options.form)
-        problems, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
+            xy, xx, yy = _refined(problems, xy, xx, yy, bar)
+        solved, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
+        intervals: Intervals = {}
         if options.certified:
-            problems, shortfall = narrowed(setup, problems, SHARES, _difference_of_masses(setup).detach(), bar)
-            xy, xx, yy = problems.values()
-    solutions = {name: solution_of(setup, solved) for name, solved in problems.items()}
+            offset = _difference_of_masses(request).detach()
+            solved, intervals, shortfall = narrowed(problems, solved, SHARES, offset, bar)
+    solutions = {name: solution_of(problems, one, intervals.get(name)) for name, one in solved.items()}
     # In float64, whatever the caller's precision: the three nearly cancel.
     parts = [s.plan.sharp() if options.form == "sharp" else s.in_difference for s in solutions.values()]
     value = parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
     if options.form == "entropic":
-        value = value + _difference_of_masses(setup)
+        value = value + _difference_of_masses(request)
     lower, upper = None, None
     if options.certified:
-        offset = _difference_of_masses(setup).detach()
-        interval = combined({name: s.interval for name, s in solutions.items()}, SHARES, offset)
-        lower, upper = setup.container.bound(interval.lower, -1), setup.container.bound(interval.upper, 1)
+        scaled = {name: s.interval for name, s in solutions.items() if s.interval is not None}
+        interval = combined(scaled, SHARES, offset)
+        lower, upper = container.bound(interval.lower, -1), container.bound(interval.upper, 1)
     divergence = Divergence(
-        setup.container.number(value),
+        container.number(value),
         options.form,
         **solutions,
-        epsilon=setup.epsilon,
+        epsilon=request.epsilon,
         engine=solutions["xy"].engine,
         dtype=solutions["xy"].dtype,
         seconds=time.perf_counter() - began,
@@ -141,21 +147,21 @@ def compare(
         upper=upper,
         shortfall=shortfall,
     )
-    return divergence, Memory(setup.constant(), xy, xx, yy)
+    return divergence, Memory(problems.constant(), **solved)
 
 
-def _free_constant(setup: Setup) -> Tensor:
-    """What a value has beside that of mass 1, ε (m − 1 − log m), divided by the mass m."""
-    mass = setup.mass if setup.options.balanced else torch.ones_like(setup.mass)
-    constant = mass - 1.0 - mass.log()
-    return torch.where(constant == 0.0, 0.0, setup.epsilon * constant)
+def _constant_of_mass_1(request: Request) -> Tensor:
+    """`free_constant` of fixed marginals for each unit of mass."""
+    if not request.options.balanced or request.epsilon == math.inf:
+        return torch.zeros_like(request.mass)
+    return free_constant(request.mass, request.epsilon)[0] / request.mass
 
 
-def _difference_of_masses(setup: Setup) -> Tensor:
+def _difference_of_masses(request: Request) -> Tensor:
     """½ ε (m_a − m_b)², which the three problems leave out of a divergence with penalties; otherwise 0."""
-    inputs = setup.inputs
-    if setup.options.balanced:
-        return torch.zeros_like(setup.mass)
+    inputs = request.inputs
+    if request.options.balanced:
+        return torch.zeros_like(request.mass)
     return 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
 
 
@@ -166,9 +172,9 @@ def check_symmetric(options: Options) -> None:
         raise ValueError(f"cost: {name!r} is not symmetric, and a divergence compares a cloud with itself.")
 
 
-def _warm_starts(setup: Setup, memory: Memory) -> dict[str, tuple[Tensor, Tensor] | None]:
+def _warm_starts(request: Request, memory: Memory) -> dict[str, Potentials | None]:
     """The last potentials, where there are as many points."""
-    alpha, beta = setup.alpha, setup.beta
+    alpha, beta = request.alpha, request.beta
     return {
         "xy": _fitting(memory.xy.potentials, alpha, beta),
         "xx": _fitting(memory.xx.potentials, alpha, alpha),
@@ -176,7 +182,7 @@ def _warm_starts(setup: Setup, memory: Memory) -> dict[str, tuple[Tensor, Tensor
     }
 
 
-def _fitting(start: tuple[Tensor, Tensor] | None, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
+def _fitting(start: Potentials | None, alpha: Measure, beta: Measure) -> Potentials | None:
     """Potentials, if they are of so many points and on the same device."""
     if start is None:
         return None
@@ -184,23 +190,21 @@ def _fitting(start: tuple[Tensor, Tensor] | None, alpha: Measure, beta: Measure)
     return start if all(h.shape == w.shape and h.device == w.device for h, w in pairs) else None
 
 
-def _starts(setup: Setup, init: Divergence | None) -> dict[str, tuple[Tensor, Tensor] | None]:
+def _starts(request: Request, init: Divergence | None) -> dict[str, Potentials | None]:
     """Potentials to start the three problems from."""
-    alpha, beta = setup.alpha, setup.beta
+    alpha, beta = request.alpha, request.beta
     if init is None:
         return {"xy": None, "xx": None, "yy": None}
     if not isinstance(init, Divergence):
         raise TypeError(f"init: a {type(init).__name__} was given, expected an earlier Divergence.")
     return {
-        "xy": setup.start("init.xy", init.xy.potentials, alpha, beta),
-        "xx": setup.start("init.xx", init.xx.potentials, alpha, alpha),
-        "yy": setup.start("init.yy", init.yy.potentials, beta, beta),
+        "xy": request.start("init.xy", init.xy.potentials, alpha, beta),
+        "xx": request.start("init.xx", init.xx.potentials, alpha, alpha),
+        "yy": request.start("init.yy", init.yy.potentials, beta, beta),
     }
 
 
-def _refined(
-    setup: Setup, xy: Solved, xx: Solved, yy: Solved, bar: Progress, form: str
-) -> tuple[Solved, Solved, Solved]:
+def _refined(problems: Problems, xy: Solved, xx: Solved, yy: Solved, bar: Progress) -> tuple[Solved, Solved, Solved]:
     """The three solutions, solved further where they nearly cancel: clouds much closer than the blur.
 
     Dual values are low by about ε times the squared marginal error, and transport costs are off by about ε
@@ -209,21 +213,21 @@ def _refined(
     D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
     cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
     """
-    epsilon = xy.solver.problem.epsilon
+    epsilon, options = xy.solver.problem.epsilon, problems.request.options
+    alpha, beta = problems.request.alpha, problems.request.beta
     for _ in range(REFINEMENTS):
         divergence = float((xy.solver.value() - 0.5 * xx.solver.value() - 0.5 * yy.solver.value()).min())
         if not divergence < CLOSE * epsilon or epsilon == math.inf:
             break
         share = SHARE * max(divergence, 0.0) / epsilon
-        wanted = max(math.sqrt(share) if form == "entropic" else share, FINEST)
-        if setup.options.working_dtype is not None:
+        wanted = max(math.sqrt(share) if options.form == "entropic" else share, FINEST)
+        if options.working_dtype is not None:
             wanted = max(wanted, 3.0 * xy.solver.problem.floor())
         if max(solved.solver.marginal_error for solved in (xy, xx, yy)) <= wanted:
             break
-        finer = replace(setup, tol=wanted)
-        xx = finer.solve("xx, refined", setup.alpha, setup.alpha, bar, xx.potentials, xx)
-        yy = finer.solve("yy, refined", setup.beta, setup.beta, bar, yy.potentials, yy)
-        xy = finer.solve("xy, refined", setup.alpha, setup.beta, bar, (xx.potentials[0], yy.potentials[0]), xy)
+        xx = problems.solve("xx, refined", alpha, alpha, bar, xx.potentials, xx, wanted)
+        yy = problems.solve("yy, refined", beta, beta, bar, yy.potentials, yy, wanted)
+        xy = problems.solve("xy, refined", alpha, beta, bar, (xx.potentials[0], yy.potentials[0]), xy, wanted)
     return xy, xx, yy
 
 

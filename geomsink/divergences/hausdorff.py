@@ -20,15 +20,18 @@ import torch
 from torch import Tensor
 
 from .. import engine as engines
+from ..choose import endless
 from ..costs import Cost
 from ..derivatives import Terms, softmin
 from ..engine import Pair, Pairs
 from ..guards import guarded
 from ..progress import Progress
+from ..solver import Solved
 from .comparison import warn_of
 from .options import MAX_ITER, TOL, Options
-from .problems import ENDLESS, Setup, Solved
+from .problems import Problems
 from .reports import solution_of
+from .requests import Request
 from .solution import Solution
 
 
@@ -170,26 +173,27 @@ def hausdorff_divergence(
     )  # fmt: skip
     if not options.ground.symmetric:
         raise ValueError(f"cost: {options.ground.name!r} is not symmetric, and a divergence needs self problems.")
-    setup = Setup.of(x, y, a, b, options, x_batch, y_batch)
-    if setup.epsilon > ENDLESS * setup.cost_scale > 0:
+    request = Request.of(x, y, a, b, options, x_batch, y_batch)
+    if request.cost_scale > 0.0 and endless(request.epsilon, request.cost_scale):
         raise ValueError(
-            f"blur, epsilon: epsilon {setup.epsilon:.3g} is endless beside costs of {setup.cost_scale:.3g}; its limit "
-            "is geomsink.mmd with the kernel '-COST'."
+            f"blur, epsilon: epsilon {request.epsilon:.3g} is endless beside costs of {request.cost_scale:.3g}; its "
+            "limit is geomsink.mmd with the kernel '-COST'."
         )
+    problems = Problems(request)
     with Progress(False) as bar:
-        solved = [setup.solve(name, m, m, bar) for name, m in (("xx", setup.alpha), ("yy", setup.beta))]
-    xx, yy = (solution_of(setup, s) for s in solved)
-    terms, pair = _between(setup, [s.solver.problem.pair.x.dtype for s in solved])
+        solved = [problems.solve(name, m, m, bar) for name, m in (("xx", request.alpha), ("yy", request.beta))]
+    xx, yy = (solution_of(problems, s) for s in solved)
+    terms, pair = _between(request, [s.solver.problem.pair.x.dtype for s in solved])
     p, q = (_refined(solution, s) for solution, s in zip((xx, yy), solved, strict=True))
     q_at_x = softmin(terms, pair, p, q)
     p_at_y = softmin(terms.T, pair.T, q, p)
     a_, b_ = terms.a, terms.b
-    value = 0.5 * setup.inputs.mass * ((a_ * (q_at_x - p)).sum(-1) + (b_ * (p_at_y - q)).sum(-1))
+    value = 0.5 * request.inputs.mass * ((a_ * (q_at_x - p)).sum(-1) + (b_ * (p_at_y - q)).sum(-1))
     report = HausdorffDivergence(
-        value=setup.container.number(value),
+        value=request.container.number(value),
         xx=xx,
         yy=yy,
-        epsilon=setup.epsilon,
+        epsilon=request.epsilon,
         engine=pair.name,
         dtype=str(terms.x.dtype).removeprefix("torch."),
         seconds=time.perf_counter() - began,
@@ -207,14 +211,12 @@ def _refined(solution: Solution, solved: Solved) -> Tensor:
     return solution.plan.f - 0.5 * problem.epsilon * state.log_rows
 
 
-def _between(setup: Setup, dtypes: list[torch.dtype]) -> tuple[Terms, Pair]:
+def _between(request: Request, dtypes: list[torch.dtype]) -> tuple[Terms, Pair]:
     """What sums between the two clouds depend on, with history, and the pair on its engine."""
-    inputs, dtype = setup.inputs, torch.promote_types(*dtypes)
+    inputs, dtype = request.inputs, torch.promote_types(*dtypes)
     x, y = inputs.x.to(dtype), inputs.y.to(dtype)
-    layouts = setup.container.layouts
-    lengths = layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
-    pair = engines.pair(x.detach(), y.detach(), setup.cost, setup.options.engine, lengths)
-    terms = Terms(
-        x, y, inputs.a, inputs.b, inputs.epsilon, inputs.parameters, setup.cost, setup.options.penalties, Pairs.of(pair)
-    )
+    cost, options, lengths = request.cost, request.options, request.lengths(request.alpha, request.beta)
+    pair = engines.pair(x.detach(), y.detach(), cost, options.engine, lengths)
+    pairs = Pairs.of(pair)
+    terms = Terms(x, y, inputs.a, inputs.b, inputs.epsilon, inputs.parameters, cost, options.penalties, pairs)
     return terms, pair

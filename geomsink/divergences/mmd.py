@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..choose import RANGE, engine_of, precision, skips_pairs
 from ..costs import kernels
 from ..costs.kernels import Kernel
-from ..engine import SMALL, Blocks, BuildError, Pairs, diagonal
+from ..engine import Blocks, BuildError, Pairs, diagonal
 from ..guards import guarded
 from ..measures import Measure, pair_of_measures
-from ..multiscale import CHUNK, PAYS, Boxes, Tree
+from ..multiscale import CHUNK, Boxes, Tree
 from .options import Options
-from .problems import FEW_PAIRS, RANGE
 
 TRUNCATE = 1e-9
 SAMPLE = 16
@@ -141,29 +141,30 @@ def mmd(
     began = time.perf_counter()
     form = kernels.get(kernel)
     scales = scales_of(form, blur)
-    precision = Options(epsilon=1.0, engine=engine, dtype=dtype).working_dtype  # refused as a solve refuses them
+    working = Options(epsilon=1.0, engine=engine, dtype=dtype).working_dtype  # refused as a solve refuses them
     left_out = _share(truncate)
     points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch)
     z = _joined(form, points)
     w = torch.cat((a_, -b_), -1)
     n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]
-    if precision is None:
-        precision = torch.float64 if pairs <= FEW_PAIRS else container.dtype
+    if working is None:
+        working = precision(pairs, container.dtype)
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
-    if not most < math.sqrt(RANGE[precision]):
-        raise ValueError(f"x, y, blur: coordinates reach {most:.3g} in units of the blur, more than {precision} holds.")
-    name = _engine(form, z.detach() / lengths[0].detach(), precision, engine, w.numel() * w.shape[-1])
-    certified = left_out > 0 and form.upper_bound is not None and name == "keops" and z.device.type == "cpu"
-    cells = _Cells.of(z.detach(), w.detach()) if certified and z.ndim == 2 and pairs >= PAYS else None
+    if not most < math.sqrt(RANGE[working]):
+        raise ValueError(f"x, y, blur: coordinates reach {most:.3g} in units of the blur, more than {working} holds.")
+    name = _engine(form, z.detach() / lengths[0].detach(), working, engine, w.numel() * w.shape[-1])
+    bounded = left_out > 0 and form.upper_bound is not None and name == "keops"
+    in_cells = skips_pairs(pairs, z.device, bounded, batched=z.ndim > 2)
+    cells = _Cells.of(z.detach(), w.detach()) if in_cells else None
     potential, computed, skipped = torch.zeros_like(w), 0.0, 0.0
     for sigma in lengths:
         if cells is None:
-            potential, share = potential + _sums(form, (z / sigma).to(precision), w, name), 1.0
+            potential, share = potential + _sums(form, (z / sigma).to(working), w, name), 1.0
         else:
             blocks, share, lost = cells.near(form, float(sigma.detach()), left_out)
             order, rank = cells.tree.order, cells.tree.rank
-            sums = _sums(form, (z[order] / sigma).to(precision), w[order], name, blocks)
+            sums = _sums(form, (z[order] / sigma).to(working), w[order], name, blocks)
             potential, skipped = potential + sums[rank], skipped + lost
         computed += share / len(lengths)
     return Discrepancy(
@@ -172,7 +173,7 @@ def mmd(
         kernel=form.name,
         blur=tuple(float(sigma.detach()) for sigma in scales),
         engine=name,
-        dtype=str(precision).removeprefix("torch."),
+        dtype=str(working).removeprefix("torch."),
         seconds=time.perf_counter() - began,
         share=computed,
         skipped=skipped,
@@ -233,7 +234,7 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
 
 def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: int) -> str:
     """``"keops"`` or ``"dense"``, as `geomsink.engine.pair` chooses; what is compiled is compared with torch first."""
-    if engine == "dense" or (engine == "auto" and pairs <= SMALL):
+    if engine == "dense" or (engine == "auto" and engine_of(pairs, z.shape[-1], False) == "dense"):
         return "dense"
     flat = z.flatten(0, -2)
     sample = flat[:: max(1, len(flat) // SAMPLE)][:SAMPLE].to(dtype)

@@ -15,64 +15,65 @@ from ..certificates import Interval
 from ..derivatives import NewtonOperator, optimal_potentials, optimal_value
 from ..engine import UNIT
 from ..plan import Clouds, Plan
-from ..solver import Problem
-from .problems import Setup, Solved
+from ..solver import Problem, Solved, free_constant
+from .problems import Problems
+from .requests import Request
 from .solution import Solution
 
 
-def solution_of(setup: Setup, solved: Solved) -> Solution:
+def solution_of(problems: Problems, solved: Solved, interval: Interval | None = None) -> Solution:
     """The report of a solve, in the caller's kind of arrays and mass, with history where there is any.
 
-    With P = m P₁ for the plan of mass 1, OT_ε = m OT_ε,₁ − ε m log m + ε (m² − m), and f + g is lower by
-    ε log m.
+    With P = m P₁ for the plan of mass 1, OT_ε = m OT_ε,₁ + `free_constant`, and f + g is lower by ε log m. The
+    certified interval is that of mass 1.
     """
-    solver, options, inputs = solved.solver, setup.options, setup.inputs
-    problem, terms = solver.problem, setup.terms(problem=solver.problem)
+    request = problems.request
+    solver, options, inputs = solved.solver, request.options, request.inputs
+    problem, terms = solver.problem, problems.terms(solver.problem)
     f, g = solver.state.f, solver.state.g
     value = solver.value()
-    live = solved.unrolled is not None or (terms.live and not setup.container.is_numpy)
+    live = solved.live is not None or (terms.live and not request.container.is_numpy)
     operator: NewtonOperator | None = None
-    if solved.unrolled is not None:
-        f, g = solved.unrolled
+    if solved.live is not None:
+        f, g = solved.live
         value = terms.dual_value(f, g)
     elif live:
         if options.differentiation == "implicit" or options.form == "sharp":
-            plain = problem.is_self or setup.container.layouts is not None
-            clouds = None if plain else (setup.cloud(problem.alpha), setup.cloud(problem.beta))
+            plain = problem.is_self or request.batched
+            clouds = None if plain else (problems.cloud(problem.alpha), problems.cloud(problem.beta))
             operator = NewtonOperator(solver, clouds)
             f, g = optimal_potentials(operator, terms)
         value = optimal_value(solver, terms, (f, g) if operator else None)
         live = operator is not None
-    interval = solved.interval
-    if interval is not None and solved.unrolled is None:  # what stand-ins are off by, the interval knows better
+    if interval is not None and solved.live is None:  # what stand-ins are off by, the interval knows better
         value = value + (value.detach().clamp(interval.lower, interval.upper) - value.detach())
     reported, constant = (f, g), torch.zeros_like(value)
     if options.balanced:
         shift, lower = 0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)), torch.zeros_like(inputs.mass)
-        if setup.epsilon < math.inf:
-            mass, epsilon = inputs.mass, inputs.epsilon
-            value, constant = mass * value, epsilon * (mass * mass - mass - mass * mass.log())
-            lower = 0.5 * epsilon * mass.log()
+        if request.epsilon < math.inf:
+            value, (constant, _) = inputs.mass * value, free_constant(inputs.mass, inputs.epsilon)
+            lower = 0.5 * inputs.epsilon * inputs.mass.log()
         reported = f + (shift - lower)[..., None], g - (shift + lower)[..., None]
-    error, container = solver.marginal_error, setup.container_of(problem.alpha, problem.beta)
+    error, container = solver.marginal_error, request.container_of(problem.alpha, problem.beta)
     plan, kept = solver.plan(), problem.pair
-    pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, setup.lengths(problem.alpha, problem.beta))
-    plan = replace(plan, pair=pair, u=plan.u + setup.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
+    pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, request.lengths(problem.alpha, problem.beta))
+    plan = replace(plan, pair=pair, u=plan.u + request.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
     scaled = replace(terms, a=inputs.mass[..., None] * terms.a)
     scaled = scaled if live else scaled.detached()
-    interval = interval and _scaled(setup, interval)
-    certified = (None, None) if interval is None else _bounds(setup, interval, constant.detach())
+    interval = interval and _scaled(request, interval)
+    certified = (None, None) if interval is None else _bounds(request, interval, constant.detach())
     return Solution(
-        value=setup.container.number(value + constant),
+        value=request.container.number(value + constant),
         potentials=(container.array(reported[0], 0), container.array(reported[1], 1)),
-        converged=error <= setup.tol,
-        status="converged" if error <= setup.tol else solved.status,
+        converged=error <= options.tol,
+        status="converged" if error <= options.tol else solved.status,
         marginal_error=error,
-        marginal_errors=container.number(solver.marginal_errors(setup.epsilon)) if container.layouts else None,
+        marginal_errors=container.number(solver.marginal_errors(request.epsilon)) if container.layouts else None,
         n_iter=solver.cycles,
-        epsilon=setup.epsilon,
+        epsilon=request.epsilon,
         temperatures=problem.temperatures,
-        tol=setup.tol,
+        tol=options.tol,
+        strategy=solved.strategy,
         engine=problem.pair.name,
         dtype=solver.dtype,
         seconds=solved.seconds,
@@ -80,29 +81,28 @@ def solution_of(setup: Setup, solved: Solved) -> Solution:
         upper=certified[1],
         approximation=solver.approximation,
         history=tuple(solver.history),
-        plan=Plan(plan, container, scaled, f, g, live, _clouds(setup, problem)),
+        plan=Plan(plan, container, scaled, f, g, live, _clouds(request, problem)),
         linear_solves=operator.solves if operator else [],
         in_difference=value,
         interval=interval,
     )
 
 
-def _scaled(setup: Setup, interval: Interval) -> Interval:
+def _scaled(request: Request, interval: Interval) -> Interval:
     """That of the caller's mass, without the constant that cancels in a divergence."""
-    mass = setup.mass if setup.options.balanced else torch.ones_like(setup.mass)
+    mass = request.mass if request.options.balanced else torch.ones_like(request.mass)
     return Interval(mass * interval.lower, mass * interval.upper, mass * interval.uncertain)
 
 
-def _bounds(setup: Setup, interval: Interval, constant: Tensor) -> tuple[Any, Any]:
-    mass, size = setup.mass, interval.lower.abs() + interval.upper.abs()
-    if bool((constant != 0.0).any()):  # ε (m² − m − m log m), which cancels for masses close to 1
-        size = size + setup.epsilon * mass * (mass + 1.0 + mass.log().abs())
+def _bounds(request: Request, interval: Interval, constant: Tensor) -> tuple[Any, Any]:
+    container, size = request.container, interval.lower.abs() + interval.upper.abs()
+    if bool((constant != 0.0).any()):  # which cancels for masses close to 1
+        size = size + free_constant(request.mass, request.epsilon)[1]
     slack = 8.0 * UNIT[torch.float64] * size
-    container = setup.container
     return container.bound(interval.lower + constant - slack, -1), container.bound(interval.upper + constant + slack, 1)
 
 
-def _clouds(setup: Setup, problem: Problem) -> Clouds:
+def _clouds(request: Request, problem: Problem) -> Clouds:
     """The points of a problem, as the caller gave them, and how others become features."""
-    points = [setup.inputs.points[0 if m is setup.alpha else 1] for m in (problem.alpha, problem.beta)]
-    return Clouds(points[0], points[1], partial(setup.inputs.features, setup.cost))
+    first, second = (request.inputs.points[side] for side in request.sides(problem.alpha, problem.beta))
+    return Clouds(first, second, partial(request.inputs.features, request.cost))

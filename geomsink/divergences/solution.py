@@ -44,6 +44,9 @@ class Solution:
     temperatures : tuple of float
         Annealed through.
     tol : float
+    strategy : str
+        How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first; ``"unrolled"``,
+        by chosen iterations; ``"limit"``, the closed form at ε = ∞.
     engine : str
     dtype : str
         The working precision.
@@ -74,6 +77,7 @@ class Solution:
     epsilon: float
     temperatures: tuple[float, ...]
     tol: float
+    strategy: str
     engine: str
     dtype: str
     seconds: float

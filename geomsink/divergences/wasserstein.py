@@ -18,8 +18,9 @@ from ..progress import Progress
 from .comparison import warn_of
 from .narrowing import sides_of
 from .options import MAX_ITER, TOL, Options
-from .problems import Setup
+from .problems import Problems
 from .reports import solution_of
+from .requests import Request
 from .solution import Solution
 
 FRACTION = 0.01
@@ -139,32 +140,34 @@ def wasserstein_bounds(
     x, y, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (x, y, a, b))
     blur, epsilon = (t.detach() if isinstance(t, Tensor) else t for t in (blur, epsilon))
     if blur is None and epsilon is None:
-        scale = Setup.of(x, y, a, b, Options(epsilon=1.0, **how)).cost_scale
+        request = Request.of(x, y, a, b, Options(epsilon=1.0, **how))
+        scale = request.cost_scale
         # Points that are all in one place have no scale, and any temperature will do.
-        blur = FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0
-    options = Options(blur=blur, epsilon=epsilon, **how)
-    setup = Setup.of(x, y, a, b, options)
-    if setup.container.layouts is not None:
+        request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
+    else:
+        request = Request.of(x, y, a, b, Options(blur=blur, epsilon=epsilon, **how))
+    if request.batched:
         raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
-    if setup.epsilon == math.inf:
+    if request.epsilon == math.inf:
         raise ValueError("epsilon: inf given, expected a finite temperature.")
+    problems = Problems(request)
     with Progress(progress) as bar:
-        solved = setup.solve("xy", setup.alpha, setup.beta, bar)
-    sides = sides_of(setup, solved)
+        solved = problems.solve("xy", request.alpha, request.beta, bar)
+    sides = sides_of(problems, solved)
     interval = transport_bounds(sides, *solved.potentials)
     if sides.dtype == torch.float32 and bool(interval.uncertain > ROUGH * interval.gap):
-        finer = _cost_above(sides_of(setup, solved, torch.float64), *solved.potentials)
+        finer = _cost_above(sides_of(problems, solved, torch.float64), *solved.potentials)
         interval = replace(interval, upper=torch.minimum(interval.upper, finer[0]))
-    solution = solution_of(setup, solved)
-    warn_of({"": solution}, options)
-    container, mass = setup.container, setup.mass
+    solution = solution_of(problems, solved)
+    warn_of({"": solution}, request.options)
+    container, mass = request.container, request.mass
     lengths = [bound.clamp(min=0.0) ** (1.0 / p) for bound in (interval.lower, interval.upper)]
     return WassersteinBounds(
         container.bound(mass * interval.lower, -1),
         container.bound(mass * interval.upper, 1),
         (container.bound(lengths[0] * (1.0 - 1e-15), -1), container.bound(lengths[1] * (1.0 + 1e-15), 1)),
         float(p),
-        setup.epsilon,
+        request.epsilon,
         solution,
         time.perf_counter() - began,
     )

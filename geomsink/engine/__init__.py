@@ -7,7 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..costs import MANY, Cost
+from ..choose import engine_of
+from ..costs import Cost
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
@@ -35,8 +36,6 @@ __all__ = [
 ]
 
 ENGINES = ("auto", "keops", "dense")
-SMALL = 2**20
-"""Up to this many pairs, ``auto`` takes the dense engine, which compiles nothing."""
 SAMPLE = 16
 """Points of each cloud on which a compiled formula is compared with torch before its first use."""
 
@@ -79,9 +78,10 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
         If ``"keops"`` was asked for and cannot be had; the message says why.
     """
     check_name(engine)
-    # In many coordinates matrix products are faster than formulas.
-    small = x[..., 0].numel() * y.shape[-2] <= SMALL or (cost.quadratic is not None and x.shape[-1] >= MANY)
-    if engine == "dense" or (engine == "auto" and small):
+    chosen = engine
+    if engine == "auto":
+        chosen = engine_of(x[..., 0].numel() * y.shape[-2], x.shape[-1], cost.quadratic is not None)
+    if chosen == "dense":
         return DensePair(x, y, cost)
     try:
         if x.ndim > 2:

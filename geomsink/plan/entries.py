@@ -21,14 +21,13 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from ..choose import skips_pairs
 from ..engine import Blocks, Gibbs
 from ..measures import Measure
 from ..multiscale import Boxes, Tree, pattern
 
 CHUNK = 2**21
 """Numbers in memory at a time, of the cost's largest temporary, (rows, columns, D)."""
-FEW_PAIRS = 2**22
-"""Up to this many pairs all are computed: trees would take longer."""
 MOST_BLOCKS, FEWEST = 2048, 8
 """Of blocks and of points of a block: smaller ones bound entries better, but bounds take time, too."""
 POWER = 64.0
@@ -117,9 +116,9 @@ class Reader:
 
     @cached_property
     def _bounded(self) -> bool:
-        """Whether blocks of pairs can be skipped; a GPU has all pairs before boxes are made on a CPU."""
+        """Whether blocks of pairs can be skipped."""
         pair = self.operator.pair
-        return math.prod(self.shape) > FEW_PAIRS and pair.cost.lower_bound is not None and pair.x.device.type == "cpu"
+        return skips_pairs(math.prod(self.shape), pair.x.device, pair.cost.lower_bound is not None)
 
     @cached_property
     def _order(self) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..choose import ROUNDING
 from ..engine import Pair
 from ..measures import Measure
 from .penalties import Balanced, Penalty
-
-ROUNDING = {torch.float32: 6e-8, torch.float64: 1.2e-16}
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,15 @@ class Problem:
     def floor(self) -> float:
         """About the smallest marginal error that rounding of the exponents allows."""
         return ROUNDING[self.pair.x.dtype] * max(self.cost_scale / self.epsilon, 16.0)
+
+
+def free_constant(mass: Tensor, epsilon: Any) -> tuple[Tensor, Tensor]:
+    """ε (m² − m − m log m), and a size that its rounding errors are relative to.
+
+    OT_ε of fixed marginals of mass m is that of mass 1 times m, and this: the plan is m P₁, and f + g lower by ε log m.
+    """
+    constant = epsilon * (mass * mass - mass - mass * mass.log())
+    return constant, epsilon * mass * (mass + 1.0 + mass.log().abs())
 
 
 @dataclass(frozen=True)

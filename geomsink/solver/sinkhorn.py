@@ -7,7 +7,6 @@ The updates need no maximum: with the potentials in the exponent, the row sums o
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from .iterate import Iterate
 from .penalties import relaxed, residual, translated, within
 from .problem import Problem
 from .relaxation import Relaxation
+from .strategy import FLOOR
 from .sums import Sums
 
 STALL = 80
@@ -99,8 +99,6 @@ class Solver(Iterate):
 
         From ``start``, unless that is useless: then from ``otherwise``, or by annealing.
         """
-        if self.problem.epsilon == math.inf:
-            return self._infinite_temperature()
         cycles = self._self_cycles if self.problem.is_self else self._cycles
         best, since = math.inf, 0
         for error in cycles(start, otherwise):
@@ -112,7 +110,7 @@ class Solver(Iterate):
             if self.patience is not None and since >= self.patience:
                 return "no progress is made"
             if since >= STALL and best < 10 * self.problem.floor():
-                return f"the floor of {self.dtype} is reached"
+                return f"{FLOOR} {self.dtype} is reached"
             if self.cycles - self.cycles_before >= self.max_iter:
                 return f"max_iter={self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
@@ -257,46 +255,3 @@ class Solver(Iterate):
             best = error
             step = -0.5 * penalty.step(epsilon) * residual(penalty, state.f, log_rows, epsilon)
             state.f = state.g = within(penalty, acceleration.next(state.f, step, scale))
-
-    def _infinite_temperature(self) -> str:
-        """ε = ∞, where the plan is a ⊗ b and f = Cb − ½⟨a, Cb⟩, g = Ca − ½⟨a, Cb⟩ in the limit."""
-        problem, pair = self.problem, self.problem.pair
-        zeros = (pair.x.new_zeros(pair.x.shape[:-1]), pair.x.new_zeros(pair.y.shape[:-1]))
-        log_a, log_b = (m.log_weights.to(pair.x.dtype) for m in (problem.alpha, problem.beta))
-        f = pair.row_costs(zeros[0], log_b, float("inf")).double()
-        g = pair.T.row_costs(zeros[1], log_a, float("inf")).double()
-        mean = (problem.alpha.weights * f).sum(-1, keepdim=True)
-        self.state.f, self.state.g = f - 0.5 * mean, g - 0.5 * mean
-        self.evaluations += 2
-        self._note(float("inf"))
-        return "converged"
-
-
-def solve_problem(
-    problem: Problem,
-    tol: float,
-    max_iter: int,
-    progress: Progress,
-    start: tuple[Tensor, Tensor] | None = None,
-    before: Iterate | None = None,
-    newton: Correction | None = None,
-) -> tuple[Solver, str, float]:
-    """Solve; returns the solver with its final state, the status and the seconds taken.
-
-    Parameters
-    ----------
-    problem : Problem
-    tol : float
-    max_iter : int
-    progress : Progress
-    start : pair of Tensors, shapes (N,) and (M,), optional
-        Potentials to start from at the target temperature. Default: annealing from zero.
-    before : Solver, optional
-        An earlier solve, to be continued in the report.
-    newton : Correction, optional
-        Tried where over-relaxed updates are slow.
-    """
-    began = time.perf_counter()
-    solver = Solver(problem, tol, max_iter, progress, before, newton=newton)
-    status = solver.run(start)
-    return solver, status, time.perf_counter() - began

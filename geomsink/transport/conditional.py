@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from .. import engine
+from ..choose import ROUNDING
 from ..derivatives import Terms
 from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
 from ..measures import Container, Layout, Measure, is_list
 from ..plan import Plan
-from ..solver import ROUNDING, largest_cost
+from ..solver import largest_cost
 
 SAFE = 1e12
 """Row sums outside of [1/SAFE, SAFE] are not used: the largest term of each is then made 1."""

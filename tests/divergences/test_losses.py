@@ -132,9 +132,9 @@ def test_memory_changes_no_result(options):
 def test_the_self_problem_of_a_fixed_target_is_solved_once(monkeypatch):
     x, y, a, b = clouds()
     solved = []
-    original = comparison.Setup.solve
+    original = comparison.Problems.solve
     monkeypatch.setattr(
-        comparison.Setup, "solve", lambda self, name, *rest: solved.append(name[:2]) or original(self, name, *rest)
+        comparison.Problems, "solve", lambda self, name, *rest: solved.append(name[:2]) or original(self, name, *rest)
     )
     loss = SinkhornDivergence(blur=0.1)
     loss(x, y)

@@ -34,7 +34,7 @@ def test_solved_problems_are_inside_of_narrow_intervals(name, options, width):
 def test_sums_in_float32_over_the_pairs_that_count(name, monkeypatch):
     """What clouds of 10⁵ points have: rounding is most of the width, and bounded."""
     solved = load(name)
-    monkeypatch.setattr("geomsink.divergences.narrowing.CHEAP", 0)
+    monkeypatch.setattr("geomsink.choose.CHEAP", 0)
     r = geomsink.sinkhorn_divergence(solved["x"], solved["y"], blur=float(solved["blur"]), certify=True)
     assert r.dtype == "float32" and r.lower <= float(solved["divergence"]) <= r.upper
     assert r.gap <= 5e-2 * r.value

@@ -11,8 +11,9 @@ from reference import squared_distances
 
 import geomsink
 from geomsink import sinkhorn_divergence, solve
-from geomsink.divergences import problems
 from geomsink.divergences.options import Options
+from geomsink.divergences.problems import Problems
+from geomsink.divergences.requests import Request
 from geomsink.progress import Progress
 
 
@@ -107,7 +108,7 @@ def test_the_floor_of_float32_is_reported_and_left_by_itself():
     assert not stuck.converged and stuck.marginal_error < 1e-4
     # Chosen by itself, float32 goes on in float64 when it turns out not to be enough.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(problems.Setup, "_working_dtype", lambda *_: torch.float32)
+        patch.setattr("geomsink.choose._precision", lambda _: torch.float32)
         s = solve(x, y, blur=0.05, tol=1e-9)
     assert s.converged and s.dtype == "float64"
     assert s.history[-1].marginal_error <= 1e-9
@@ -141,10 +142,11 @@ def test_marginals_far_beyond_the_range_of_exp():
     """From absurd potentials the first marginals overflow; a point without weight must not turn that into NaN."""
     x, y = (p.astype(np.float64) for p in shapes(200))
     a = np.r_[0.0, np.full(199, 1 / 199)]
-    setup = problems.Setup.of(x, y, a, None, Options(blur=0.1, tol=1e-9, engine="dense"))
-    expected = setup.solve("xx", setup.alpha, setup.alpha, Progress(False))
+    request = Request.of(x, y, a, None, Options(blur=0.1, tol=1e-9, engine="dense"))
+    problems = Problems(request)
+    expected = problems.solve("xx", request.alpha, request.alpha, Progress(False))
     absurd = torch.full((200,), 100.0, dtype=torch.float64)  # row sums of exp(10000)
-    solved = setup.solve("xx", setup.alpha, setup.alpha, Progress(False), (absurd, absurd))
+    solved = problems.solve("xx", request.alpha, request.alpha, Progress(False), (absurd, absurd))
     assert solved.status == "converged"
     assert float(solved.solver.value()) == pytest.approx(float(expected.solver.value()), rel=1e-9)
 

@@ -84,7 +84,7 @@ def test_agreement_is_checked_for_each_dimension():
 def test_auto_compiles_for_large_clouds_alone(monkeypatch):
     x = torch.rand(40, 3)
     assert engine.pair(x, x, SQEUCLIDEAN).name == "dense"
-    monkeypatch.setattr(engine, "SMALL", 40 * 40 - 1)
+    monkeypatch.setattr("geomsink.choose.SMALL", 40 * 40 - 1)
     assert engine.pair(x, x, SQEUCLIDEAN).name == "keops"
     batch = x.expand(2, 40, 3)
     assert isinstance(engine.pair(batch, batch, SQEUCLIDEAN), BatchPair)

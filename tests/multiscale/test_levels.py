@@ -8,8 +8,6 @@ import torch
 
 import geomsink
 from geomsink import costs, shapes, sinkhorn_divergence, solve
-from geomsink.divergences.options import Options
-from geomsink.divergences.problems import Setup
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOL = 1e-6
@@ -176,8 +174,9 @@ def test_a_cost_without_a_bound_is_not_truncated():
     ],
 )
 def test_by_default_where_it_pays(x, y, blur, levels):
-    setup = Setup.of(x, y, None, None, Options(blur=blur))
-    assert (setup._levels(setup.alpha, setup.beta) is not None) == levels
+    s = solve(x, y, blur=blur, tol=0.5)
+    assert s.strategy == ("coarse-to-fine" if levels else "one-level")
+    assert (s.approximation is not None) == levels
 
 
 def test_fewer_evaluations_than_over_relaxation():

@@ -70,11 +70,15 @@ def matrix(sparse) -> np.ndarray:
     return numbers(sparse if isinstance(sparse, torch.Tensor) else sparse.toarray())
 
 
-@pytest.fixture(params=[None, 0], ids=["all pairs", "blocks"])
+def in_blocks(monkeypatch, always=True):
+    """Whatever the size, where the cost has a bound."""
+    monkeypatch.setattr(entries, "skips_pairs", lambda pairs, device, bounded: always and bounded)
+
+
+@pytest.fixture(params=[False, True], ids=["all pairs", "blocks"])
 def few_pairs(request, monkeypatch):
     """Small problems with all pairs, and with blocks that may be skipped."""
-    if request.param is not None:
-        monkeypatch.setattr(entries, "FEW_PAIRS", request.param)
+    in_blocks(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
@@ -178,11 +182,11 @@ def test_few_pairs_are_computed(cost, dtype, monkeypatch):
     s = solve(x, y, np.full(n, 1 / n, dtype), b, blur=0.1, cost=cost, dtype=dtype, engine="dense", tol=0.1)
     calls = [lambda p: p.top_k(3), lambda p: p.to_sparse(0.02), lambda p: p.T.top_k(1)]
     for call in calls:
-        monkeypatch.setattr(entries, "FEW_PAIRS", 2**30)
+        in_blocks(monkeypatch, False)
         s.plan.__dict__.pop("_reader", None)
         pairs, whole = computed(monkeypatch, lambda call=call: call(s.plan))
         assert pairs == n * m
-        monkeypatch.setattr(entries, "FEW_PAIRS", 0)
+        in_blocks(monkeypatch)
         s.plan.__dict__.pop("_reader", None)
         pairs, some = computed(monkeypatch, lambda call=call: call(s.plan))
         assert pairs < 0.5 * n * m
@@ -190,7 +194,7 @@ def test_few_pairs_are_computed(cost, dtype, monkeypatch):
 
 
 def test_a_cost_without_a_bound_is_computed_whole(monkeypatch):
-    monkeypatch.setattr(entries, "FEW_PAIRS", 0)
+    in_blocks(monkeypatch)
     x, y = surfaces(200, 150)
     P = solve(x, y, blur=0.1, cost="manhattan").plan
     assert computed(monkeypatch, lambda: P.top_k(2))[0] == 200 * 150
@@ -198,7 +202,7 @@ def test_a_cost_without_a_bound_is_computed_whole(monkeypatch):
 
 def test_many_largest_entries(monkeypatch):
     """More than the columns that a first bound is taken from."""
-    monkeypatch.setattr(entries, "FEW_PAIRS", 0)
+    in_blocks(monkeypatch)
     x, y = surfaces(300, 250)
     b = np.where(np.arange(250) < 20, 1 / 20, 0.0)
     P = solve(x, y, None, b, blur=0.2).plan
@@ -233,7 +237,7 @@ def test_pairs_outside_of_the_blocks(monkeypatch):
         keep = torch.arange(len(rows.centre))[:, None] % 3 == torch.arange(len(columns.centre)) % 3
         return Pattern(Blocks.from_mask(rows.ranges, columns.ranges, keep), torch.zeros(0), 1 / 3)
 
-    monkeypatch.setattr(entries, "FEW_PAIRS", 0)
+    in_blocks(monkeypatch)
     monkeypatch.setattr(entries, "pattern", some)
     P, exact, _ = example("weighted", "numpy")
     n = 100_000

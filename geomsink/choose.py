@@ -1,0 +1,204 @@
+"""The one room where ``auto`` decides: the engine, the precision, the way to solve, and what else depends on size.
+
+Numbers in, words out: nothing of the house is imported, and every wing may ask. Each threshold stands beside the
+measurement that set it; ``python benchmarks/thresholds.py`` measures them again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+# ---------------------------------------------------------------------- the engine
+
+SMALL = 2**20
+"""Up to this many pairs the engine is dense, which compiles nothing."""
+MANY = 32
+"""Coordinates from which on squared distances are matrix products, on the dense engine."""
+
+
+def engine_of(pairs: int, dimension: int, quadratic: bool) -> str:
+    """``"dense"`` or ``"keops"``, for so many pairs of points and a cost that is a squared distance or not."""
+    return "dense" if pairs <= SMALL or by_products(dimension, quadratic) else "keops"
+
+
+def by_products(dimension: int, quadratic: bool = True) -> bool:
+    """Whether squared distances are made by a matrix product: ‖x‖² + ‖y‖² − 2⟨x, y⟩."""
+    return quadratic and dimension >= MANY
+
+
+# ------------------------------------------------------------------- the precision
+
+FEW_PAIRS = 2**20
+"""Up to this many pairs float64 costs nothing that anyone would notice."""
+ROUNDING = {torch.float32: 6e-8, torch.float64: 1.2e-16}
+"""Of one number, relative."""
+AVERAGED = 8.0
+"""Rounding of exponents, in units of ``tol``, that sums over many pairs average away: a thirtieth to a ninetieth is
+left as marginal error on the scanned shapes of the tests."""
+WARM = 10.0
+"""Largest ε, in units of the largest cost, of a solve in float32: potentials are rounded by 6e-8 ε."""
+ENDLESS = 1e8
+"""ε, in units of the largest cost, from which on the limit ε = ∞ is computed: the difference is of order C/ε,
+and the rounding of potentials of size ε would be larger."""
+RANGE = {torch.float32: 1e30, torch.float64: 1e290}
+"""Costs and temperatures are kept inside of [1/RANGE, RANGE]."""
+CHEAP = 2**28
+"""Pairs up to which certificates sum in float64 at once: rounding is most of the width of intervals that float32
+gives."""
+
+
+def in_range(cost_scale: float, epsilon: float, dtype: torch.dtype) -> bool:
+    """Whether costs, ε and 1/ε are normal numbers of the precision, with room for sums."""
+    largest = RANGE[dtype]
+    return cost_scale < largest and (epsilon == math.inf or 1 / largest < epsilon < largest)
+
+
+def endless(epsilon: float, cost_scale: float) -> bool:
+    """Whether ε is so large that its limit is computed, for fixed marginals."""
+    return epsilon == math.inf or epsilon > ENDLESS * cost_scale > 0.0
+
+
+def precision(pairs: int, given: torch.dtype) -> torch.dtype:
+    """That of sums over so many pairs of points that were given in a precision, where it is not a matter of ε."""
+    return torch.float64 if pairs <= FEW_PAIRS else given
+
+
+def certified_precision(pairs: int, working: torch.dtype, known: bool) -> torch.dtype:
+    """That of a certificate's sums, where it is known or not how far rounding points puts the cost off."""
+    return working if known and pairs > CHEAP else torch.float64
+
+
+# ----------------------------------------------------------------- the way to solve
+
+PAYS = 2**22
+"""Pairs from which on cells pay: several levels, and sums that leave out pairs of far cells."""
+WIDEST = 4
+"""Coordinates up to which several levels do: cells of more are wide, and nearly all pairs are summed."""
+COARSE = 4.0
+"""Mean cost within the finest cells, in ε, from which on cells say nothing about the points: a radius of 2.8 σ."""
+
+
+def has_cells(device: torch.device, batched: bool) -> bool:
+    """Whether trees and sparse plans are made: where an evaluation is dear; a GPU has all pairs at once."""
+    return device.type == "cpu" and not batched
+
+
+def skips_pairs(pairs: int, device: torch.device, bounded: bool, batched: bool = False) -> bool:
+    """Whether sums over pairs leave out those of far cells, given a bound of what that does."""
+    return bounded and pairs >= PAYS and has_cells(device, batched)
+
+
+class Cells(Protocol):
+    """The finest cells that two clouds would be solved between."""
+
+    @property
+    def width(self) -> float:
+        """Mean cost within one, in ε; of the two clouds, the larger."""
+        ...
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a choice depends on.
+
+    Attributes
+    ----------
+    pairs, dimension : int
+        Of points; coordinates of their features.
+    epsilon, cost_scale, tol : float
+        ``cost_scale`` is about the largest cost.
+    dtype : torch.dtype
+        The caller's.
+    batched, is_self : bool
+    cells : callable
+        The finest cells, or None for clouds too small to have any: trees are made, so that it is asked last.
+    """
+
+    pairs: int
+    dimension: int
+    epsilon: float
+    cost_scale: float
+    tol: float
+    dtype: torch.dtype
+    batched: bool
+    is_self: bool
+    cells: Callable[[], Cells | None]
+
+
+class Wanted(Protocol):
+    """What callers may say of the choice; None leaves it to this room."""
+
+    @property
+    def iterations(self) -> int | None: ...
+    @property
+    def multiscale(self) -> bool | None: ...
+    @property
+    def working_dtype(self) -> torch.dtype | None: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a problem is solved.
+
+    Attributes
+    ----------
+    strategy : {"one-level", "coarse-to-fine", "unrolled", "limit"}
+    dtype : torch.dtype
+        The working precision.
+    newton : bool
+        Whether Newton's steps on a sparse plan are tried where updates are slow.
+    """
+
+    strategy: str
+    dtype: torch.dtype
+    newton: bool = False
+
+    def refined(self, wanted: Wanted) -> Choice | None:
+        """The same in float64, after rounding has kept a solve from its tolerance; None if the caller chose."""
+        if wanted.working_dtype is not None or self.dtype == torch.float64:
+            return None
+        return replace(self, dtype=torch.float64)
+
+
+def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
+    """How to solve a problem on a device.
+
+    Examples
+    --------
+    >>> class Auto:
+    ...     iterations = multiscale = working_dtype = None
+    >>> few = Facts(10**4, 3, 0.005, 3.0, 1e-3, torch.float32, False, False, lambda: None)
+    >>> choose(few, Auto(), torch.device("cpu"))
+    Choice(strategy='one-level', dtype=torch.float64, newton=True)
+    """
+    dtype = options.working_dtype or _precision(problem)
+    if options.iterations is not None:
+        return Choice("unrolled", dtype)
+    if problem.epsilon == math.inf:
+        return Choice("limit", dtype)
+    cells = has_cells(device, problem.batched)
+    if cells and _levels_pay(problem, options.multiscale):
+        return Choice("coarse-to-fine", dtype)
+    return Choice("one-level", dtype, newton=cells and not problem.is_self)
+
+
+def _precision(problem: Facts) -> torch.dtype:
+    plain = precision(problem.pairs, problem.dtype)
+    if plain == torch.float64:
+        return plain
+    # Exponents are rounded by 6e-8 C/ε, of which sums over many pairs average most away; potentials, by 6e-8 ε.
+    rounded = ROUNDING[torch.float32] * problem.cost_scale / problem.epsilon
+    fits = rounded <= AVERAGED * problem.tol and problem.epsilon <= WARM * problem.cost_scale
+    return torch.float32 if fits and in_range(problem.cost_scale, problem.epsilon, torch.float32) else torch.float64
+
+
+def _levels_pay(problem: Facts, wanted: bool | None) -> bool:
+    if wanted is False or (wanted is None and (problem.pairs < PAYS or problem.dimension > WIDEST)):
+        return False
+    cells = problem.cells()
+    return cells is not None and (wanted is True or cells.width <= COARSE)

@@ -1,0 +1,170 @@
+"""What a caller asked for, validated: two measures, what they have history of, options, and the form of the answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..choose import ENDLESS, RANGE, endless, in_range
+from ..costs import Cost
+from ..measures import Container, Measure, pair_of_measures, potentials
+from ..solver import Penalty, Potentials, largest_cost
+from .inputs import Inputs
+from .options import Options
+
+
+@dataclass(frozen=True)
+class Request:
+    """Validated arguments; nothing of how they are solved.
+
+    Attributes
+    ----------
+    alpha, beta : Measure
+        Features of the points in float64, centred where the cost allows it, and weights; constants.
+    inputs : Inputs
+        The same, with history.
+    container : Container
+    options : Options
+    cost : Cost
+        With its parameters as they were when it was asked.
+    epsilon : float
+    mass : Tensor, shape () or (B,)
+        What the caller's weights sum to, if the marginals are fixed.
+    cost_scale : float
+        About the largest cost between the two.
+    """
+
+    alpha: Measure
+    beta: Measure
+    inputs: Inputs
+    container: Container
+    options: Options
+    cost: Cost
+    epsilon: float
+    mass: Tensor
+    cost_scale: float
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        y: Any,
+        a: Any,
+        b: Any,
+        options: Options,
+        x_batch: Any = None,
+        y_batch: Any = None,
+        centre: Tensor | None = None,
+    ) -> Request:
+        """From what the caller gave; an earlier ``centre`` is kept where it is good enough.
+
+        Raises
+        ------
+        TypeError, ValueError
+            One sentence that says which argument, what was found and what was expected.
+        """
+        points, weights, container = pair_of_measures(x, y, a, b, options.balanced, x_batch, y_batch)
+        if options.multiscale and container.layouts:
+            raise ValueError("multiscale: True given with a batch, expected single clouds.")
+        if options.multiscale and container.device.type != "cpu":
+            raise ValueError(f"multiscale: True given with points on {container.device}, expected them on the CPU.")
+        inputs = Inputs.of(points, weights, options, centre)
+        cost = options.ground
+        if cost.parameters:  # as they are now, whatever an optimiser makes of them
+            cost = replace(cost, parameters=tuple(p.detach().clone() for p in cost.parameters))
+        # Copies: the caller may change tensors in place.
+        alpha = Measure(inputs.x.detach().clone(), inputs.a.detach().clone())
+        beta = Measure(inputs.y.detach().clone(), inputs.b.detach().clone())
+        _check_limit(inputs, options)
+        scale = largest_cost(alpha.points.flatten(0, -2), beta.points.flatten(0, -2), cost)
+        if not scale < RANGE[torch.float64]:
+            raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
+        _check_temperature(inputs, options, scale)
+        target = float(inputs.epsilon.detach())
+        return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale)
+
+    def at(self, options: Options) -> Request:
+        """The same measures with options that differ in their temperature, which is validated."""
+        inputs = replace(self.inputs, epsilon=options.live_epsilon().to(self.inputs.x.device))
+        _check_limit(inputs, options)
+        _check_temperature(inputs, options, self.cost_scale)
+        return replace(self, inputs=inputs, options=options, epsilon=float(inputs.epsilon.detach()))
+
+    def constant(self) -> Request:
+        """The same without history, to be kept."""
+        inputs = self.inputs
+        names = [f.name for f in fields(Inputs) if f.name not in ("points", "parameters")]
+        constants = {name: getattr(inputs, name).detach() for name in names}
+        points = inputs.points[0].detach(), inputs.points[1].detach()
+        return replace(self, inputs=Inputs(points, **constants, parameters=self.cost.parameters))
+
+    @property
+    def batched(self) -> bool:
+        return self.container.layouts is not None
+
+    @property
+    def temperature(self) -> float:
+        """That of the problems: ε, or infinity where it is so large that the limit is computed."""
+        return math.inf if self.options.balanced and endless(self.epsilon, self.cost_scale) else self.epsilon
+
+    def sides(self, alpha: Measure, beta: Measure) -> tuple[int, int]:
+        """Which of the two measures, 0 or 1, the first and the second of a problem are."""
+        return int(alpha is not self.alpha), int(beta is not self.alpha)
+
+    def container_of(self, alpha: Measure, beta: Measure) -> Container:
+        """For numbers over the points of two of the measures."""
+        layouts = self.container.layouts
+        if layouts is None:
+            return self.container
+        first, second = self.sides(alpha, beta)
+        return replace(self.container, layouts=(layouts[first], layouts[second]))
+
+    def lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
+        """Points of each item of a batch."""
+        layouts = self.container_of(alpha, beta).layouts
+        return layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
+
+    def penalties(self, alpha: Measure, beta: Measure) -> tuple[Penalty, Penalty]:
+        first, second = self.sides(alpha, beta)
+        return self.options.penalties[first], self.options.penalties[second]
+
+    def start(self, name: str, given: Any, alpha: Measure, beta: Measure) -> Potentials:
+        """Potentials between two of the measures at mass 1, from those of an earlier solution."""
+        f, g = potentials(name, given, (alpha, beta), self.container_of(alpha, beta))
+        if self.epsilon == math.inf or not self.options.balanced:
+            return f, g
+        lower = 0.5 * self.epsilon * self.mass.log()[..., None]
+        return f + lower, g + lower
+
+
+def _check_limit(inputs: Inputs, options: Options) -> None:
+    """Refuse ε = ∞ where it has no answer."""
+    if float(inputs.epsilon.detach()) < math.inf:
+        return
+    if not options.balanced:
+        raise ValueError("epsilon: inf is given with reach or rho, expected a finite temperature.")
+    if bool(((inputs.mass.detach() - 1.0).abs() > 1e-6).any()):
+        found = float(inputs.mass.detach().reshape(-1)[0])
+        raise ValueError(f"epsilon: inf is given with weights that sum to {found:.6g}, expected 1.")
+    if inputs.live:
+        raise ValueError("epsilon: inf is given with points that require gradients; see geomsink.mmd.")
+
+
+def _check_temperature(inputs: Inputs, options: Options, scale: float) -> None:
+    """Refuse temperatures so high that the limit ε = ∞ is computed, where that has no answer, and those that a chosen
+    precision does not hold."""
+    target, working = float(inputs.epsilon.detach()), options.working_dtype
+    if scale > 0.0 and endless(target, scale):
+        found = f"epsilon: {target:.3g} is more than {ENDLESS:.0e} times the largest cost, {scale:.3g}"
+        if not options.balanced:
+            raise ValueError(f"{found}, which is given with reach or rho; expected less.")
+        again = inputs.live and (options.differentiation == "implicit" or options.form == "sharp")
+        if options.iterations is not None or again:
+            how = f"differentiation={options.differentiation!r}, form={options.form!r}"
+            raise ValueError(f"{found}, with {how}; expected less, or see geomsink.mmd for the limit.")
+    if working is not None and not in_range(scale, target, working):
+        raise ValueError(f"dtype: costs of {scale:.3g} and epsilon {target:.3g} leave the range of {options.dtype}.")

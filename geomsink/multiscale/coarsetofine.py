@@ -1,0 +1,157 @@
+"""Coarse to fine: solve between cells to convergence at the target ε, extend, and finish between the points.
+
+(Schmitzer 2019, arXiv:1610.06519, for the levels and truncation.)
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .. import engine
+from ..measures import Measure
+from ..progress import Progress
+from ..solver import Approximation, FullSums, Potentials, Problem, Solved, Solver, temperatures
+from .cellsums import CellSums, Cloud, Side
+from .levels import Levels, SolvedLevel
+from .newton import Newton
+
+COARSE_TOL = 0.1, 1e-5
+"""Tolerance of coarse problems, as a share of the fine one's, and at least."""
+SKIPPED = 0.03
+"""Share of ``tol`` that truncation may cost in the rows, and in the columns."""
+NEARBY = 0.02
+"""Marginal error up to which given potentials are better than extended ones."""
+PATIENCE = 12
+"""Evaluations without progress after which finer stand-ins are taken."""
+ACCURACIES = (1.0, 0.03, 0.0)
+"""Accuracies of stand-ins, in ``tol``, that are tried until the audit is content; without any, at last."""
+
+
+@dataclass(frozen=True)
+class CoarseToFine:
+    """Solves on the levels of two trees, and then between the points with few of the pairs.
+
+    Attributes
+    ----------
+    tol : float
+        Marginal error at which to stop, relative to the mass.
+    max_iter : int
+        Cycles, at most, on each level.
+    scaling : float
+        Of the annealing on the coarsest level.
+    engine : str
+        Of the sums on each level.
+    clouds : pair of Cloud
+        The problem's measures.
+    levels : Levels
+    """
+
+    tol: float
+    max_iter: int
+    scaling: float
+    engine: str
+    clouds: tuple[Cloud, Cloud]
+    levels: Levels
+
+    name: ClassVar[str] = "coarse-to-fine"
+
+    def solve(
+        self, problem: Problem, progress: Progress, start: Potentials | None = None, before: Solved | None = None
+    ) -> Solved:
+        """See `geomsink.solver.Strategy`; the state and the status are those of the points."""
+        began, cost = time.perf_counter(), problem.pair.cost
+        earlier = before.solver if before else None
+        level, cells, sizes = self._coarse(problem, progress, start)
+        correction = level.correction(problem.beta, cells[1], problem.pair.x.dtype)
+        extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
+        newton = None if problem.is_self else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
+        progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
+        for share in ACCURACIES:
+            sums = self._sums(problem, level, share, extended)
+            patience = PATIENCE if share else None
+            wanted = (1.0 - 2.0 * SKIPPED) * self.tol  # truncation may have the rest
+            solver = Solver(problem, wanted, self.max_iter, progress, earlier, sums, correction, newton, patience)
+            if start is None or not sums.row_error(*start, problem.epsilon, problem.penalties[0]) <= NEARBY:
+                start = extended
+            status, state = solver.run(start, otherwise=extended), solver.state
+            found = state.f, state.g, state.log_rows, state.log_columns
+            audit, solver.missing_mass = sums.audit(*found, problem.epsilon)
+            solver.allowance = audit + sums.skipped
+            if solver.marginal_error <= self.tol or (status != "converged" and not share):
+                break
+            start, earlier = (state.f, state.g), solver
+        sources = len(sums.rows.sources), len(sums.columns.sources)
+        computed = 0.5 * (sums.rows.share + sums.columns.share)
+        solver.approximation = Approximation(tuple(sizes), computed, sums.skipped, sources, audit)
+        return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
+
+    def _coarse(
+        self, problem: Problem, progress: Progress, start: Potentials | None
+    ) -> tuple[SolvedLevel, tuple[Tensor, Tensor], list[tuple[int, int]]]:
+        """The last coarse problem, solved; the cell of each point in it; the sizes of all problems, the points' too."""
+        level: SolvedLevel | None = None
+        parents = problem.alpha.weights, problem.beta.weights  # of no meaning before the first level
+        pair, sizes = problem.pair, []
+        steps = temperatures(problem.cost_scale, problem.epsilon, self.scaling, pair.cost.degree)
+        for depths in zip(self.levels.alpha, self.levels.beta, strict=True):
+            cells = _cell_of(self.clouds[0], depths[0]), _cell_of(self.clouds[1], depths[1])
+            alpha = _measure(self.clouds[0], depths[0])
+            beta = alpha if problem.is_self else _measure(self.clouds[1], depths[1])
+            x, y = alpha.points.to(pair.x.dtype), beta.points.to(pair.x.dtype)
+            between = engine.pair(x, y, pair.cost, pair.name)
+            coarse = replace(problem, alpha=alpha, beta=beta, pair=between, temperatures=steps)
+            first, correction = None, None
+            if level is not None:
+                up = _parents(cells[0], parents[0], len(x)), _parents(cells[1], parents[1], len(y))
+                first, correction = level.extend(alpha, beta, up, x.dtype), level.correction(beta, up[1], x.dtype)
+            if start is not None:
+                first = _means(start[0], cells[0], len(x)), _means(start[1], cells[1], len(y))
+            progress.level(f", {len(x):,} against {len(y):,} cells")
+            wanted = max(COARSE_TOL[0] * self.tol, COARSE_TOL[1], 3.0 * coarse.floor())
+            solver = Solver(coarse, wanted, self.max_iter, progress, correction=correction)
+            solver.run(first)
+            level, parents = SolvedLevel(solver, self.engine), cells
+            sizes.append((len(x), len(y)))
+        assert level is not None
+        return level, parents, [*sizes, (len(problem.alpha.points), len(problem.beta.points))]
+
+    def _sums(self, problem: Problem, level: SolvedLevel, share: float, potentials: Potentials) -> CellSums:
+        """Of the points, over blocks of cells, with stand-ins whose accuracy is this share of ``tol``."""
+        cost, (alpha, beta) = problem.pair.cost, self.clouds
+        slopes = backwards = None
+        if cost.quadratic is not None:
+            slopes = (lambda p: level.slopes(True, p)), (lambda p: level.slopes(False, p))
+            backwards = slopes[1], slopes[0]
+        u = potentials[0] / problem.epsilon + problem.alpha.log_weights
+        v = potentials[1] / problem.epsilon + problem.beta.log_weights
+        shares, how = (SKIPPED * self.tol, share * self.tol), (self.engine, problem.pair.x.dtype)
+        rows = Side(alpha, beta, cost, slopes, *shares, v, *how)
+        columns = rows if problem.is_self else Side(beta, alpha, cost.transpose(), backwards, *shares, u, *how)
+        return CellSums(FullSums(problem.pair, problem.alpha, problem.beta), rows, columns)
+
+
+def _measure(cloud: Cloud, level: int | None) -> Measure:
+    return cloud.measure if level is None else cloud.tree.coarse(level)
+
+
+def _cell_of(cloud: Cloud, level: int | None) -> Tensor:
+    """The cell of each point, in the caller's order."""
+    if level is None:
+        return torch.arange(len(cloud.measure.points))
+    return cloud.tree.cell_of(level)[cloud.tree.rank]
+
+
+def _parents(fine: Tensor, coarse: Tensor, n: int) -> Tensor:
+    """The coarse cell of each of n fine cells, from those of the points."""
+    parent = torch.zeros(n, dtype=torch.int64)
+    parent[fine] = coarse
+    return parent
+
+
+def _means(potential: Tensor, cell: Tensor, n: int) -> Tensor:
+    return potential.new_zeros(n).index_add_(0, cell, potential) / torch.bincount(cell, minlength=n)

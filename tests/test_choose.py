@@ -1,0 +1,110 @@
+"""What `auto` decides: the table of choices, and that results say them."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import geomsink
+from geomsink.choose import (
+    COARSE,
+    FEW_PAIRS,
+    MANY,
+    PAYS,
+    SMALL,
+    WARM,
+    WIDEST,
+    Choice,
+    Facts,
+    certified_precision,
+    choose,
+    endless,
+    engine_of,
+    precision,
+    skips_pairs,
+)
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SINGLE, DOUBLE = torch.float32, torch.float64
+AUTO = SimpleNamespace(iterations=None, multiscale=None, working_dtype=None)
+WIDE = SimpleNamespace(width=1.01 * COARSE)
+LARGE = Facts(
+    pairs=10**10, dimension=3, epsilon=0.005, cost_scale=3.0, tol=1e-3, dtype=SINGLE, batched=False, is_self=False,
+    cells=lambda: SimpleNamespace(width=0.1),
+)  # fmt: skip
+
+
+def wants(**what):
+    return SimpleNamespace(**(vars(AUTO) | what))
+
+
+@pytest.mark.parametrize(
+    ("problem", "options", "device", "expected"),
+    [
+        (LARGE, AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(LARGE, is_self=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(LARGE, pairs=PAYS - 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, Choice("one-level", DOUBLE, newton=True)),
+        (replace(LARGE, dimension=WIDEST), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(LARGE, dimension=WIDEST + 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, cells=lambda: None), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, cells=lambda: WIDE), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
+        (LARGE, AUTO, GPU, Choice("one-level", SINGLE)),
+        (replace(LARGE, batched=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (LARGE, wants(multiscale=False), CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, pairs=100, dimension=9), wants(multiscale=True), CPU, Choice("coarse-to-fine", DOUBLE)),
+        (LARGE, wants(iterations=5), CPU, Choice("unrolled", SINGLE)),
+        (replace(LARGE, epsilon=math.inf), AUTO, CPU, Choice("limit", DOUBLE)),
+        (LARGE, wants(working_dtype=DOUBLE), CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, dtype=DOUBLE), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, tol=1e-6), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),  # 6e-8 C/ε is 36 tol
+        (replace(LARGE, epsilon=3.1 * WARM), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, epsilon=1e36, cost_scale=1e36), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
+    ],
+)
+def test_the_table_of_choices(problem, options, device, expected):
+    assert choose(problem, options, device) == expected
+
+
+def test_trees_are_not_made_where_they_are_not_asked_for():
+    def trees():
+        raise AssertionError("a tree was made")
+
+    for problem, device in ((replace(LARGE, pairs=PAYS - 1), CPU), (LARGE, GPU), (replace(LARGE, batched=True), CPU)):
+        assert choose(replace(problem, cells=trees), AUTO, device).strategy == "one-level"
+
+
+def test_float64_after_float32_unless_the_caller_chose():
+    single = Choice("one-level", SINGLE, newton=True)
+    assert single.refined(AUTO) == Choice("one-level", DOUBLE, newton=True)
+    assert single.refined(wants(working_dtype=SINGLE)) is None
+    assert Choice("one-level", DOUBLE).refined(AUTO) is None
+
+
+def test_engines_and_precisions():
+    assert engine_of(SMALL, 3, True) == "dense" and engine_of(SMALL + 1, 3, True) == "keops"
+    assert engine_of(SMALL + 1, MANY, True) == "dense" and engine_of(SMALL + 1, MANY, False) == "keops"
+    assert precision(FEW_PAIRS, SINGLE) == DOUBLE and precision(FEW_PAIRS + 1, SINGLE) == SINGLE
+    assert certified_precision(10**10, SINGLE, True) == SINGLE and certified_precision(10**10, SINGLE, False) == DOUBLE
+    assert not skips_pairs(PAYS - 1, CPU, True) and skips_pairs(PAYS, CPU, True)
+    assert not any((skips_pairs(PAYS, GPU, True), skips_pairs(PAYS, CPU, False), skips_pairs(PAYS, CPU, True, True)))
+    assert endless(1.01e8, 1.0) and not endless(0.99e8, 1.0) and endless(math.inf, 0.0) and not endless(1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "strategy"),
+    [
+        ({}, "one-level"),
+        ({"multiscale": True}, "coarse-to-fine"),
+        ({"differentiation": "unrolled", "iterations": 3}, "unrolled"),
+        ({"blur": None, "epsilon": math.inf}, "limit"),
+    ],
+)
+def test_results_say_how_they_were_solved(options, strategy):
+    x, y = np.random.default_rng(0).random((2, 300, 2))
+    r = geomsink.sinkhorn_divergence(x, y, **({"blur": 0.1} | options))
+    assert (r.xy.strategy, r.xx.strategy, r.yy.strategy) == (strategy,) * 3
