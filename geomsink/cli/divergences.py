@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from geomsink import costs, sinkhorn_divergence
-from geomsink.divergences.options import FORMS
+from geomsink.divergences import FORMS
 
 from . import options, report
 from .clouds import Cloud, load_all

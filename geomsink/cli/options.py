@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from geomsink import costs, engine
-from geomsink.divergences.options import DTYPES, MAX_ITER, TOL
-from geomsink.transport.descent import OPTIMIZERS
+from geomsink.divergences import DTYPES, MAX_ITER, TOL
+from geomsink.transport import OPTIMIZERS
 
 from .clouds import SHAPE_SAMPLES
 

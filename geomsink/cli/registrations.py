@@ -8,8 +8,8 @@ import click
 import numpy as np
 
 from geomsink import engine, shapes
+from geomsink.transport import INITS, TRANSFORMS
 from geomsink.transport import register as moved_onto
-from geomsink.transport.registration import INITS, TRANSFORMS
 
 from . import options, report
 from .clouds import Cloud, is_shape, load_all

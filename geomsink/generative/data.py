@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, default_collate
 
 from ..shapes import names, procedural
-from ..shapes.files import load
-from ..shapes.mesh import Points, Triangles, fit_unit_cube
+from ..shapes import Points, Triangles, fit_unit_cube, load
 from . import arguments, processes
 from .randomness import DATA, HELD_OUT, ORDER, SPLIT, seed_of, seeded
 

@@ -5,8 +5,12 @@ NumPy is enough for point files, for writing and for the procedural shapes. Mesh
 when a mesh file is read, not before.
 """
 
+from geomsink.shapes.files import load as load
 from geomsink.shapes.files import read, read_colors, read_mesh, write
 from geomsink.shapes.mesh import Mesh
+from geomsink.shapes.mesh import Points as Points
+from geomsink.shapes.mesh import Triangles as Triangles
+from geomsink.shapes.mesh import fit_unit_cube as fit_unit_cube
 from geomsink.shapes.procedural import names, procedural
 from geomsink.shapes.sampling import sample
 

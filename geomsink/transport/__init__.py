@@ -1,11 +1,14 @@
 """What a solved plan is used for: maps, labels, barycentres, flows, interpolation, registration."""
 
 from .barycenters import FittedMeasure, barycenter, quantize
+from .descent import OPTIMIZERS as OPTIMIZERS
 from .descent import History
 from .flows import Flow, gradient_flow
 from .interpolation import interpolate
 from .labels import Votes, transfer
 from .maps import barycentric_map, displacement, entropic_map
+from .registration import INITS as INITS
+from .registration import TRANSFORMS as TRANSFORMS
 from .registration import Registration, register
 
 __all__ = [
