@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, default_collate
 
-from ..shapes import names, procedural
-from ..shapes import Points, Triangles, fit_unit_cube, load
+from ..shapes import Points, Triangles, fit_unit_cube, load, names, procedural
 from . import arguments, processes
 from .randomness import DATA, HELD_OUT, ORDER, SPLIT, seed_of, seeded
 
