@@ -1,6 +1,7 @@
 # make demo    two shapes, their Sinkhorn divergence and a figure, demo.png
 # make test    all tests
-# make env     the environment that both use, in .venv; remade when the requirements change
+# make lint    style and types: ruff and mypy
+# make env     the environment that all use, in .venv; remade when the requirements change
 # make clean   remove everything that make has made
 #
 # All paths are relative: the checkout may lie in a folder with blanks in its name.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 STAMP := .venv/installed
 
-.PHONY: demo test env clean
+.PHONY: demo test lint env clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -17,6 +18,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(RUN) -m pytest
+
+lint: $(STAMP)
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 env: $(STAMP)
 
@@ -28,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 	    echo "No C++ compiler found: large clouds will be slow (Debian, Ubuntu: apt install g++)" >&2
 	test -x $(RUN) || $(PYTHON) -m venv .venv
-	$(RUN) -m pip install -c constraints.txt -e '.[test,shapes,plot,cli,digits]'
+	$(RUN) -m pip install -c constraints.txt -e '.[test,lint,shapes,plot,cli,digits]'
 	@touch $@
 
 clean:
