@@ -2,8 +2,8 @@
 
     python benchmarks/thresholds.py
 
-Ratios of seconds, the way below the threshold over the way above it: 1 is where the choice should turn. Both are timed in
-turns, in one process.
+Ratios of seconds, the way below the threshold over the way above it: 1 is where the choice should turn. Both are timed
+in turns, in one process.
 """
 
 from __future__ import annotations
