@@ -1,4 +1,8 @@
-"""The engine floor: the Gibbs operator on KeOps or in plain torch. Nothing above it knows KeOps."""
+"""The Gibbs operator on KeOps or in plain torch, and sums over pairs with derivatives. Nothing else knows KeOps.
+
+Imports `costs`, and asks `choose`. Hands on `pair` and `Gibbs`, `Pairs` for what is differentiated, patterns of `Blocks`,
+and how sums are rounded.
+"""
 
 from __future__ import annotations
 

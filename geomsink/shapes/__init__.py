@@ -3,6 +3,8 @@
 NumPy is enough for point files, for writing and for the procedural shapes. Mesh files are read by
 ``plyfile`` and ``trimesh``, which ``pip install 'geomsink[shapes]'`` brings and which are imported
 when a mesh file is read, not before.
+
+Imports nothing of the house. Hands on what users call; and to generators, how files and meshes are held.
 """
 
 from geomsink.shapes.files import load as load

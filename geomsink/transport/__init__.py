@@ -1,4 +1,7 @@
-"""What a solved plan is used for: maps, labels, barycentres, flows, interpolation, registration."""
+"""What a solved plan is used for: maps, labels, barycentres, flows, interpolation, registration.
+
+Imports `divergences` and what is below. Hands on what users call; and to the commands, the names that options may have.
+"""
 
 from .barycenters import FittedMeasure, barycenter, quantize
 from .descent import OPTIMIZERS as OPTIMIZERS
