@@ -93,6 +93,16 @@ def skips_pairs(pairs: int, device: torch.device, bounded: bool, batched: bool =
     return bounded and pairs >= PAYS and has_cells(device, batched)
 
 
+LOOKED_AT = 2**24, 2**26
+"""Pairs that are looked at for the sparse plan of Newton's steps: any that many, an eighth of all, but at most so many,
+which are 1.6 GB of indices and costs where all carry mass."""
+
+
+def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
+    """Whether Newton's steps are made on the points' own plan, if so many of all pairs have to be looked at."""
+    return looked_at <= max(LOOKED_AT[0], min(pairs // 8, LOOKED_AT[1]))
+
+
 class Cells(Protocol):
     """The finest cells that two clouds would be solved between."""
 

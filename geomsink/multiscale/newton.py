@@ -21,6 +21,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from ..choose import sparse_plan_fits
 from ..costs import Cost
 from ..engine import Blocks
 from ..measures import Measure
@@ -46,8 +47,6 @@ DRIFTED = 0.1
 """Mass at which they may have changed by more, as a share of the marginal error."""
 SKIPPED = 1e-6
 """Share of a row's mass outside of the blocks that a plan of points is made from."""
-PAIRS = 2**24, 2**26
-"""Pairs that are looked at for a plan of points: any that many, an eighth of all, but at most so many."""
 
 
 class SparsePlan:
@@ -235,6 +234,6 @@ class Newton:
         u, v = u + alpha.log_weights, v + beta.log_weights
         skipped = SKIPPED * math.exp(-MARGIN)
         blocks = pattern(*boxes, u, v, slopes, self._cost, self._epsilon, skipped).blocks
-        if blocks.pairs > max(PAIRS[0], min(len(u) * len(v) // 8, PAIRS[1])):
+        if not sparse_plan_fits(blocks.pairs, len(u) * len(v)):
             return None
         return SparsePlan(alpha, beta, self._cost, u, v, self._epsilon, blocks, MARGIN)

@@ -231,7 +231,7 @@ def test_pairs_are_looked_for_again_when_exponents_have_changed(monkeypatch):
 
 
 def test_too_many_pairs_are_left_alone(monkeypatch):
-    monkeypatch.setattr(newton, "PAIRS", (1000, 2**26))
+    monkeypatch.setattr("geomsink.choose.LOOKED_AT", (1000, 2**26))
     p = problem(200, 150, 0.3, 20)
     assert step_of(newton_of(p), p, p.g, 0.1) is None
 
