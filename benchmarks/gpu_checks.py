@@ -16,7 +16,7 @@ from geomsink import costs, engine
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 EPSILON = 0.2
-SOLVED = {"float64": dict(tol=1e-10, max_iter=5000), "float32": dict(tol=1e-5, max_iter=5000)}
+SOLVED = {"float64": dict(tol=1e-10), "float32": dict(tol=1e-5)}
 WITHIN = {"float64": (1e-9, 1e-7), "float32": (2e-5, 1e-3)}
 """Largest relative errors of values and of gradients, at these tolerances."""
 MARGINALS: dict[str, tuple[dict[str, Any], tuple[dense.Penalty, dense.Penalty]]] = {

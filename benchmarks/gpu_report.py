@@ -158,25 +158,14 @@ def markdown(report: dict[str, Any]) -> str:
 OF_CHECKS = ("part", "check", "result", "error", "tolerance", "s", "remark")
 OF_SOLVES = ("method", "points", "of", "s", "first, s", "value error", "gradient error", "peak MB", "remark")
 CHECKS = (
-    "Against dense float64 on the CPU that is written out for this (`benchmarks/gpu_dense.py`) or solved problems of "
+    "Against dense float64 on the CPU that is written out for this (`benchmarks/gpu_dense.py`), or solved problems of "
     "another solver. Of all that a row compares, the error is the one that is largest against its tolerance, relative "
-    "to the largest number expected; the remark names it."
-)
-RATES = (
-    "Billions of pairs a second, warm: the median of three runs or more. The limit is that of float32 exponentials, one "
-    "a pair, at the clock that is named below; the share is that of row_sums. The error is the largest relative one of "
-    "100 rows, against float64 on the CPU."
-)
-SOLVES = ("method", "points", "of", "s", "first, s", "value error", "gradient error", "peak MB", "remark")
-CHECKS = (
-    "Against dense float64 on the CPU that is written out for this (`benchmarks/gpu_dense.py`) or solved problems of "
-    "another solver. Of all that a row compares, the error is the one that is largest against its tolerance, relative "
-    "to the largest number expected; the remark names it."
+    "to the largest number expected; the remark ends with what it is of."
 )
 RATES = (
     "Billions of pairs a second, warm: the median of three runs or more. The limit is that of float32 exponentials, "
-    "one a pair, at the clock that the list below names; the share is of row_sums. The error is the largest relative one of 100 rows, against "
-    "float64 on the CPU."
+    "one a pair, at the clock that is named below; the share is that of row_sums. The error is the largest relative "
+    "one of 100 rows, against float64 on the CPU."
 )
 SOLVES = (
     "S_ε for ‖x − y‖² at ε = 2σ², float32 points: seconds of a solve after a first one, the median where there is time "

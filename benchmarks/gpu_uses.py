@@ -144,7 +144,7 @@ def solved(device: str, name: str, dtype: str, problem: str, shared: str) -> dic
     x, y = (torch.tensor(given[key], device=device) for key in ("x", "y"))
     tol, of_value, of_gradient = OF_SOLVED[dtype]
     r = geomsink.sinkhorn_divergence(
-        x.requires_grad_(), y, blur=float(given["blur"]), tol=tol, dtype=dtype, engine=name, max_iter=5000
+        x.requires_grad_(), y, blur=float(given["blur"]), tol=tol, dtype=dtype, engine=name
     )
     compared = Comparisons(device)
     compared.add("value", r.value.double(), torch.tensor(given["divergence"]), of_value)
