@@ -141,7 +141,9 @@ def _uses(size: Size) -> Iterator[Row]:
     n, engines = size.points, ("dense",) if size.tiny else ("keops", "dense")
     yield Row("what a GPU does not do", "gpu_checks.refused", dict(n=n))
     for name in engines:
-        for form, cost in (("padded", "sqeuclidean"), ("list", "euclidean"), ("index", "sqeuclidean")):
+        for form, cost in (
+            ("padded", "sqeuclidean"), ("padded", "euclidean"), ("list", "euclidean"), ("index", "sqeuclidean"),
+        ):  # fmt: skip
             # More than 256 rows an item, which KeOps gets in several blocks.
             given = dict(name=name, form=form, cost=cost, n=n if size.tiny else 400)
             yield Row(f"batch, {form}, {cost}, {name}", "gpu_checks.batch", given)

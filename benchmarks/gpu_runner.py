@@ -27,6 +27,8 @@ LEAST = 5.0
 """With fewer seconds left no process is started."""
 GRACE = 10.0
 """Seconds that a process has to end by itself: KeOps writes its cache then, and one cut short breaks every import."""
+SPOILT = 3
+"""Exit code of a process whose device answers no more: the failure before it has been said."""
 TAIL = 20_000
 """Characters of a process' last output that are kept of a failure."""
 
@@ -93,7 +95,7 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
     """Rows in one process, up to the first that stops it."""
     task = {"rows": [asdict(row) for row in rows], "device": device, "end": end, "start": start}
     limits = {row.name: row.limit for row in rows}
-    with tempfile.TemporaryFile("w+", errors="replace") as output, _worker(task, output, cache) as process:
+    with tempfile.NamedTemporaryFile() as output, _worker(task, output, cache) as process:
         lines = _lines(process)
         name, began, limit = "", time.monotonic(), start
         while True:
@@ -102,7 +104,12 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
                 line = lines.get(timeout=max(stop - time.monotonic(), 0.0))
             except queue.Empty:
                 _kill(process)
-                yield from _stopped(rows, name, time.monotonic() - began, limit, output)
+                seconds = time.monotonic() - began
+                if name:
+                    yield {"name": name, "seconds": seconds} | _stopped(seconds, limit, output)
+                elif not lines.started and stop < end:
+                    failure = _failure(f"{NO_START}{limit:.0f} s were not enough", output)
+                    yield from ({"name": row.name} | failure for row in rows)
                 return
             if line is None:
                 break
@@ -113,13 +120,13 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
             else:
                 name, began, limit = "", time.monotonic(), start
                 yield _finished(event, output)
-        code = _ended(process)
-        if not lines.started or name:
-            failure = {"status": FAILED, "remark": _ending(code), "evidence": {"the end of its output": _tail(output)}}
-            if name:
-                yield {"name": name, "seconds": time.monotonic() - began} | failure
-            else:
-                yield from ({"name": row.name} | failure | {"remark": NO_START + _ending(code)} for row in rows)
+        code, ending = _ended(process, end)
+        if name:
+            yield {"name": name, "seconds": time.monotonic() - began} | _failure(ending, output)
+        elif not lines.started:
+            yield from ({"name": row.name} | _failure(NO_START + ending, output) for row in rows)
+        elif code not in (0, SPOILT):
+            yield {"name": "the end of a process"} | _failure(ending, output)
 
 
 class _Lines(queue.Queue[str | None]):
@@ -143,7 +150,7 @@ def _lines(process: subprocess.Popen[str]) -> _Lines:
 
 
 @contextlib.contextmanager
-def _worker(task: dict[str, Any], output: IO[str], cache: Path) -> Iterator[subprocess.Popen[str]]:
+def _worker(task: dict[str, Any], output: IO[bytes], cache: Path) -> Iterator[subprocess.Popen[str]]:
     """A worker in a group of its own, of which nothing is left afterwards: compilers are its children."""
     process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", str(WORKER), json.dumps(task)],
@@ -159,13 +166,18 @@ def _worker(task: dict[str, Any], output: IO[str], cache: Path) -> Iterator[subp
                 index.unlink()
 
 
-def _ended(process: subprocess.Popen[str]) -> int:
-    """The exit code of a process that has nothing more to say."""
+def _ended(process: subprocess.Popen[str], end: float) -> tuple[int, str]:
+    """Exit code of a process that has nothing more to say, and how it ended."""
+    grace = min(GRACE, max(end - time.monotonic(), 1.0))
     try:
-        return process.wait(GRACE)
+        code = process.wait(grace)
     except subprocess.TimeoutExpired:
         _kill(process)
-        return process.returncode
+        return process.returncode, f"its process had not ended {grace:.0f} s after its last word"
+    if code >= 0:
+        return code, f"its process ended with exit code {code}"
+    known = [f" ({name.name})" for name in signal.Signals if name == -code]
+    return code, f"its process was killed by signal {-code}{''.join(known)}"
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -174,50 +186,33 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _stopped(rows: Sequence[Row], name: str, seconds: float, limit: float, output: IO[str]) -> Iterator[dict[str, Any]]:
-    """A process that has been killed: at a row's own limit that is a failure, at the end of all time it is not."""
+def _failure(remark: str, output: IO[bytes]) -> dict[str, Any]:
+    return {"status": FAILED, "remark": remark, "evidence": {"the end of its output": _tail(output)}}
+
+
+def _stopped(seconds: float, limit: float, output: IO[bytes]) -> dict[str, Any]:
+    """A row that was killed: at its own limit that is a failure, at the end of all time it is not."""
     evidence = {"where it stood, at the end of its output": _tail(output)}
-    if seconds < limit - 0.5:
-        if name:
-            yield {
-                "name": name, "seconds": seconds, "status": NOT_RUN,
-                "remark": f"cut off after {seconds:.0f} s: {OVER}", "evidence": evidence,
-            }  # fmt: skip
-    elif name:
-        yield {
-            "name": name, "seconds": seconds, "status": FAILED,
-            "remark": f"stopped at its limit of {limit:.0f} s", "evidence": evidence,
-        }  # fmt: skip
-    else:
-        failure = {"status": FAILED, "remark": f"{NO_START}{limit:.0f} s were not enough", "evidence": evidence}
-        yield from ({"name": row.name} | failure for row in rows)
+    if seconds < limit - 0.1:
+        return {"status": NOT_RUN, "remark": f"cut off after {seconds:.0f} s: {OVER}", "evidence": evidence}
+    return {"status": FAILED, "remark": f"stopped at its limit of {limit:.0f} s", "evidence": evidence}
 
 
-def _finished(event: dict[str, Any], output: IO[str]) -> dict[str, Any]:
+def _finished(event: dict[str, Any], output: IO[bytes]) -> dict[str, Any]:
     """The result of a row that came to its end, by itself or by an exception."""
-    result = {"name": event["row"], "seconds": event["seconds"]} | event["result"]
+    result = {"name": event["row"], "seconds": event["seconds"], "remark": ""} | event["result"]
     if event["event"] == FAILED:
-        evidence = event["evidence"] | {"the end of its output": _tail(output)}
-        return result | {"status": FAILED, "evidence": evidence}
-    if event["event"] == NOT_RUN:
-        return result | {"status": NOT_RUN}
+        failure = _failure(result["remark"], output)
+        return result | failure | {"evidence": event["evidence"] | failure["evidence"]}
     error = result.get("error")
     # Not "greater": an error that is not a number is one.
     if error is not None and not error <= result.get("tolerance", 0.0):
+        failure = _failure(result["remark"], output)
         details = json.dumps(result.get("comparisons", result), indent=1)
-        failure = {"what was compared": details, "the end of its output": _tail(output)}
-        return {"remark": ""} | result | {"status": FAILED, "evidence": failure}
-    return {"remark": ""} | result | {"status": OK}
+        return result | failure | {"evidence": {"what was compared": details} | failure["evidence"]}
+    return result | {"status": event["event"]}
 
 
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"its process was killed by signal {-code} ({signal.Signals(-code).name})"
-    return f"its process was killed by signal {-code}"
-
-
-def _tail(output: IO[str]) -> str:
-    output.seek(0)
-    return output.read()[-TAIL:]
+def _tail(output: IO[bytes]) -> str:
+    """By its name: the process writes on where its own handle stands."""
+    return Path(output.name).read_text(errors="replace")[-TAIL:]

@@ -19,14 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_runner import FAILED, NOT_RUN, OK, Missing
+from gpu_runner import FAILED, NOT_RUN, OK, SPOILT, Missing
 
 EARLY = 1.0
 """Seconds before its limit at which a row says where it stands."""
 SOURCES = 200_000
 """Characters of generated code that are kept of a failure."""
-SPOILT = 3
-"""Exit code of a process whose device answers no more."""
 
 
 def main(task: dict[str, Any]) -> int:

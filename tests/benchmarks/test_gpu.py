@@ -30,6 +30,16 @@ def hangs(device, pid):
 def dies(device):
     os.kill(os.getpid(), signal.SIGSEGV)
 
+def ends_badly(device):
+    import atexit
+    atexit.register(os._exit, 7)
+    return {}
+
+def spoils(device):
+    import __main__
+    __main__.synchronize = lambda device: 1 / 0
+    raise RuntimeError("CUDA error: an illegal memory access")
+
 def lacks(device):
     from gpu_runner import Missing
     raise Missing("not installed")
@@ -111,6 +121,14 @@ def test_what_fails_loses_its_row_alone(rows_of, tmp_path):
     assert all("evidence" not in row for row in (fine, again, last, lacks))
 
 
+def test_processes_that_end_badly(rows_of):
+    """One whose device answers no more is replaced; one that fails at its end has a row for it."""
+    spoils, badly, end = rows_of([call("spoils"), call("ends_badly")])
+    assert spoils["remark"] == "RuntimeError: CUDA error: an illegal memory access"
+    assert badly["status"] == "ok"
+    assert (end["name"], end["remark"]) == ("the end of a process", "its process ended with exit code 7")
+
+
 def test_wrong_results_fail(rows_of):
     right, wrong, nan = rows_of([call("wrong", error=0.1), call("wrong", error=0.2), call("wrong", error="nan")])
     assert [row["status"] for row in (right, wrong, nan)] == ["ok", "failed", "failed"]
@@ -143,7 +161,7 @@ def test_processes_that_do_not_start(rows_of, tmp_path):
     (tmp_path / "bad_day.py").write_text("import time\ntime.sleep(60)")
     found = rows_of([call("fine"), call("fine")], start=1.5)
     assert [row["remark"] for row in found] == ["its process did not start: 2 s were not enough"] * 2
-    assert all("bad_day.py" in row["evidence"]["where it stood, at the end of its output"] for row in found)
+    assert all("bad_day.py" in row["evidence"]["the end of its output"] for row in found)
 
 
 def test_generated_code_is_kept(rows_of, tmp_path):
