@@ -147,6 +147,10 @@ def _uses(size: Size) -> Iterator[Row]:
             # More than 256 rows an item, which KeOps gets in several blocks.
             given = dict(name=name, form=form, cost=cost, n=n if size.tiny else 400)
             yield Row(f"batch, {form}, {cost}, {name}", "gpu_checks.batch", given)
+        several = n if size.tiny else 300
+        yield Row(f"batch, mmd, {name}", "gpu_uses.mmd_batch", dict(name=name, n=several))
+        given = dict(name=name, form="padded", cost="sqeuclidean", n=several, sharp=True)
+        yield Row(f"batch, padded, sharp, {name}", "gpu_checks.batch", given)
     for name in engines:
         for what, function in (
             ("plan", "plan"), ("strongest entries and samples of a plan", "entries"), ("maps", "maps"),

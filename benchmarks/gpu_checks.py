@@ -193,7 +193,7 @@ def hessian(device: str, name: str, n: int) -> dict[str, Any]:
     return compared.result(f"{solves[-1].iterations} iterations" if solves else "")
 
 
-def batch(device: str, name: str, form: str, cost: str, n: int) -> dict[str, Any]:
+def batch(device: str, name: str, form: str, cost: str, n: int, sharp: bool = False) -> dict[str, Any]:
     """Values and gradients of three items: padded (B, N, D), lists of different lengths, or points with an index."""
     sizes = [(n, n - 20)] * 3 if form == "padded" else [(n, n - 30), (n // 2, n), (7, 5)]
     items = [clouds(*size, seed=seed) for seed, size in enumerate(sizes)]
@@ -202,11 +202,12 @@ def batch(device: str, name: str, form: str, cost: str, n: int) -> dict[str, Any
     for x, y in items:
         leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
         uniform = tuple(torch.full((len(t),), 1 / len(t), dtype=torch.float64) for t in leaves)
-        value = dense.divergence(*leaves, *uniform, epsilon, cost)
+        value = dense.divergence(*leaves, *uniform, epsilon, cost, sharp=sharp, through=sharp)
         values.append(value.detach())
         gradients.append(grad(value, leaves))
     xs, ys = ([item[k].to(device) for item in items] for k in (0, 1))
-    options = dict(epsilon=EPSILON, cost=cost, engine=name) | SOLVED["float64"]
+    options = dict(epsilon=EPSILON, cost=cost, engine=name, form="sharp" if sharp else "entropic") | SOLVED["float64"]
+    of_value, of_gradient = WITHIN["float64"]
     if form == "list":
         leaves = [t.requires_grad_() for t in (*xs, *ys)]
         value = geomsink.sinkhorn_divergence(xs, ys, **options).value
@@ -225,10 +226,10 @@ def batch(device: str, name: str, form: str, cost: str, n: int) -> dict[str, Any
             for part in (whole if form == "padded" else whole.split([len(t) for t in parts]))
         ]
     compared = Comparisons(device)
-    compared.add("values", value, torch.stack(values), WITHIN["float64"][0])
+    compared.add("values", value, torch.stack(values), of_gradient if sharp else of_value)
     for k in range(3):
-        compared.add(f"gradient in x of item {k}", found[k], gradients[k][0], WITHIN["float64"][1])
-        compared.add(f"gradient in y of item {k}", found[3 + k], gradients[k][1], WITHIN["float64"][1])
+        compared.add(f"gradient in x of item {k}", found[k], gradients[k][0], of_gradient)
+        compared.add(f"gradient in y of item {k}", found[3 + k], gradients[k][1], of_gradient)
     return compared.result()
 
 

@@ -112,6 +112,21 @@ def mmd(device: str, name: str, kernel: str, dtype: str, n: int) -> dict[str, An
     return compared.result()
 
 
+def mmd_batch(device: str, name: str, n: int) -> dict[str, Any]:
+    """Gaussian discrepancies of a padded batch, and their gradients: sums whose derivatives are in rows and columns."""
+    items = [clouds(n, n - 20, seed=seed) for seed in range(3)]
+    kernel = dense.kernel("gaussian", 0.5)
+    here = [torch.stack([item[k] for item in items]).requires_grad_() for k in (0, 1)]
+    there = [t.detach().to(device).requires_grad_() for t in here]
+    expected = torch.stack([dense.discrepancy(x, y, kernel) for x, y in zip(*here, strict=True)])
+    found = geomsink.mmd(*there, blur=0.5, engine=name).value
+    compared = Comparisons(device)
+    compared.add("values", found, expected, 1e-10)
+    for what, a, b in zip("xy", grad(found.sum(), there), grad(expected.sum(), here), strict=True):
+        compared.add(f"gradients in {what}", a, b, 1e-9)
+    return compared.result()
+
+
 def certificate(device: str, name: str, n: int) -> dict[str, Any]:
     """Whether the dense value, and the cost of an optimal assignment, are in their certified intervals."""
     from scipy.optimize import linear_sum_assignment
