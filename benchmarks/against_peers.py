@@ -30,11 +30,11 @@ from common import (
     number,
     panels,
     plain_ticks,
+    publish,
     save,
     table,
     work,
 )
-from common import write as write_report
 from peers import METHODS, NOTES, measure
 
 BASE = "geomsink"
@@ -222,8 +222,7 @@ def main() -> int:
             rows = run(case, options, Path(folder))
             report["cases"].append({"name": case.name, "reference": case.how, "rows": rows})
             # A run takes long: what is there is kept.
-            write_report(options.out, report, markdown(report))
-            draw(report, options.out.with_suffix(".png"))
+            publish(options.out, report, markdown, draw)
     return 0
 
 

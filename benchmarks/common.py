@@ -158,6 +158,19 @@ def write(path: Path, report: dict[str, Any], markdown: str) -> None:
     path.with_suffix(".md").write_text(markdown.rstrip() + "\n")
 
 
+def publish(
+    path: Path,
+    report: dict[str, Any],
+    markdown: Callable[[dict[str, Any]], str],
+    draw: Callable[[dict[str, Any], Path], None],
+) -> str:
+    """Write a report, and its figure next to it; what to print of it."""
+    text = markdown(report)
+    write(path, report, text)
+    draw(report, path.with_suffix(".png"))
+    return text
+
+
 # --------------------------------------------------------------------- figures
 
 

@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import PALETTE, RESULTS, SHARED, clouds, default_shapes, machine, number, panels, save, table
-from common import write as write_report
+from common import PALETTE, RESULTS, SHARED, clouds, default_shapes, machine, number, panels, publish, save, table
 
 import geomsink
 from geomsink import costs, engine, plotting
@@ -228,8 +227,7 @@ def main() -> int:
         report["cases"].append(case)
         ends = {m: (row["history"][-1], f"{row['seconds']:.1f} s") for m, row in case["methods"].items()}
         print(f"{name}: {ends}", flush=True)
-        write_report(options.out, report, markdown(report))
-        draw(report, options.out.with_suffix(".png"))
+        publish(options.out, report, markdown, draw)
     print(markdown(report))
     return 0
 

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import PALETTE, RESULTS, machine, number, panels, save, table
-from common import write as write_report
+from common import PALETTE, RESULTS, machine, number, panels, publish, save, table
 from torch import Tensor, nn
 
 from geomsink import MMD, SinkhornDivergence, generative, plotting
@@ -292,9 +291,7 @@ def main() -> int:
     if options.dim < 3:
         parser.error(f"--dim: {options.dim} given, expected 3 or more")
     report = experiment(options)
-    write_report(options.out, report, markdown(report))
-    draw(report, options.out.with_suffix(".png"))
-    print(markdown(report))
+    print(publish(options.out, report, markdown, draw))
     return 0
 
 

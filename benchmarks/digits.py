@@ -55,7 +55,7 @@ def _distance(x: Tensor, y: Tensor) -> Tensor:
     return squared_distance(x, y).clamp(min=1e-6).sqrt()
 
 
-DISTANCE = Cost("euclidean by inner products", _distance, 1.0, translation_invariant=True)
+DISTANCE = Cost(name="euclidean by inner products", expression=_distance, degree=1.0, translation_invariant=True)
 """‖x − y‖ for a hundred points of many coordinates, where a matrix product is four times faster than differences."""
 
 

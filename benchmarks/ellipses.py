@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import PALETTE, RESULTS, machine, panels, plain_ticks, save, table
-from common import write as write_report
+from common import PALETTE, RESULTS, machine, panels, plain_ticks, publish, save, table
 
 from geomsink import ConvergenceWarning, SinkhornDivergence, generative, plotting
 from geomsink.generative import Ellipse
@@ -279,9 +278,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "ellipses.json", help="with .md and .png beside it")
     options = parser.parse_args()
     report = experiment(options)
-    write_report(options.out, report, markdown(report))
-    draw(report, options.out.with_suffix(".png"))
-    print(markdown(report))
+    print(publish(options.out, report, markdown, draw))
     return int(max(max(row["centre"], row["axes"]) for row in report["fits"]) > WANTED)
 
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import PALETTE, RESULTS, machine, number, panels, plain_ticks, save, table
-from common import write as write_report
+from common import PALETTE, RESULTS, machine, number, panels, plain_ticks, publish, save, table
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -312,9 +311,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "interpolation.json", help="with .md and .png beside it")
     options = parser.parse_args()
     report = experiment(options)
-    write_report(options.out, report, markdown(report))
-    draw(report, options.out.with_suffix(".png"))
-    print(markdown(report))
+    print(publish(options.out, report, markdown, draw))
     return 0
 
 

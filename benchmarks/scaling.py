@@ -27,12 +27,12 @@ from common import (
     panels,
     peak_memory,
     plain_ticks,
+    publish,
     save,
     table,
     timed,
     work,
 )
-from common import write as write_report
 
 SIZES = (25_000, 50_000, 100_000, 200_000, 400_000, 800_000)
 WARM = 5_000
@@ -153,8 +153,7 @@ def main() -> int:
         rows.append(row)
         print(row, flush=True)
         report["fits"] = {key: exponent(rows, key, options.fit_from) for key in MEASURED}
-        write_report(options.out, report, markdown(report))
-        draw(report, options.out.with_suffix(".png"))
+        publish(options.out, report, markdown, draw)
     print(markdown(report))
     return 0
 

@@ -11,10 +11,11 @@ from geomsink import SinkhornDivergence, shapes
 from geomsink.transport import barycenter as average
 
 from . import options, report
-from .clouds import Cloud, load_all
+from .clouds import Cloud
 from .figures import check_figure, plotting
 from .group import exit_unless, one_sentence
 from .outputs import CLOUDS, check_dimension, check_out
+from .problem import Problem
 
 
 @click.command()
@@ -24,10 +25,7 @@ from .outputs import CLOUDS, check_dimension, check_out
               help="Points of the barycentre. [default: those of the cloud of the largest weight]")  # fmt: skip
 @click.option("--out", required=True, metavar="FILE", help="The barycentre (.ply, .npz).")
 @options.descent(steps=100, tol=1e-4, optimizer="sgd", lr="0.5 with sgd, that of torch otherwise")
-@options.temperature
-@options.drawing
-@options.reach
-@options.cost
+@options.problem
 @options.solver
 @options.output
 def barycenter(
@@ -39,14 +37,8 @@ def barycenter(
     tol_loss: float,
     optimizer: str,
     lr: float | None,
-    blur: float | None,
-    epsilon: float | None,
-    samples: int | None,
-    seed: int,
-    normalize: bool,
-    reach: float | None,
-    cost: str,
-    progress: bool | None,
+    problem: Problem,
+    progress: bool,
     as_json: bool,
     plot: str | None,
     **solver: Any,
@@ -57,43 +49,34 @@ def barycenter(
 
     Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted.
     """
-    blur = options.default_blur(blur, epsilon, normalize)
     if len(clouds) < 2:
         raise ValueError(f"A B [C ...]: {len(clouds)} cloud given, expected at least two.")
     shares = None if weights is None else _numbers(weights, len(clouds))
     check_out(out, CLOUDS)
     check_figure(plot)
-    chosen = {"blur": blur, "epsilon": epsilon, "reach": reach, "cost": cost} | solver
-    loss = SinkhornDivergence(**{name: value for name, value in chosen.items() if value is not None})
-    given = load_all(clouds, samples, seed, normalize)
+    loss = SinkhornDivergence(**problem.arguments(**solver))
+    given = problem.load(*clouds)
     check_dimension(out, given[0].points.shape[1])
     with one_sentence():
         result = average(
             [cloud.points for cloud in given], shares, n=points, loss=loss, optimizer=optimizer, lr=lr, steps=steps,
-            tol=tol_loss, seed=seed, progress=report.show_progress(progress),
+            tol=tol_loss, seed=problem.seed, progress=progress,
         )  # fmt: skip
     shapes.write(out, result.points)
     shares = [1.0] * len(given) if shares is None else shares
     shares = [share / sum(shares) for share in shares]
-    settings = {"cost": cost, "blur": blur, "optimizer": optimizer, "seed": seed, "normalize": normalize}
-    settings |= {} if reach is None else {"reach": reach}
     if plot is not None:
         _draw(result, given, shares, plot)
     target = float(loss.options.live_epsilon())
-    if as_json:
-        said = report.descent_report(result.history) | settings | {"epsilon": target, "weights": shares}
-        said |= {"clouds": [report.cloud_report(cloud) for cloud in given], "points": len(result.points), "out": out}
-        report.print_json(said)
-    else:
-        named = zip(given, shares, strict=True)
-        report.show([
-            *report.descent_rows(result.history, "mean divergence"),
-            *((f"weight {share:.4g}", str(cloud)) for cloud, share in named),
-            report.frame_row(normalize),
-            report.cost_row(settings, target),
-            ("written", f"{out}, {len(result.points):,} points"),
-            *([] if plot is None else [("figure", plot)]),
-        ])  # fmt: skip
+    settings = {"cost": problem.cost, "blur": problem.blur, "optimizer": optimizer} | problem.settings
+    said = report.descent_report(result.history) | settings | {"epsilon": target, "weights": shares}
+    said |= {"clouds": [report.cloud_report(cloud) for cloud in given], "points": len(result.points), "out": out}
+    report.say(as_json, said, [
+        *report.descent_rows(result.history, "mean divergence"),
+        *((f"weight {share:.4g}", str(cloud)) for cloud, share in zip(given, shares, strict=True)),
+        *report.problem_rows(problem, target),
+        *report.file_rows(written=f"{out}, {len(result.points):,} points", figure=plot),
+    ])  # fmt: skip
     exit_unless(result.history.converged)
 
 

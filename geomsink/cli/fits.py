@@ -84,7 +84,7 @@ def fit(
     seed: int,
     normalize: bool,
     engine: str,
-    progress: bool | None,
+    progress: bool,
     as_json: bool,
     plot: str | None,
 ) -> None:
@@ -117,7 +117,7 @@ def fit(
         steps=steps, batch=batch, optimizer=optimizer, lr=(lr, lr * LAST_RATE), blur=blur, targets=targets,
         average=average or None, seed=seed, held_out=held_out,
         score=SinkhornDivergence(blur=blur[1], dtype="float32", engine=engine), evaluate_every=every,
-        patience=patience, folder=out, checkpoint_every=every, progress=report.show_progress(progress),
+        patience=patience, folder=out, checkpoint_every=every, progress=progress,
     )  # fmt: skip
     frame.write(out)
     start = trainer.step
@@ -130,16 +130,14 @@ def fit(
         target = shapes.sample(shape, SHAPE_SAMPLES, seed=seed, normalize=normalize)
         _draw(result, frame, target, figure)
     seconds = result.history[-1]["seconds"]
-    if as_json:
-        said = {"steps": result.steps, "stopped": result.stopped, "resumed_from": start or None}
-        said |= {"loss": report.finite(result.loss), "held_out": result.held_out, "best_step": result.best_step}
-        said |= {"seconds": seconds, "shape": frame.shape, "base": base, "patches": patches, "batch": batch}
-        said |= {"inner": inner, "inner_batch": targets.batch}
-        said |= {"blur": list(blur), "lr": lr, "optimizer": optimizer, "average": average or None, "seed": seed}
-        said |= {"held_out_points": held_out, "normalize": normalize, "out": out, "log": str(Path(out) / "log.csv")}
-        report.print_json(said | {"checkpoint": str(existing(Path(out))[0]), "figure": figure})
-        return
-    report.show([
+    checkpoint, log = str(existing(Path(out))[0]), str(Path(out) / "log.csv")
+    said = {"steps": result.steps, "stopped": result.stopped, "resumed_from": start or None}
+    said |= {"loss": report.finite(result.loss), "held_out": result.held_out, "best_step": result.best_step}
+    said |= {"seconds": seconds, "shape": frame.shape, "base": base, "patches": patches, "batch": batch}
+    said |= {"inner": inner, "inner_batch": targets.batch}
+    said |= {"blur": list(blur), "lr": lr, "optimizer": optimizer, "average": average or None, "seed": seed}
+    said |= {"held_out_points": held_out, "normalize": normalize, "out": out, "log": log}
+    report.say(as_json, said | {"checkpoint": checkpoint, "figure": figure}, [
         ("held-out divergence", report.bold(f"{result.held_out:.6g}").append(
             f", the best, after step {result.best_step} ({held_out:,} points, blur {blur[1]:g})", "not bold")),
         ("loss", f"{result.loss:.6g}, of the last step"),
@@ -152,7 +150,7 @@ def fit(
         ("inner steps", f"{inner:,} for each, with {targets.batch:,} points"),
         ("optimizer", f"{optimizer}, lr from {lr:g} to {lr * LAST_RATE:.3g}"),
         ("seconds", f"{seconds:.2f}"),
-        ("written", f"{existing(Path(out))[0]}, {Path(out) / 'log.csv'}"),
+        ("written", f"{checkpoint}, {log}"),
         ("figure", reason if figure is None else figure),
     ])  # fmt: skip
 
@@ -186,18 +184,14 @@ def sample(folder: str, out: str, n: int, seed: int, as_json: bool, plot: str | 
         draw = plotting()
         draw.save(draw.plot_colors(points, draw.position_colors(points)).figure, plot)
     kind, parameters = type(generator).__name__, sum(p.numel() for p in generator.parameters())
-    if as_json:
-        said = {"points": n, "dimension": shape[0], "folder": folder, "generator": kind, "parameters": parameters}
-        report.print_json(said | {"seed": seed, "shape": frame and frame.shape, "out": out})
-        return
-    report.show([
+    said = {"points": n, "dimension": shape[0], "folder": folder, "generator": kind, "parameters": parameters}
+    report.say(as_json, said | {"seed": seed, "shape": frame and frame.shape, "out": out}, [
         ("points", f"{n:,} in dimension {shape[0]}"),
         ("generator", f"{kind}, {parameters:,} parameters"),
         ("fitted to", "not known" if frame is None else frame.shape),
         ("frame", "as the generator gives them" if frame is None else f"coordinates of {frame.shape}"),
         ("seed", str(seed)),
-        ("written", out),
-        *([] if plot is None else [("figure", plot)]),
+        *report.file_rows(written=out, figure=plot),
     ])  # fmt: skip
 
 

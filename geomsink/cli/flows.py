@@ -11,25 +11,22 @@ from geomsink import SinkhornDivergence, shapes
 from geomsink.transport import gradient_flow
 
 from . import options, report
-from .clouds import Cloud, load_all
+from .clouds import Cloud
 from .figures import check_figure, is_film, plotting
 from .group import exit_unless, one_sentence
 from .outputs import CLOUDS, check_dimension, check_out
+from .problem import Problem
 
 STEP = 0.05
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@options.pair
 @click.option("--out", required=True, metavar="FILE", help="Where the points of A end up (.ply, .npz).")
 @options.descent(steps=200, tol=1e-4, optimizer="sgd", lr=f"{STEP} with sgd, which shows the way; 0.5 is faster")
 @click.option("--frames", type=int, default=1, show_default=True,
               help="Steps from one frame of an animation to the next; all frames are kept in memory.")  # fmt: skip
-@options.temperature
-@options.drawing
-@options.reach
-@options.cost
+@options.problem
 @options.solver
 @options.output
 def flow(
@@ -41,14 +38,8 @@ def flow(
     optimizer: str,
     lr: float | None,
     frames: int,
-    blur: float | None,
-    epsilon: float | None,
-    samples: int | None,
-    seed: int,
-    normalize: bool,
-    reach: float | None,
-    cost: str,
-    progress: bool | None,
+    problem: Problem,
+    progress: bool,
     as_json: bool,
     plot: str | None,
     **solver: Any,
@@ -60,40 +51,32 @@ def flow(
 
     Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted.
     """
-    blur = options.default_blur(blur, epsilon, normalize)
     check_out(out, CLOUDS)
     check_figure(plot, films=True)
-    chosen = {"blur": blur, "epsilon": epsilon, "reach": reach, "cost": cost} | solver
-    loss = SinkhornDivergence(**{name: value for name, value in chosen.items() if value is not None})
-    x, y = load_all((a, b), samples, seed, normalize)
+    loss = SinkhornDivergence(**problem.arguments(**solver))
+    x, y = problem.load(a, b)
     check_dimension(out, x.points.shape[1])
     epsilon = float(loss.options.live_epsilon())
     rate = STEP if lr is None and optimizer == "sgd" else lr
     with one_sentence():
         result = gradient_flow(
             x.points, y.points, loss=loss, optimizer=optimizer, lr=rate, steps=steps, tol=tol_loss, frames=frames,
-            progress=report.show_progress(progress),
+            progress=progress,
         )  # fmt: skip
     shapes.write(out, result.points)
     if plot is not None:
         _draw(result, y, plot)
     moved = float(np.sqrt(((result.points - x.points) ** 2).sum(1).mean()))
-    settings = {"cost": cost, "blur": blur, "epsilon": epsilon, "optimizer": optimizer, "seed": seed}
-    settings |= {"normalize": normalize} | ({} if reach is None else {"reach": reach})
-    if as_json:
-        said = report.descent_report(result.history) | settings | {"times": list(result.times), "moved": moved}
-        report.print_json(said | {"a": report.cloud_report(x), "b": report.cloud_report(y), "out": out})
-    else:
-        report.show([
-            *report.descent_rows(result.history, "divergence"),
-            ("moved", f"{moved:.4g} (root mean square)"),
-            ("A", str(x)),
-            ("B", str(y)),
-            report.frame_row(normalize),
-            report.cost_row(settings, epsilon),
-            ("written", out),
-            *([] if plot is None else [("figure", plot)]),
-        ])  # fmt: skip
+    settings = {"cost": problem.cost, "blur": problem.blur, "epsilon": epsilon, "optimizer": optimizer}
+    said = report.descent_report(result.history) | settings | problem.settings
+    said |= {"times": list(result.times), "moved": moved, **report.cloud_reports(a=x, b=y), "out": out}
+    report.say(as_json, said, [
+        *report.descent_rows(result.history, "divergence"),
+        ("moved", f"{moved:.4g} (root mean square)"),
+        *report.pair_rows(x, y),
+        *report.problem_rows(problem, epsilon),
+        *report.file_rows(written=out, figure=plot),
+    ])  # fmt: skip
     exit_unless(result.history.converged)
 
 

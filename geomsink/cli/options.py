@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -12,10 +15,9 @@ from geomsink.divergences import DTYPES, MAX_ITER, TOL
 from geomsink.transport import OPTIMIZERS
 
 from .clouds import SHAPE_SAMPLES
+from .problem import BLUR, Problem
 
 Command = Callable[..., Any]
-
-BLUR = 0.05
 
 
 def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -29,10 +31,7 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
     return decorate
 
 
-temperature = _all(
-    click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
-    click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
-)
+pair = _all(click.argument("a"), click.argument("b"))
 
 samples = click.option(
     "--samples", type=int, metavar="N",
@@ -45,24 +44,36 @@ seed = click.option(
     help="For drawing: A is drawn with this seed, B with the next, and so on.",
 )  # fmt: skip
 
-drawing = _all(
+_problem = _all(
+    click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
+    click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
     samples,
     seed,
     click.option("--normalize/--no-normalize", default=True, show_default=True,
                  help="Move and scale each cloud by itself into the unit cube, so that shapes are compared whatever "
                       "their place and size. Without it, coordinates stay as they are, and --blur or --epsilon "
                       "must be given."),
+    click.option("--reach", type=float,
+                 help="Length beyond which mass is rather given up than moved. [default: all is moved]"),
+    click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}."),
 )  # fmt: skip
 
-reach = click.option(
-    "--reach", type=float, help="Length beyond which mass is rather given up than moved. [default: all is moved]"
-)
 
-cost = click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}.")
+def problem(command: Command) -> Command:
+    """The options of a `Problem`, which the command gets as one argument, ``problem``."""
+
+    @functools.wraps(command)
+    def with_problem(**given: Any) -> Any:
+        chosen = {field.name: given.pop(field.name) for field in fields(Problem)}
+        return command(problem=Problem(**chosen), **given)
+
+    return _problem(with_problem)
+
 
 progress = click.option(
-    "--progress/--no-progress", default=None, help="A progress bar on stderr. [default: when stderr is a terminal]"
-)
+    "--progress/--no-progress", default=None, help="A progress bar on stderr. [default: when stderr is a terminal]",
+    callback=lambda context, option, given: sys.stderr.isatty() if given is None else given,
+)  # fmt: skip
 
 solver = _all(
     click.option("--tol", type=float, default=TOL, show_default=True, help="Marginal error at which to stop."),
@@ -93,12 +104,3 @@ def descent(steps: int, tol: float, optimizer: str, lr: str = "that of the metho
         click.option("--optimizer", type=click.Choice(sorted(OPTIMIZERS)), default=optimizer, show_default=True),
         click.option("--lr", type=float, help=f"Step size. [default: {lr}]"),
     )  # fmt: skip
-
-
-def default_blur(blur: float | None, epsilon: float | None, normalize: bool) -> float | None:
-    """The blur to use; coordinates as they are have no scale that a default could know."""
-    if blur is not None or epsilon is not None:
-        return blur
-    if not normalize:
-        raise click.UsageError("--no-normalize needs --blur or --epsilon, in the scale of the coordinates.")
-    return BLUR

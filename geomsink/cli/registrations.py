@@ -21,8 +21,7 @@ BLUR = 0.05
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@options.pair
 @click.option("--transform", type=click.Choice(TRANSFORMS), default="rigid", show_default=True)
 @click.option("--out", metavar="FILE", help="Where to write A, moved (.ply, .npz): all its points, and its faces.")
 @click.option(
@@ -64,7 +63,7 @@ def register(
     optimizer: str,
     lr: float | None,
     engine: str,
-    progress: bool | None,
+    progress: bool,
     as_json: bool,
     plot: str | None,
 ) -> None:
@@ -86,23 +85,20 @@ def register(
     with one_sentence():
         result = moved_onto(
             x.points, y.points, transform=transform, blur=blur, reach=reach, init=init, steps=steps, tol=tol_loss,
-            optimizer=optimizer, lr=lr, engine=engine, seed=seed, progress=report.show_progress(progress),
+            optimizer=optimizer, lr=lr, engine=engine, seed=seed, progress=progress,
         )  # fmt: skip
     if out is not None:
         _write(result, a, x, out)
     if plot is not None:
         _draw(result, x, y, plot)
     history = result.history[-1]
-    if as_json:
-        said = report.descent_report(history) | {"seconds": sum(level.seconds for level in result.history)}
-        said |= {"transform": transform, "matrix": result.matrix.tolist(), "translation": result.translation.tolist()}
-        said |= {"blur": blur, "blurs": list(result.blurs), "init": init, "optimizer": optimizer, "seed": seed}
-        said |= {} if reach is None else {"reach": reach}
-        said |= {} if result.width is None else {"width": result.width, "controls": len(result.controls)}
-        said |= {"a": report.cloud_report(x), "b": report.cloud_report(y), "out": out}
-        report.print_json(said)
-    else:
-        report.show(_rows(result, x, y, blur, reach, out, plot))
+    said = report.descent_report(history) | {"seconds": sum(level.seconds for level in result.history)}
+    said |= {"transform": transform, "matrix": result.matrix.tolist(), "translation": result.translation.tolist()}
+    said |= {"blur": blur, "blurs": list(result.blurs), "init": init, "optimizer": optimizer, "seed": seed}
+    said |= {} if reach is None else {"reach": reach}
+    said |= {} if result.width is None else {"width": result.width, "controls": len(result.controls)}
+    said |= report.cloud_reports(a=x, b=y) | {"out": out}
+    report.say(as_json, said, _rows(result, x, y, blur, reach, out, plot))
     exit_unless(result.converged)
 
 
@@ -120,11 +116,9 @@ def _rows(
         ("translation", _row(result.translation)),
         *report.descent_rows(result.history[-1], "loss"),
         ("levels", f"{len(result.blurs)}, of blur {result.blurs[0]:.3g} to {result.blurs[-1]:.3g}"),
-        ("A", str(x)),
-        ("B", str(y)),
+        *report.pair_rows(x, y),
         ("cost", f"sqeuclidean, blur {blur:.4g}" + ("" if reach is None else f", reach {reach:g}")),
-        *([] if out is None else [("written", out)]),
-        *([] if plot is None else [("figure", plot)]),
+        *report.file_rows(written=out, figure=plot),
     ]
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from geomsink import __version__
 
 from .clouds import Cloud
+from .problem import Problem
 
 Row = tuple[str, str | Text]
 
@@ -39,18 +40,30 @@ def print_json(report: dict[str, Any]) -> None:
     click.echo(json.dumps({"geomsink": __version__} | report, indent=2, allow_nan=False))
 
 
-def show_progress(progress: bool | None) -> bool:
-    return sys.stderr.isatty() if progress is None else progress
+def say(as_json: bool, report: dict[str, Any], rows: list[Row]) -> None:
+    """The one or the other."""
+    if as_json:
+        print_json(report)
+    else:
+        show(rows)
 
 
-def frame_row(normalize: bool) -> Row:
-    return "frame", "each in the unit cube" if normalize else "coordinates as they are"
+def pair_rows(x: Cloud, y: Cloud) -> list[Row]:
+    return [("A", str(x)), ("B", str(y))]
 
 
-def cost_row(settings: dict[str, Any], epsilon: float) -> Row:
-    blur = "" if settings["blur"] is None else f"blur {settings['blur']:g}, "
-    reach = f", reach {settings['reach']:g}" if "reach" in settings else ""
-    return "cost", f"{settings['cost']}, {blur}epsilon {epsilon:.4g}{reach}"
+def problem_rows(problem: Problem, epsilon: float) -> list[Row]:
+    blur = "" if problem.blur is None else f"blur {problem.blur:g}, "
+    reach = "" if problem.reach is None else f", reach {problem.reach:g}"
+    return [
+        ("frame", "each in the unit cube" if problem.normalize else "coordinates as they are"),
+        ("cost", f"{problem.cost}, {blur}epsilon {epsilon:.4g}{reach}"),
+    ]
+
+
+def file_rows(**files: str | None) -> list[Row]:
+    """What was written, if it was."""
+    return [(name, path) for name, path in files.items() if path is not None]
 
 
 def state_row(converged: bool, status: str) -> Row:
@@ -121,6 +134,10 @@ def approximation_report(solution: Any) -> dict[str, Any] | None:
 def cloud_report(cloud: Cloud) -> dict[str, Any]:
     n, dimension = cloud.points.shape
     return {"name": cloud.name, "points": n, "dimension": dimension}
+
+
+def cloud_reports(**clouds: Cloud) -> dict[str, Any]:
+    return {name: cloud_report(cloud) for name, cloud in clouds.items()}
 
 
 def finite(value: Any) -> Any:

@@ -10,29 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from geomsink import costs, shapes, solve
+from geomsink import shapes, solve
 from geomsink.transport import transfer as carry
 
 from . import options, report
-from .clouds import Cloud, is_shape, load_all, name_of
+from .clouds import Cloud, is_shape, name_of
 from .figures import check_figure, plotting
 from .group import exit_unless
 from .labels import read_labels, write_labels
 from .outputs import CLOUDS, LABELS, check_dimension, check_out
+from .problem import Problem
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@options.pair
 @click.option("--out", required=True, metavar="FILE",
               help="What to write: B in colours (.ply, .npz), or its labels (.npy, .csv).")  # fmt: skip
 @click.option("--labels", metavar="FILE",
               help="Labels of A, a row for each of its points (.npy, .csv). Whole numbers and names are classes, of "
                    "which the likeliest is taken; other numbers are averaged.")  # fmt: skip
-@options.temperature
-@options.drawing
-@options.reach
-@options.cost
+@options.problem
 @options.solver
 @options.output
 def transfer(
@@ -40,14 +37,7 @@ def transfer(
     b: str,
     out: str,
     labels: str | None,
-    blur: float | None,
-    epsilon: float | None,
-    samples: int | None,
-    seed: int,
-    normalize: bool,
-    reach: float | None,
-    cost: str,
-    progress: bool | None,
+    problem: Problem,
     as_json: bool,
     plot: str | None,
     **solver: Any,
@@ -61,20 +51,17 @@ def transfer(
 
     Exit codes: 0 converged, 3 not converged, 2 bad use, 130 interrupted.
     """
-    blur = options.default_blur(blur, epsilon, normalize)
-    costs.get(cost)
     check_out(out, CLOUDS if labels is None else LABELS)
     check_figure(plot)
     if labels is not None and is_shape(a):
         raise ValueError(f"--labels: given with {a}, whose points are drawn at random; expected A to be a file.")
-    source, drawn = load_all((a, b), samples, seed, normalize)
-    target = _Target.load(b, drawn, normalize, every=samples is not None)
+    source, drawn = problem.load(a, b)
+    sampled, normalize = problem.samples is not None, problem.normalize
+    target = _Target.load(b, drawn, normalize, every=sampled)
     if labels is None:
         check_dimension(out, target.vertices.shape[1])
-    carried = _Carried.load(a, source, labels, sampled=samples is not None, normalize=normalize)
-    chosen = {"blur": blur, "epsilon": epsilon, "reach": reach, "cost": cost} | solver
-    given = {name: value for name, value in chosen.items() if value is not None}
-    solution = solve(drawn.points, source.points, progress=report.show_progress(progress), **given)
+    carried = _Carried.load(a, source, labels, sampled, normalize)
+    solution = solve(drawn.points, source.points, **problem.arguments(**solver))
     found = carry(solution, carried.values, points=target.everywhere)
     if labels is None:
         found = np.clip(found, 0.0, 1.0)
@@ -85,25 +72,18 @@ def transfer(
         write_labels(out, found)
     if plot is not None:
         _draw(source, target, carried, found, plot)
-    settings = {"carried": carried.kind, "cost": cost, "blur": blur, "seed": seed, "normalize": normalize}
-    settings |= {} if reach is None else {"reach": reach}
     counts = carried.counts(found)
-    if as_json:
-        said = report.solve_report(solution) | settings | {"approximation": report.approximation_report(solution)}
-        said |= {"a": report.cloud_report(source), "b": report.cloud_report(drawn), "written": len(found), "out": out}
-        report.print_json(said | ({} if counts is None else {"classes": counts}))
-    else:
-        report.show([
-            ("carried", report.bold(carried.kind).append(f", to {len(found):,} points of {target.name}", "not bold")),
-            *([] if counts is None else [("classes", _first(counts))]),
-            ("A", str(source)),
-            ("B", str(drawn)),
-            report.frame_row(normalize),
-            report.cost_row(settings, solution.epsilon),
-            *report.solve_rows(solution, solution),
-            ("written", out),
-            *([] if plot is None else [("figure", plot)]),
-        ])  # fmt: skip
+    said = report.solve_report(solution) | {"carried": carried.kind} | problem.settings
+    said |= {"approximation": report.approximation_report(solution), **report.cloud_reports(a=source, b=drawn)}
+    said |= {"written": len(found), "out": out} | ({} if counts is None else {"classes": counts})
+    report.say(as_json, said, [
+        ("carried", report.bold(carried.kind).append(f", to {len(found):,} points of {target.name}", "not bold")),
+        *([] if counts is None else [("classes", _first(counts))]),
+        *report.pair_rows(source, drawn),
+        *report.problem_rows(problem, solution.epsilon),
+        *report.solve_rows(solution, solution),
+        *report.file_rows(written=out, figure=plot),
+    ])  # fmt: skip
     exit_unless(solution.converged)
 
 

@@ -44,9 +44,9 @@ def ground_cost(cost: Any, p: float) -> Cost:
             )
         ground = FORMULAS[formula]
     elif isinstance(cost, tuple) and len(cost) == 2 and callable(cost[1]):
-        ground = Cost("of the user", _of_pairs(_by_item(cost[1])))
+        ground = Cost(name="of the user", expression=_of_pairs(_by_item(cost[1])))
     elif callable(cost):
-        ground = Cost("of the user", _of_pairs(cost))
+        ground = Cost(name="of the user", expression=_of_pairs(cost))
     else:
         raise TypeError(f"cost: {cost!r} was given, expected a callable, a formula, or a pair (formula, callable).")
     return replace(ground, degree=float(p), unit=1.0 / float(p))

@@ -27,7 +27,7 @@ from .expressions import squared_distance
 from .registry import Cost, Expression
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kernel:
     """A kernel k(x, y) = e(φ(x)/σ, φ(y)/σ), symmetric, of length scale σ.
 
@@ -121,8 +121,8 @@ def negative(cost: str | Cost) -> Kernel:
         raise ValueError(f"kernel: cost {ground.name!r} is not symmetric, which kernels have to be.")
     expression = ground.expression
     return Kernel(
-        f"-{ground.name}",
-        lambda x, y, *parameters: -expression(x, y, *parameters),
+        name=f"-{ground.name}",
+        expression=lambda x, y, *parameters: -expression(x, y, *parameters),
         takes_blur=False,
         translation_invariant=ground.translation_invariant,
         features=ground.features,
@@ -147,9 +147,19 @@ def _energy(x: Any, y: Any) -> Any:
 
 
 _kernels: dict[str, Kernel] = {
-    "gaussian": Kernel("gaussian", _gaussian, True, lambda distance: (-0.5 * distance**2).exp(), True),
-    "laplacian": Kernel("laplacian", _laplacian, True, lambda distance: (-distance).exp(), True),
-    "energy": Kernel("energy", _energy, False, None, True),
+    "gaussian": Kernel(
+        name="gaussian",
+        expression=_gaussian,
+        upper_bound=lambda distance: (-0.5 * distance**2).exp(),
+        translation_invariant=True,
+    ),
+    "laplacian": Kernel(
+        name="laplacian",
+        expression=_laplacian,
+        upper_bound=lambda distance: (-distance).exp(),
+        translation_invariant=True,
+    ),
+    "energy": Kernel(name="energy", expression=_energy, takes_blur=False, translation_invariant=True),
 }
 
 
@@ -194,7 +204,7 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
     """
     if name in _kernels or name.startswith("-"):
         raise ValueError(f"name: {name!r} is taken or begins with a minus; the kernels are {', '.join(names())}.")
-    kernel = expression if isinstance(expression, Kernel) else Kernel(name, expression)
+    kernel = expression if isinstance(expression, Kernel) else Kernel(name=name, expression=expression)
     generator = torch.Generator().manual_seed(0)
     x, y = (3.0 * torch.rand(n, 3, generator=generator, dtype=torch.float64) for n in (4, 5))
     try:

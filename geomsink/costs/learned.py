@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,16 +56,9 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
             raise TypeError(f"phi: it returned a {type(mapped).__name__}, expected a tensor (points, features).")
         return base.map(mapped.to(points.device, points.dtype))
 
-    return Cost(
-        f"{base.name} of {type(phi).__name__}",
-        base.expression,
-        base.degree,
-        features,
-        base.symmetric,
-        False,  # of features it may be, of points it is not
-        base.lower_bound,
-        base.modulus,
-        base.quadratic,
-        base.unit,
-        base.parameters,
+    return replace(
+        base,
+        name=f"{base.name} of {type(phi).__name__}",
+        features=features,
+        translation_invariant=False,  # of features it may be, of points it is not
     )

@@ -29,7 +29,7 @@ from .expressions import angle, distance, half_squared_chord, power_modulus, roo
 Expression = Callable[..., Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """A ground cost c(x, y) = e(φ(x), φ(y)).
 
@@ -151,14 +151,16 @@ def power(p: float) -> Cost:
     """
     if not 0 < p <= 2:
         raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
-    modulus = functools.partial(power_modulus, p)
+    of_degree = functools.partial(
+        Cost, degree=float(p), translation_invariant=True, modulus=functools.partial(power_modulus, p)
+    )
     if p == 2:
-        return Cost("sqeuclidean", squared_distance, 2.0, None, True, True, torch.square, modulus, 1.0)
+        return of_degree(name="sqeuclidean", expression=squared_distance, lower_bound=torch.square, quadratic=1.0)
     if p == 1:
-        return Cost("euclidean", distance, 1.0, None, True, True, torch.abs, modulus)
+        return of_degree(name="euclidean", expression=distance, lower_bound=torch.abs)
     half = p / 2
     expression = lambda x, y: root(((x - y) ** 2).sum(-1), half)  # noqa: E731
-    return Cost(f"power:{p:g}", expression, float(p), None, True, True, lambda distance: distance**p, modulus)
+    return of_degree(name=f"power:{p:g}", expression=expression, lower_bound=lambda distance: distance**p)
 
 
 def mahalanobis(weights: Any) -> Cost:
@@ -202,24 +204,23 @@ def mahalanobis(weights: Any) -> Cost:
         return mapped
 
     root()
-    modulus = functools.partial(power_modulus, 2.0)
-    return Cost("mahalanobis", squared_distance, 2.0, features, True, True, torch.square, modulus, 1.0)
+    return replace(power(2), name="mahalanobis", features=features)
 
 
 _costs: dict[str, Cost] = {
     "sqeuclidean": power(2),
     "euclidean": power(1),
     "cosine": Cost(
-        "cosine",
-        half_squared_chord,
+        name="cosine",
+        expression=half_squared_chord,
         features=to_sphere,
         lower_bound=lambda chord: 0.5 * chord**2,
         modulus=lambda costs, moved: 0.5 * power_modulus(2.0, 2.0 * costs, moved),
         quadratic=0.5,
     ),
     "geodesic": Cost(
-        "geodesic",
-        angle,
+        name="geodesic",
+        expression=angle,
         degree=1.0,
         features=to_sphere,
         lower_bound=lambda chord: chord,  # an arc is longer
@@ -276,7 +277,11 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     """
     if name in _costs or name in _families or ":" in name:
         raise ValueError(f"name: {name!r} is taken or has a colon; the costs are {', '.join(names())}.")
-    cost = expression if isinstance(expression, Cost) else Cost(name, expression, degree, symmetric=symmetric)
+    cost = (
+        expression
+        if isinstance(expression, Cost)
+        else Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
+    )
     if cost.degree is not None and not 0 < cost.degree < math.inf:
         raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
     generator = torch.Generator().manual_seed(0)

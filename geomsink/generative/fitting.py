@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from torch import nn
 
 from . import checkpoints
-from .adversary import LearnedCost
 from .checkpoints import CheckpointError
 from .generators import rebuilt
 from .result import Fit
-from .targets import Targets
 from .trainer import Trainer
 
+P = ParamSpec("P")
 
-def fit(
-    generator: nn.Module,
-    data: Any,
-    loss: Any,
-    *,
-    steps: int = 1000,
-    batch: int | None = None,
-    samples: int | None = None,
-    latent: Any = None,
-    optimizer: Any = "rmsprop",
-    lr: Any = None,
-    blur: Any = None,
-    epsilon: Any = None,
-    features: nn.Module | LearnedCost | None = None,
-    targets: Targets | None = None,
-    clip: float | None = None,
-    average: float | None = None,
-    seed: int = 0,
-    held_out: Any = None,
-    score: Any = None,
-    evaluate_every: int = 100,
-    patience: int | None = None,
-    folder: str | PathLike[str] | None = None,
-    checkpoint_every: int = 100,
-    log: str | PathLike[str] | None = None,
-    tensorboard: bool = False,
-    progress: bool = False,
-) -> Fit:
+
+def _like(trainer: Callable[P, Trainer]) -> Callable[[Callable[..., Fit]], Callable[P, Fit]]:
+    """For a function that hands all its arguments to a trainer: they are said there, and seen by tools here, too."""
+
+    def decorate(function: Callable[..., Fit]) -> Callable[P, Fit]:
+        signature = inspect.signature(trainer)
+        function.__signature__ = signature.replace(return_annotation="Fit")  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_like(Trainer)
+def fit(*given: Any, **options: Any) -> Fit:
     """Train a generator so that its points resemble data: min_θ loss(g_θ(z), data).
 
     Parameters
@@ -150,12 +137,7 @@ def fit(
     >>> fitted.sample(1000).mean(0).round()
     tensor([3., 3.])
     """
-    return Trainer(
-        generator, data, loss, steps=steps, batch=batch, samples=samples, latent=latent, optimizer=optimizer, lr=lr,
-        blur=blur, epsilon=epsilon, features=features, targets=targets, clip=clip, average=average, seed=seed,
-        held_out=held_out, score=score, evaluate_every=evaluate_every, patience=patience, folder=folder,
-        checkpoint_every=checkpoint_every, log=log, tensorboard=tensorboard, progress=progress,
-    ).train()  # fmt: skip
+    return Trainer(*given, **options).train()
 
 
 def load(folder: str | PathLike[str], generator: nn.Module | None = None) -> nn.Module:

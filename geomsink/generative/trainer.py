@@ -30,7 +30,12 @@ from .targets import Targets
 
 
 class Trainer:
-    """Trains a generator so that its points resemble data; `fit` says what the arguments are.
+    """Trains a generator so that its points resemble data, step by step; `fit` does all steps at once.
+
+    Parameters
+    ----------
+    generator, data, loss and, by keyword, all others
+        The same as those of `geomsink.generative.fit`, which says what each is.
 
     Attributes
     ----------

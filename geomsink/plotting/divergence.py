@@ -17,8 +17,8 @@ from .certificate import plot_certificate
 from .clouds import plot_potentials
 from .convergence import plot_convergence
 from .inputs import Array, as_cloud, on_host
-from .pages import page
-from .style import COLORMAP, FAINT, INK, colormap, value_limits
+from .pages import caption, page
+from .style import COLORMAP, FAINT, colormap, value_limits
 
 
 def plot_divergence(result: Any, x: ArrayLike, y: ArrayLike, names: Sequence[str] = ("x", "y")) -> Figure:
@@ -49,8 +49,7 @@ def plot_divergence(result: Any, x: ArrayLike, y: ArrayLike, names: Sequence[str
     for k, (cloud, potential, name) in enumerate(zip(clouds, potentials, names, strict=True)):
         ax = figure.add_axes((0.015 + 0.46 * k, 0.285, 0.45, 0.575))
         plot_potentials(cloud, potential, ax, limits=limits)
-        text = f"{name}   {len(cloud):,} points"
-        figure.text(0.24 + 0.46 * k, 0.262, text, color=INK, fontsize=11, ha="center")
+        caption(figure, 0.24 + 0.46 * k, 0.262, f"{name}   {len(cloud):,} points")
     bar = figure.add_axes((0.94, 0.36, 0.008, 0.42))
     _colorbar(bar, limits)
     draw = plot_convergence if result.xy.gap is None else plot_certificate

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from .inputs import Array, as_cloud
-from .pages import page
+from .pages import Spread
 from .scene import Scene
 from .style import CLOUD_COLORS, FAINT, INK, log_scale, plain_axes, whole_steps
 
-_HEAD, _WIDTH, _TITLE, _CURVES = 1.2, 12.0, 0.5, 2.6  # inches
+_CURVES = 2.6  # inches
 _LOWEST, _HIGHEST = 2.5, 6.5  # inches, of the clouds
 _DECADE = 10.0
 
@@ -99,18 +99,14 @@ def plot_fit(
     """
     clouds = [as_cloud(target, "target"), as_cloud(generated, "generated")]
     scene = Scene(clouds)
-    across, up = np.maximum(scene.upper - scene.lower, 1e-9)
-    panel = float(np.clip(0.47 * _WIDTH * up / across, _LOWEST, _HIGHEST))
-    height = _HEAD + panel + _TITLE + _CURVES
-    figure = page(_WIDTH, height, heading, details)
+    across, up = scene.size
+    panel = float(np.clip(Spread.ACROSS * up / across, _LOWEST, _HIGHEST))
+    spread = Spread(panel, _CURVES, heading, details)
     for k, (cloud, name, color) in enumerate(zip(clouds, names, reversed(CLOUD_COLORS), strict=True)):
-        ax = figure.add_axes((0.02 + 0.49 * k, (_CURVES + _TITLE) / height, 0.47, panel / height))
-        scene.draw(scene.prepare(ax), [cloud], [np.tile(to_rgb(color), (len(cloud), 1))])
-        text = f"{name}   {len(cloud):,} points"
-        figure.text(0.255 + 0.49 * k, (_CURVES + 0.2) / height, text, color=color, fontsize=11, ha="center")
-    left = 0.9 / _WIDTH
-    plot_training(history, figure.add_axes((left, 0.62 / height, 1 - 1.5 * left, (_CURVES - 0.85) / height)))
-    return figure
+        ax = scene.prepare(spread.panel(k, f"{name}   {len(cloud):,} points", color))
+        scene.draw(ax, [cloud], [np.tile(to_rgb(color), (len(cloud), 1))])
+    plot_training(history, spread.lines())
+    return spread.figure
 
 
 def _column(history: Sequence[dict[str, Any]], name: str) -> Array:

@@ -161,7 +161,7 @@ class _Film:
 
     def size(self, wider: float) -> tuple[float, float]:
         """Width and height in inches of a picture that the scene fills."""
-        across, up = np.maximum(self.scene.upper - self.scene.lower, 1e-9)
+        across, up = self.scene.size
         width, height = wider * np.array([across, up]).clip(min=0.35 * max(across, up)) / max(across, up)
         return float(width), float(height)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -25,6 +26,41 @@ def page(width: float, height: float, heading: str, details: str) -> Figure:
     figure.text(0.45 / width, 1 - 0.44 / height, heading, color=INK, fontsize=21, va="center")
     figure.text(0.45 / width, 1 - 0.82 / height, details, color=FAINT, fontsize=11, va="center")
     return figure
+
+
+def caption(figure: Figure, x: float, y: float, text: str, color: str = INK) -> None:
+    figure.text(x, y, text, color=color, fontsize=11, ha="center")
+
+
+class Spread:
+    """A page of two panels side by side, with a caption each, and lines below.
+
+    Parameters
+    ----------
+    panel, lines : float
+        Their heights in inches.
+    heading, details : str
+        As for `page`.
+    """
+
+    WIDTH = 12.0
+    ACROSS = 0.47 * WIDTH
+    """Width of a panel, in inches."""
+
+    def __init__(self, panel: float, lines: float, heading: str, details: str) -> None:
+        self._panel, self._lines = panel, lines
+        self.height = _HEAD + panel + _TITLE + lines
+        self.figure = page(self.WIDTH, self.height, heading, details)
+
+    def panel(self, k: int, text: str, color: str = INK) -> Axes:
+        """The axis of panel k, with its caption below."""
+        caption(self.figure, 0.255 + 0.49 * k, (self._lines + _TITLE / 2) / self.height, text, color)
+        bottom = (self._lines + _TITLE) / self.height
+        return self.figure.add_axes((0.02 + 0.49 * k, bottom, self.ACROSS / self.WIDTH, self._panel / self.height))
+
+    def lines(self) -> Axes:
+        across, up = 0.9 / self.WIDTH, 0.62 / self.height
+        return self.figure.add_axes((across, up, 1 - 1.5 * across, (self._lines - 0.85) / self.height))
 
 
 def plot_gallery(
@@ -72,7 +108,7 @@ def plot_gallery(
         ax = figure.add_axes(((column + 0.05) * share, bottom / height, 0.9 * share, _PANEL / height))
         plot_colors(cloud, color, ax)
         text = f"{name}   {len(as_cloud(cloud, 'clouds')):,} points"
-        figure.text((column + 0.5) * share, (bottom - 0.25) / height, text, color=INK, fontsize=11, ha="center")
+        caption(figure, (column + 0.5) * share, (bottom - _TITLE / 2) / height, text)
     return figure
 
 
@@ -105,16 +141,11 @@ def plot_registration(
     figure : matplotlib figure
         To be shown in a notebook, or passed to `save`.
     """
-    width, height = 3 * _PANEL, _HEAD + _PANEL + _TITLE + _LOSS
-    figure = page(width, height, heading, details)
+    spread = Spread(_PANEL, _LOSS, heading, details)
     for k, (cloud, title) in enumerate(((x, "before"), (moved, "after"))):
-        ax = figure.add_axes((0.02 + 0.49 * k, (_LOSS + _TITLE) / height, 0.47, (_PANEL - 0.1) / height))
-        plot_clouds(cloud, y, ax)
-        figure.text(0.255 + 0.49 * k, (_LOSS + 0.25) / height, title, color=INK, fontsize=11, ha="center")
+        plot_clouds(cloud, y, spread.panel(k, title))
     for k, (name, color) in enumerate(zip(names, CLOUD_COLORS, strict=True)):
-        text = f"● {name}"
-        figure.text(
-            1 - 0.45 / width, 1 - (0.44 + 0.38 * k) / height, text, color=color, fontsize=11, ha="right", va="center"
-        )
-    plot_history(history, figure.add_axes((0.9 / width, 0.62 / height, 1 - 1.35 / width, (_LOSS - 0.85) / height)))
-    return figure
+        right, top = 1 - 0.45 / spread.WIDTH, 1 - (0.44 + 0.38 * k) / spread.height
+        spread.figure.text(right, top, f"● {name}", color=color, fontsize=11, ha="right", va="center")
+    plot_history(history, spread.lines())
+    return spread.figure

@@ -59,10 +59,16 @@ class Scene:
             return shown, np.ones(len(cloud))
         return shown[:, :2] * (DISTANCE / (DISTANCE - shown[:, 2]))[:, None], (1 + shown[:, 2]) / 2
 
+    @property
+    def size(self) -> Array:
+        """Of all that is drawn, across and up, (2,): never 0, so that one can be divided by the other."""
+        size: Array = np.maximum(self.upper - self.lower, 1e-9)
+        return size
+
     def prepare(self, ax: Axes | None) -> Axes:
         """An axis, ``ax`` or one of a new figure, that shows the scene at its true proportions, without a frame."""
         if ax is None:
-            across, up = np.maximum(self.upper - self.lower, 1e-9)
+            across, up = self.size
             width, height = 6.0 * np.array([max(across / up, 1.0), max(up / across, 1.0)]).clip(max=2.0)
             ax = new_figure(width, height).add_axes((0.02, 0.08, 0.96, 0.9))
         if ax.name == "3d":

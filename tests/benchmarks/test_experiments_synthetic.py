@@ -20,8 +20,10 @@ def benchmarks(monkeypatch):
 
 def reports(module, report, folder):
     """Text and figure of a report as it is read again from its file."""
+    import common
+
     path = folder / "report.json"
-    module.write_report(path, report, module.markdown(report))
+    common.write(path, report, module.markdown(report))
     module.draw(json.loads(path.read_text()), path.with_suffix(".png"))
     assert path.with_suffix(".png").stat().st_size > 10_000
     return path.with_suffix(".md").read_text()

@@ -76,10 +76,7 @@ def test_attributes_may_be_set_later():
 def test_hausdorff_is_below_the_divergence():
     a, x, b, y = problem(1)
     value, gx, _ = differentiated(SamplesLoss("hausdorff", blur=0.1), a, x, b, y)
-    assert (
-        value
-        == geomsink.hausdorff_divergence(x, y, a, b, blur=0.1, cost=ground_cost(None, 2), tol=1e-4).value
-    )
+    assert value == geomsink.hausdorff_divergence(x, y, a, b, blur=0.1, cost=ground_cost(None, 2), tol=1e-4).value
     assert 0 < value < 0.100872229 and gx.norm() > 0
     kernel = SamplesLoss("hausdorff", blur=0.3, kernel=gaussian)(a, x, b, y)
     assert kernel.item() == pytest.approx(0.147273444, abs=1e-9)
@@ -153,7 +150,7 @@ def test_a_cost_of_ones_own_where_newtons_steps_look_at_single_pairs(cost):
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.rand(200, 2, generator=generator, dtype=torch.float64) for _ in range(2))
     value = SamplesLoss(p=1, blur=0.01, cost=cost)(x, y).item()
-    own = geomsink.costs.Cost("manhattan", lambda x, y: (x - y).abs().sum(-1), degree=1)
+    own = geomsink.costs.Cost(name="manhattan", expression=lambda x, y: (x - y).abs().sum(-1), degree=1)
     assert value == pytest.approx(geomsink.sinkhorn_divergence(x, y, blur=0.01, cost=own).value.item(), rel=1e-3)
 
 

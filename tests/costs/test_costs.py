@@ -62,7 +62,7 @@ def test_the_origin_has_no_direction(name):
 
 
 def test_transposing_an_asymmetric_cost_exchanges_its_arguments():
-    cost = costs.Cost("uphill", lambda x, y: (x - y).relu().sum(-1), symmetric=False)
+    cost = costs.Cost(name="uphill", expression=lambda x, y: (x - y).relu().sum(-1), symmetric=False)
     x, y = torch.as_tensor(cloud(4, 3, 0)), torch.as_tensor(cloud(5, 3, 1))
     assert torch.equal(cost.transpose()(y, x), cost(x, y).T)
     assert not torch.allclose(cost(y, x), cost(x, y).T)

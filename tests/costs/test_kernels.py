@@ -61,7 +61,7 @@ def test_distances_have_no_derivative_at_zero(name):
 
 def test_parameters_are_those_of_the_cost():
     weight = torch.tensor(2.0, dtype=torch.float64)
-    learned = costs.Cost("learned", lambda x, y, w: ((x - y) ** 2).sum(-1) * w, parameters=(weight,))
+    learned = costs.Cost(name="learned", expression=lambda x, y, w: ((x - y) ** 2).sum(-1) * w, parameters=(weight,))
     np.testing.assert_allclose(kernels.negative(learned)(X, Y), -2.0 * cdist(X, Y, "sqeuclidean"), rtol=1e-13)
 
 
@@ -84,7 +84,7 @@ def test_neither_a_name_nor_a_kernel():
 
 
 def test_asymmetric_costs_have_no_negative():
-    downhill = costs.Cost("downhill", lambda x, y: (x - y).sum(-1), symmetric=False)
+    downhill = costs.Cost(name="downhill", expression=lambda x, y: (x - y).sum(-1), symmetric=False)
     with pytest.raises(ValueError, match=r"^kernel: cost 'downhill' is not symmetric"):
         kernels.negative(downhill)
 
@@ -95,8 +95,11 @@ BAD = [
     (lambda x, y: ((x - y) ** 2).sum(-1).log().neg().sqrt(), r"NaN or infinite numbers on random points"),
     (lambda x, y: (x - y).sum(-1), r"k\(x, y\) differs from k\(y, x\)"),
     (lambda x, y: x.no_such_method(y), r"it fails on torch tensors of shapes"),
-    (Kernel("bad", cauchy, upper_bound=lambda d: 1 / (1 + d) ** 2), r"^upper_bound: on random points the kernel"),
-    (Kernel("bad", cauchy, upper_bound=lambda d: 1 + d), r"^upper_bound: it increases somewhere"),
+    (
+        Kernel(name="bad", expression=cauchy, upper_bound=lambda d: 1 / (1 + d) ** 2),
+        r"^upper_bound: on random points the kernel",
+    ),
+    (Kernel(name="bad", expression=cauchy, upper_bound=lambda d: 1 + d), r"^upper_bound: it increases somewhere"),
 ]
 
 
@@ -114,7 +117,7 @@ def test_names_that_are_taken(name):
 
 
 def test_registering():
-    bounded = Kernel("bounded cauchy", cauchy, upper_bound=lambda d: 1 / (1 + d**2))
+    bounded = Kernel(name="bounded cauchy", expression=cauchy, upper_bound=lambda d: 1 / (1 + d**2))
     try:
         assert kernels.register("cauchy", cauchy) is kernels.get("cauchy")
         assert kernels.register("bounded cauchy", bounded) is kernels.get("bounded cauchy") is bounded
@@ -134,4 +137,4 @@ def test_registering():
 )
 def test_bad_features(features, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Kernel("k", cauchy, features=features).map(X)
+        Kernel(name="k", expression=cauchy, features=features).map(X)

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 import geomsink
-from geomsink import costs, engine
+from geomsink import costs, engine, kernels
 
 X = torch.rand(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.3
 Y = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 0.3
@@ -105,18 +105,27 @@ def test_registering_twice():
         costs.register("twice", lambda x, y: (x - y).abs().sum(-1), degree=-1)
 
 
+@pytest.mark.parametrize("kind", [costs.Cost, kernels.Kernel])
+def test_costs_and_kernels_are_made_by_keyword_only(kind):
+    expression = lambda x, y: (x - y).abs().sum(-1)  # noqa: E731
+    with pytest.raises(TypeError, match="positional argument"):
+        kind("manhattan", expression)
+    assert kind(name="manhattan", expression=expression).name == "manhattan"
+
+
 def test_a_cost_that_differs_between_the_engines_is_refused():
     def two_faced(x, y):
         return ((x - y) ** 2).sum(-1) * (1.0 if isinstance(x, torch.Tensor) else 1.01)
 
     with pytest.raises(ValueError, match=r"^cost: 'two-faced' differs between the engines: on 7 x 5 of the points"):
-        engine.pair(X, Y, costs.Cost("two-faced", two_faced), "keops")
+        engine.pair(X, Y, costs.Cost(name="two-faced", expression=two_faced), "keops")
 
 
 def test_a_cost_that_keops_cannot_write_is_refused():
     def sorted_first(x, y):
         return (x - y).abs().sort(-1).values[..., 0]
 
+    cost = costs.Cost(name="sorted", expression=sorted_first)
     with pytest.raises(ValueError, match=r"^cost: 'sorted' cannot be written with KeOps LazyTensors"):
-        engine.pair(X, Y, costs.Cost("sorted", sorted_first), "keops")
-    assert engine.pair(X, Y, costs.Cost("sorted", sorted_first), "dense").row_sums(X[:, 0], Y[:, 0], 1.0).shape == (7,)
+        engine.pair(X, Y, cost, "keops")
+    assert engine.pair(X, Y, cost, "dense").row_sums(X[:, 0], Y[:, 0], 1.0).shape == (7,)

@@ -18,7 +18,9 @@ COSTS = {
     **{name: (name, {}) for name in ("sqeuclidean", "euclidean", "power:1.5", "cosine")},
     "mahalanobis": (lambda t: costs.mahalanobis(t + t.T), {"theta": torch.tensor([[0.7, 0.1], [0.2, 0.4]]).double()}),
     "of the user": (
-        lambda t: costs.Cost("mixed", lambda x, y, t: ((x - y) ** 2 * t + (x - y).abs() * t).sum(-1), parameters=(t,)),
+        lambda t: costs.Cost(
+            name="mixed", expression=lambda x, y, t: ((x - y) ** 2 * t + (x - y).abs() * t).sum(-1), parameters=(t,)
+        ),
         {"theta": torch.tensor([0.7, 0.2]).double()},
     ),
 }

@@ -98,7 +98,7 @@ def test_derivatives_in_a_learned_cost():
     weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
 
     def value(w):
-        cost = costs.Cost("learned", lambda x, y, w: ((x - y) ** 2).sum(-1) * w, parameters=(w,))
+        cost = costs.Cost(name="learned", expression=lambda x, y, w: ((x - y) ** 2).sum(-1) * w, parameters=(w,))
         return hausdorff_divergence(x, y, a, b, epsilon=0.1, cost=cost, tol=1e-13).value
 
     assert torch.autograd.gradcheck(value, (weight,))
@@ -178,7 +178,9 @@ def test_refusals_and_warnings():
         hausdorff_divergence(x, y)
     with pytest.raises(ValueError, match=r"^a, b: they sum to 1 and 2; expected the same mass"):
         hausdorff_divergence(x, y, a, 2 * b, blur=0.1)
-    downhill = costs.Cost("downhill", lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1), symmetric=False)
+    downhill = costs.Cost(
+        name="downhill", expression=lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1), symmetric=False
+    )
     with pytest.raises(ValueError, match=r"^cost: 'downhill' is not symmetric"):
         hausdorff_divergence(x, y, epsilon=0.1, cost=downhill)
     with pytest.warns(geomsink.ConvergenceWarning, match=r"^(xx|yy): not converged, max_iter=1 is reached"):

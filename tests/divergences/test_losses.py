@@ -211,7 +211,9 @@ def test_tensors_changed_in_place(options):
 def test_parameters_of_a_cost_changed_in_place():
     x, y, *_ = clouds()
     theta = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64, requires_grad=True)
-    cost = geomsink.costs.Cost("stretched", lambda x, y, t: (((x - y) ** 2) * t).sum(-1), 2.0, parameters=(theta,))
+    cost = geomsink.costs.Cost(
+        name="stretched", expression=lambda x, y, t: (((x - y) ** 2) * t).sum(-1), degree=2.0, parameters=(theta,)
+    )
     loss = SinkhornDivergence(blur=0.1, cost=cost, tol=1e-8)
     loss(x, y)
     with torch.no_grad():

@@ -138,7 +138,7 @@ def test_derivatives_of_the_compiled_engine(kernel):
 def test_derivatives_in_a_learned_cost():
     x, y, a, b = problem(6, 5)
     weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    learned = costs.Cost("learned", lambda x, y, w: ((x - y) ** 2).sum(-1) * w, parameters=(weight,))
+    learned = costs.Cost(name="learned", expression=lambda x, y, w: ((x - y) ** 2).sum(-1) * w, parameters=(weight,))
     value = mmd(*tensors(x, y, a, b), kernel=kernels.negative(learned)).value
     (gradient,) = torch.autograd.grad(value, weight)
     assert float(gradient) == pytest.approx(float(value.detach()) / 2.0, rel=1e-12)
@@ -251,10 +251,12 @@ def test_a_kernel_of_ones_own(engine):
 
 def test_kernels_that_the_engines_disagree_on():
     x, y, a, b = problem()
-    two_faced = Kernel("two-faced", lambda x, y: cauchy(x, y) * (1.0 if isinstance(x, torch.Tensor) else 1.01))
+    two_faced = Kernel(
+        name="two-faced", expression=lambda x, y: cauchy(x, y) * (1.0 if isinstance(x, torch.Tensor) else 1.01)
+    )
     with pytest.raises(ValueError, match=r"^kernel: 'two-faced' differs between the engines: on 16 of the points"):
         mmd(x, y, a, b, kernel=two_faced, blur=BLUR, engine="keops")
-    unwritable = Kernel("sorted", lambda x, y: -(x - y).abs().sort(-1).values[..., 0])
+    unwritable = Kernel(name="sorted", expression=lambda x, y: -(x - y).abs().sort(-1).values[..., 0])
     with pytest.raises(ValueError, match=r"^kernel: 'sorted' cannot be written with KeOps LazyTensors"):
         mmd(x, y, a, b, kernel=unwritable, blur=BLUR, engine="keops")
 

@@ -73,7 +73,7 @@ def test_agreement_is_checked_for_each_dimension():
         wrong = not isinstance(x, torch.Tensor) and x.shape[-1] == 2
         return ((x - y) ** 2).sum(-1) * (1.01 if wrong else 1.0)
 
-    cost = costs.Cost("fickle", fickle)
+    cost = costs.Cost(name="fickle", expression=fickle)
     three, two = torch.rand(30, 3), torch.rand(30, 2)
     assert engine.pair(three, three, cost, "keops").name == "keops"
     with pytest.raises(ValueError, match="'fickle' differs between the engines"):

@@ -11,8 +11,10 @@ from geomsink.engine import Blocks, Gibbs, dense, reduction
 EPSILON = 0.3
 # Rounding of exponents C/ε of a few tens, and of the sum.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
-MANHATTAN = costs.Cost("manhattan", lambda x, y: (x - y).abs().sum(-1), degree=1)
-DOWNHILL = costs.Cost("downhill", lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1), symmetric=False)
+MANHATTAN = costs.Cost(name="manhattan", expression=lambda x, y: (x - y).abs().sum(-1), degree=1)
+DOWNHILL = costs.Cost(
+    name="downhill", expression=lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1), symmetric=False
+)
 ALL = [
     *(costs.get(name) for name in ("sqeuclidean", "euclidean", "power:1.5", "power:0.5", "cosine", "geodesic")),
     costs.mahalanobis([1.0, 2.0, 3.0]),
@@ -154,7 +156,9 @@ def test_chunks_change_nothing(monkeypatch):
 
     monkeypatch.setattr(dense, "STORED", 0)
     monkeypatch.setattr(dense, "CHUNK", 10 * 3 * len(K.v))
-    small = Gibbs(engine.pair(K.pair.x, K.pair.y, costs.Cost("watched", watched), "dense"), K.u, K.v, EPSILON)
+    small = Gibbs(
+        engine.pair(K.pair.x, K.pair.y, costs.Cost(name="watched", expression=watched), "dense"), K.u, K.v, EPSILON
+    )
     parts = small.row_sums(), small.row_max(), small.apply(torch.ones(len(K.v), 2, dtype=torch.float64))
     assert max(rows) == 10 and sum(rows) == 3 * len(K.u)
     for a, b in zip(whole, parts, strict=True):

@@ -1,6 +1,7 @@
 """Fitting generators: that they learn, and that each option does what it says."""
 
 import copy
+import inspect
 import json
 import math
 import sys
@@ -368,3 +369,14 @@ def test_bad_arguments_are_refused(options, error, sentence):
     given = dict(generator=gaussian(), data=target(20), loss=distance, steps=1) | options
     with pytest.raises(error, match=sentence):
         fit(**given)
+
+
+def test_fit_and_trainer_take_the_same_arguments():
+    taken = inspect.signature(fit).parameters
+    assert taken == inspect.signature(Trainer).parameters and taken["steps"].default == 1000
+    documented = [line.strip() for line in fit.__doc__.splitlines()]
+    said = {name for line in documented if " : " in line for name in line.partition(" : ")[0].split(", ")}
+    assert set(taken) <= said and "`geomsink.generative.fit`" in Trainer.__doc__
+    for call in (fit, Trainer):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+            call(Ellipse(), target(20), distance, step=3)

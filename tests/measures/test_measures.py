@@ -91,7 +91,7 @@ def test_bad_input_is_refused(change, error, sentence, monkeypatch):
 
 def test_an_asymmetric_cost_is_for_solve_alone():
     downhill = geomsink.costs.Cost(
-        "downhill", lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1) * 0.5, symmetric=False
+        name="downhill", expression=lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1) * 0.5, symmetric=False
     )
     with pytest.raises(ValueError, match="^cost: 'downhill' is not symmetric"):
         geomsink.sinkhorn_divergence(X, Y, epsilon=0.1, cost=downhill)

@@ -72,7 +72,7 @@ CASES = {
     "a user's own cost": dict(
         x=uniform(1600, 2),
         y=uniform(1500, 2, 1) ** 2,
-        cost=costs.Cost("saturating", lambda x, y: 1.0 - (-((x - y) ** 2).sum(-1)).exp(), degree=None),
+        cost=costs.Cost(name="saturating", expression=lambda x, y: 1.0 - (-((x - y) ** 2).sum(-1)).exp()),
         epsilon=0.01,
         blur=None,
     ),
@@ -80,7 +80,9 @@ CASES = {
         x=uniform(1600, 2),
         y=uniform(1500, 2, 1) ** 2,
         cost=costs.Cost(
-            "uphill", lambda x, y: ((x - y) ** 2).sum(-1) + 0.3 * (y - x).relu().sum(-1), degree=None, symmetric=False
+            name="uphill",
+            expression=lambda x, y: ((x - y) ** 2).sum(-1) + 0.3 * (y - x).relu().sum(-1),
+            symmetric=False,
         ),
         epsilon=0.01,
         blur=None,
@@ -158,7 +160,7 @@ def test_truncated_without_stand_ins():
 
 
 def test_a_cost_without_a_bound_is_not_truncated():
-    own = costs.Cost("own", lambda x, y: ((x - y) ** 2).sum(-1), degree=2.0)
+    own = costs.Cost(name="own", expression=lambda x, y: ((x - y) ** 2).sum(-1), degree=2.0)
     x, y = uniform(1600, 3), uniform(1500, 3, 1) ** 2
     s = solve(x, y, blur=0.1, cost=own, multiscale=True)
     assert s.converged and s.approximation.share == 1.0 and s.approximation.skipped == 0.0

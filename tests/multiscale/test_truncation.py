@@ -122,7 +122,7 @@ def test_more_is_skipped_where_more_may_be():
 
 
 def test_a_cost_without_lower_bound_skips_nothing():
-    cost = costs.Cost("manhattan", lambda x, y: (x - y).abs().sum(-1), degree=1)
+    cost = costs.Cost(name="manhattan", expression=lambda x, y: (x - y).abs().sum(-1), degree=1)
     rows, columns, C, epsilon = problem(cost)
     u, v = converged(C, epsilon)
     found = pattern(rows, columns, u, v, (rows.slopes(u), columns.slopes(v)), cost, epsilon, 1e-2)

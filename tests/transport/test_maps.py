@@ -22,7 +22,7 @@ COSTS = {
     "geodesic": ("geodesic", lambda x, y: np.arccos(1.0 - cdist(x, y, "cosine"))),
     "mahalanobis": (costs.mahalanobis(A), lambda x, y: cdist(x, y, "mahalanobis", VI=A) ** 2),
     "asymmetric": (
-        costs.Cost("uphill", lambda x, y: ((y - x).exp() + (x - y) ** 2).sum(-1), symmetric=False),
+        costs.Cost(name="uphill", expression=lambda x, y: ((y - x).exp() + (x - y) ** 2).sum(-1), symmetric=False),
         lambda x, y: (np.exp(y[None] - x[:, None]) + (x[:, None] - y) ** 2).sum(-1),
     ),
 }
