@@ -1,4 +1,7 @@
-"""The commands: what they are called, what they read, and how they show what the library found."""
+"""The commands: what they are called, what they read, and how they show what the library found.
+
+Imports anything. Hands on `cli`, the group of all commands.
+"""
 
 from __future__ import annotations
 

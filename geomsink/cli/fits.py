@@ -11,10 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from geomsink import SinkhornDivergence, engine, generative, shapes
-from geomsink.generative.arguments import whole
-from geomsink.generative.checkpoints import existing
-from geomsink.generative.optimisers import NAMES
-from geomsink.generative.randomness import START, seeded
+from geomsink.generative import OPTIMISERS, START, existing, seeded, whole
 
 from . import options, report
 from .clouds import SHAPE_SAMPLES, is_shape, name_of
@@ -51,7 +48,7 @@ TOL = 1e-2
                    f"[default: {BLUR[0]} {BLUR[1]}, in the unit cube]")  # fmt: skip
 @click.option("--lr", type=float, default=1e-2, show_default=True,
               help="Learning rate at the start; it falls as half a cosine, to a hundredth.")  # fmt: skip
-@click.option("--optimizer", type=click.Choice(list(NAMES)), default="adam", show_default=True)
+@click.option("--optimizer", type=click.Choice(list(OPTIMISERS)), default="adam", show_default=True)
 @click.option("--average", type=float, default=0.998, show_default=True,
               help="Decay of a moving average of the weights; 0 is none.")  # fmt: skip
 @click.option("--held-out", type=int, default=10_000, show_default=True, metavar="N",

@@ -1,12 +1,21 @@
-"""Generators that are fitted to data with Sinkhorn divergences (arXiv:1706.00292, Algorithm 1)."""
+"""Generators that are fitted to data with Sinkhorn divergences (arXiv:1706.00292, Algorithm 1).
+
+Imports `shapes`: losses are whatever module it is given. Hands on what users call; and to the commands, how numbers are
+checked, which checkpoints a folder has, names of optimisers, and seeds.
+"""
 
 from .adversary import Clip, GradientPenalty, LearnedCost, SpectralNorm
+from .arguments import whole as whole
 from .checkpoints import CheckpointError, CheckpointWarning
+from .checkpoints import existing as existing
 from .data import Shape
 from .failures import NonFiniteError
 from .fitting import fit, load
 from .generators import MLP, Ellipse, Generator, Images, Surface
 from .latents import sample
+from .optimisers import OPTIMISERS as OPTIMISERS
+from .randomness import START as START
+from .randomness import seeded as seeded
 from .result import Fit
 from .targets import Targets
 from .trainer import Trainer

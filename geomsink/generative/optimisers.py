@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .arguments import positive
 
 LEARNING_RATE = 1e-3
-NAMES: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -47,9 +47,9 @@ def optimiser(name: str, given: Any, lr: float | None, module: nn.Module, of: st
     if not isinstance(given, str) and lr is not None:
         raise ValueError(f"lr: {lr} given with an optimiser that has its own; expected None.")
     if isinstance(given, str):
-        if given not in NAMES:
-            raise ValueError(f"{name}: unknown name {given!r}; expected one of {', '.join(NAMES)}.")
-        return NAMES[given](mine, lr=LEARNING_RATE if lr is None else positive("lr", lr))
+        if given not in OPTIMISERS:
+            raise ValueError(f"{name}: unknown name {given!r}; expected one of {', '.join(OPTIMISERS)}.")
+        return OPTIMISERS[given](mine, lr=LEARNING_RATE if lr is None else positive("lr", lr))
     made = given if isinstance(given, torch.optim.Optimizer) or not callable(given) else given(mine)
     if not isinstance(made, torch.optim.Optimizer):
         kind = type(made).__name__
