@@ -18,6 +18,7 @@ from geomsink.cli import cli
 
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 SHORTER = {
+    "geomsink divergence bunny.obj igea.ply --blur 0.05 --plot figure.png": "--samples 10000",
     "geomsink divergence bunny.obj igea.ply --certify --tol-gap 1e-3": "--samples 2000",
     "geomsink barycenter bunny.obj spot.obj igea.ply --samples 2000 --out mean.ply --plot mean.png": "--samples 300",
     "geomsink flow spot.obj horse.ply --samples 2000 --out end.ply --plot flow.gif": "--samples 300",
