@@ -29,7 +29,7 @@ def place(text: str, folder: Path, scans: Path = SCANS) -> list[str]:
         if scan and (scans / scan).exists():
             shutil.copy(scans / scan, folder / name)
         else:
-            points = shapes.procedural(formula, 1_000)
+            points = shapes.procedural(formula, 400)
             write(folder / name, turned(points) if name == "scan.ply" else points)
     return named
 
