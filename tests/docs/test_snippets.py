@@ -13,6 +13,8 @@ import torch
 from pages import PAGES, Block, blocks, name_of, prose
 from standin_files import place
 
+import geomsink
+
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 PYTHON = [page for page in PAGES if blocks(page.read_text(encoding="utf-8"), "python")]
 
@@ -37,8 +39,18 @@ def run(block: Block, page: str, namespace: dict[str, Any]) -> None:
         raise AssertionError(f"{page}:{lines[-1]}: {type(error).__name__}: {error}") from error
 
 
+@pytest.fixture
+def registries():
+    """What a page registers is gone with it."""
+    kept = [(registry, registry.names()) for registry in (geomsink.costs, geomsink.kernels)]
+    yield
+    for registry, names in kept:
+        for name in {*registry.names()} - {*names}:
+            registry.unregister(name)
+
+
 @pytest.mark.parametrize("page", PYTHON, ids=name_of)
-def test_python_runs_as_printed(page, tmp_path, monkeypatch):
+def test_python_runs_as_printed(page, tmp_path, monkeypatch, registries):
     monkeypatch.chdir(tmp_path)
     found = blocks(page.read_text(encoding="utf-8"), "python")
     place("\n".join(block.text for block in found), tmp_path)
