@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..choose import has_cells
 from ..costs import Cost
 from ..divergences import (
     Discrepancy,
@@ -223,7 +224,8 @@ class SamplesLoss(nn.Module):
             self.report = kernel_loss = mmd(x, y, a, b, kernel=self.loss, blur=blur, engine=engine)
             return kernel_loss.value, kernel_loss.potentials  # type: ignore[return-value]
         cost = ground_cost(self.cost, self.p)
-        levels = True if in_cells and self.backend != "auto" and x.ndim == 2 and x.device.type == "cpu" else None
+        forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
+        levels = True if forced else None
         if callable(self.cost) or isinstance(self.cost, tuple):
             check_cost(cost, x, y)
             engine, levels = "dense", False
