@@ -1,6 +1,7 @@
 """The house: who may import whom. A room that is new needs a place in the drawing of docs/architecture.md."""
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,6 +125,18 @@ def test_every_wing_says_what_it_is():
 def test_tests_lie_in_the_same_wings():
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert folders - {"benchmarks", "docs"} <= set(WINGS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_what_benchmarks_import_is_there(path):
+    """Most of them are only run by hand."""
+    for item in imports(path.read_text(encoding="utf-8"), ("",)):
+        if item.module.split(".")[0] == "geomsink" and item.module != "geomsink":
+            owner, _, last = item.module.rpartition(".")
+            if hasattr(importlib.import_module(owner), last) and item.name is None:
+                continue
+            module = importlib.import_module(item.module)
+            assert item.name is None or hasattr(module, item.name), f"{item.module} has no {item.name}"
 
 
 @pytest.mark.parametrize(

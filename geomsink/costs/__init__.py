@@ -1,10 +1,11 @@
 """Ground costs and kernels: one symbolic expression each, shared by every engine, in two registries.
 
-Asks `choose` alone. Hands on the registry of costs, by name or as `Cost`, costs of learned features, and
-`kernels`, the registry of kernels.
+Asks `choose` alone. Hands on the registry of costs, by name or as `Cost`, what expressions are made of, costs of
+learned features, and `kernels`, the registry of kernels.
 """
 
 from . import kernels
+from .expressions import angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
 from .learned import FeatureCost
 from .registry import Cost, Expression, get, mahalanobis, names, power, register, temperature, unregister
 
@@ -12,12 +13,19 @@ __all__ = [
     "Cost",
     "Expression",
     "FeatureCost",
+    "angle",
+    "distance",
     "get",
+    "half_squared_chord",
     "kernels",
     "mahalanobis",
     "names",
     "power",
+    "power_modulus",
     "register",
+    "root",
+    "squared_distance",
     "temperature",
+    "to_sphere",
     "unregister",
 ]

@@ -1,5 +1,7 @@
 """The cost registry: what it has, what it takes, and what it refuses."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,28 @@ def test_a_cost_that_keops_cannot_write_is_refused():
     with pytest.raises(ValueError, match=r"^cost: 'sorted' cannot be written with KeOps LazyTensors"):
         engine.pair(X, Y, cost, "keops")
     assert engine.pair(X, Y, cost, "dense").row_sums(X[:, 0], Y[:, 0], 1.0).shape == (7,)
+
+
+def test_the_public_names_lead_to_one_registry():
+    """`geomsink.kernels` is the front door of what lies with the costs."""
+    import geomsink.costs.kernels
+    import geomsink.kernels
+
+    assert geomsink.kernels.Kernel is geomsink.costs.kernels.Kernel
+    kernel = geomsink.kernels.register("cauchy", lambda x, y: 1.0 / (((x - y) ** 2).sum(-1) + 1.0))
+    assert geomsink.costs.kernels.get("cauchy") is kernel
+    geomsink.costs.kernels.unregister("cauchy")
+    assert "cauchy" not in geomsink.kernels.names()
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("geomsink.costs", "Cost Expression get mahalanobis names power register temperature unregister angle distance "
+                           "half_squared_chord power_modulus root squared_distance to_sphere"),
+        ("geomsink.kernels", "Kernel get names negative register unregister"),
+    ],
+)  # fmt: skip
+def test_names_that_users_import(module, names):
+    found = importlib.import_module(module)
+    assert set(names.split()) <= set(found.__all__) and all(hasattr(found, name) for name in found.__all__)
