@@ -19,7 +19,6 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 def script(name, monkeypatch):
     """A benchmark under a name of its own: there are other modules called ``shapes``."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)

@@ -3,18 +3,13 @@
 import argparse
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture(autouse=True)
-def benchmarks(monkeypatch):
-    """They import each other as scripts do."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
+def in_this_process(monkeypatch):
     monkeypatch.setattr("torch.set_num_threads", lambda n: None)  # a fit has a process of its own, but not here
 
 

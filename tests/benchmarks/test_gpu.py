@@ -57,9 +57,7 @@ def fails_to_compile(device):
 
 
 @pytest.fixture(autouse=True)
-def benchmarks(monkeypatch):
-    """They import each other as scripts do."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
+def one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # processes come and go beside other tests
 
 
