@@ -218,10 +218,10 @@ def _device() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     sizes = parser.add_mutually_exclusive_group(required=True)
-    for name, size in SIZES.items():
-        sizes.add_argument(
-            f"--{name}", action="store_const", const=name, dest="size", help=f"at most {size.budget:.0f} s"
-        )
+    chosen = dict(action="store_const", dest="size")
+    sizes.add_argument("--quick", const="quick", help=f"at most {SIZES['quick'].budget:.0f} s", **chosen)
+    sizes.add_argument("--full", const="full", help=f"at most {SIZES['full'].budget:.0f} s", **chosen)
+    sizes.add_argument("--tiny", const="tiny", help="small sizes, also on a CPU", **chosen)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda, if torch finds it")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report and its log")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="the machine is always described")
