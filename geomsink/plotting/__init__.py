@@ -1,8 +1,8 @@
 """Figures: clouds and what transport makes of them, and how a solver converged.
 
-A function takes a matplotlib axis, draws on it and returns it; without one, it makes a figure of its
-own. What needs several axes makes a figure and returns that. Nothing here touches pyplot or its choice
-of a backend, so that figures are made without a display, and in the middle of a notebook or a program
+A function takes a matplotlib axis, draws on it and returns it; without one, it makes a figure of its own. What needs
+several axes makes a figure and returns that, to be shown in a notebook or passed to `save`. Nothing here touches pyplot
+or its choice of a backend, so that figures are made without a display, and in the middle of a notebook or a program
 that has figures of its own.
 
 Clouds are drawn on plain axes: three-dimensional ones are projected here, sorted by depth and lit from

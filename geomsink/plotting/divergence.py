@@ -35,12 +35,11 @@ def plot_divergence(result: Any, x: ArrayLike, y: ArrayLike, names: Sequence[str
         What `geomsink.sinkhorn_divergence` returned for ``x`` and ``y``.
     x, y : array or tensor (N, D), (M, D)
     names : two str, optional
-        What to call the clouds.
+        As for `plot_gallery`.
 
     Returns
     -------
     figure : matplotlib figure
-        To be shown in a notebook, or passed to `save`.
     """
     clouds = [as_cloud(x, "x"), as_cloud(y, "y")]
     potentials = debiased(result)

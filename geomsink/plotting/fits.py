@@ -83,14 +83,12 @@ def plot_fit(
     history : sequence of dict
         As for `plot_training`.
     names : two str, optional
-        What to call the clouds.
     heading, details : str, optional
-        Above all of it.
+        As for `plot_gallery`.
 
     Returns
     -------
     figure : matplotlib figure
-        To be shown in a notebook, or passed to `save`.
 
     Raises
     ------

@@ -52,7 +52,6 @@ def plot_flow(
     Returns
     -------
     figure : matplotlib figure
-        To be shown in a notebook, or passed to `save`.
 
     Raises
     ------

@@ -81,12 +81,11 @@ def plot_gallery(
     names : sequence of str
         What to call them.
     heading, details : str, optional
-        Above all of it.
+        Above all of it: a title, and a line below it.
 
     Returns
     -------
     figure : matplotlib figure
-        To be shown in a notebook, or passed to `save`.
 
     Raises
     ------
@@ -132,14 +131,12 @@ def plot_registration(
     history : object
         As for `plot_history`.
     names : two str, optional
-        What to call the clouds.
     heading, details : str, optional
-        Above all of it.
+        As for `plot_gallery`.
 
     Returns
     -------
     figure : matplotlib figure
-        To be shown in a notebook, or passed to `save`.
     """
     spread = Spread(_PANEL, _LOSS, heading, details)
     for k, (cloud, title) in enumerate(((x, "before"), (moved, "after"))):
