@@ -1,7 +1,7 @@
 """Ground costs and kernels: one symbolic expression each, shared by every engine, in two registries.
 
-Asks `choose` alone. Hands on the registry of costs, by name or as `Cost`, what expressions are made of, costs of
-learned features, and `kernels`, the registry of kernels.
+Imports `measures`, and asks `choose`. Hands on the registry of costs, by name or as `Cost`, what expressions are made
+of, costs of learned features, and `kernels`, the registry of kernels.
 """
 
 from . import kernels

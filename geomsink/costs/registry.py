@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..choose import by_products
+from ..measures import as_tensor
 from .expressions import angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
 
 Expression = Callable[..., Any]
@@ -183,7 +184,7 @@ def mahalanobis(weights: Any) -> Cost:
     >>> mahalanobis([4.0, 1.0])(torch.zeros(1, 2), torch.ones(1, 2))
     tensor([[5.]])
     """
-    given = torch.as_tensor(weights)
+    given = as_tensor(weights)
     if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]):
         raise ValueError(f"mahalanobis: weights have shape {tuple(given.shape)}, expected (D,) or (D, D).")
 

@@ -225,5 +225,5 @@ class NewtonOperator:
         dtype = problem.pair.x.dtype
         pair = engine.pair(problem.pair.x, beta.points.to(dtype), cost, problem.pair.name)
         top = (state.f / epsilon) - log_sums(pair, state.f / epsilon, v, epsilon)
-        top = top - torch.as_tensor(self._kappa(0)).to(top).log()
+        top = top - torch.as_tensor(self._kappa(0), dtype=top.dtype, device=top.device).log()
         return Gibbs(pair, top.to(dtype), v.to(dtype), epsilon), (vectors * inverse) @ vectors.T

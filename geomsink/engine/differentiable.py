@@ -295,7 +295,8 @@ def _formula(
     for t in symbolic.variables:  # KeOps names them by their id, and may have made views of them
         k = place.get(t.data_ptr()) if isinstance(t, Tensor) else None
         if k is None:
-            k, constants = len(axes), (*constants, torch.as_tensor(t).to(tensors[0]).reshape(-1))
+            number = t.double() if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+            k, constants = len(axes), (*constants, number.to(tensors[0]).reshape(-1))
             axes.append(2)
         text = text.replace(f"Var({id(t)},", f"Var(#{k},")
     dims = tuple(t.shape[-1] for t in (*tensors, *constants))

@@ -91,9 +91,9 @@ class Container:
             return given
         layout = self.layouts[side]
         if isinstance(given, (list, tuple)):
-            items = [torch.as_tensor(item) for item in given]
+            items = [as_tensor(item) for item in given]
         else:
-            whole = torch.as_tensor(given)
+            whole = as_tensor(given)
             items = list(whole.split(list(layout.lengths))) if len(whole) == sum(layout.lengths) else [whole]
         found = tuple(len(item) for item in items)
         if found != layout.lengths:
@@ -296,6 +296,17 @@ def potentials(name: str, given: Any, measures: tuple[Measure, Measure], contain
         _check_finite(f"{name}, {which}", array)
         vectors.append(array.to(measure.weights.device, torch.float64))
     return vectors[0], vectors[1]
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor as it is, and of anything else what NumPy reads: Python's numbers are float64, where torch rounds them.
+
+    Examples
+    --------
+    >>> as_tensor([0.1]).dtype, as_tensor(torch.zeros(1)).dtype
+    (torch.float64, torch.float32)
+    """
+    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
 
 
 def _tensor(name: str, value: Any) -> Tensor:

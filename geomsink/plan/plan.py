@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..derivatives import Terms
 from ..engine import Gibbs
-from ..measures import Container
+from ..measures import Container, as_tensor
 from .entries import Entries, Reader, dense
 
 MOST_ENTRIES = 2**26
@@ -108,7 +108,7 @@ class Plan:
 
         Differentiable in w, and in all that the plan depends on where the potentials have autograd history.
         """
-        columns, items = torch.as_tensor(self.container.padded("plan", w, 1)), len(self.shape) - 2
+        columns, items = as_tensor(self.container.padded("plan", w, 1)), len(self.shape) - 2
         if columns.ndim - items not in (1, 2) or columns.shape[: items + 1] != (*self.shape[:-2], self.shape[-1]):
             raise ValueError(f"plan: P has shape {self.shape}, and cannot be multiplied by {tuple(columns.shape)}.")
         vector = columns.ndim == items + 1

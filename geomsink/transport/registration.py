@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..divergences import EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
-from ..measures import Container, Measure, measure, pair_of_measures
+from ..measures import Container, Measure, as_tensor, measure, pair_of_measures
 from ..solver import temperatures
 from .descent import History, OptimizerLike, check_steps, descend
 from .motions import Linear, Motion, Smooth, gaussian, nearest_rotation, spread
@@ -324,7 +324,7 @@ class _Job:
         if not (isinstance(init, (tuple, list)) and len(init) == 2):
             expected = "expected a name, a (matrix, translation) or a Registration"
             raise TypeError(f"init: a {type(init).__name__} was given, {expected}.")
-        found = [torch.as_tensor(part).to(self.alpha.points) for part in init]
+        found = [as_tensor(part).to(self.alpha.points) for part in init]
         for part, shape, name in zip(found, ((d, d), (d,)), ("matrix", "translation"), strict=True):
             if part.shape != shape or not bool(part.isfinite().all()):
                 raise ValueError(f"init: the {name} has shape {tuple(part.shape)}, expected {shape} of finite numbers.")
@@ -366,4 +366,4 @@ def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> t
 
 
 def _like(array: Any, points: Tensor) -> Tensor:
-    return torch.as_tensor(array).to(points)
+    return as_tensor(array).to(points)

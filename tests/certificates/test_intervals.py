@@ -1,11 +1,13 @@
 """Certified intervals contain the solutions that dense float64 algebra finds, whatever the solve was like."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 
-from geomsink import costs, engine
+from geomsink import costs, engine, solve
 from geomsink.certificates import brackets
 from geomsink.certificates.intervals import certify
 from geomsink.certificates.sides import Sides
@@ -153,3 +155,21 @@ def test_intervals_contain_the_solution_of_500_random_problems(part, monkeypatch
     shares = [pattern.share for pattern in patterns]
     assert np.mean([share < 0.9 for share in shares]) > 0.5  # truncation leaves pairs out
     assert any(float(pattern.bound.max()) > 0.0 for pattern in patterns)
+
+
+@pytest.mark.parametrize("weights", [(0.1, 0.3), (1 / 3, 1e-3, 7.7)])
+@pytest.mark.parametrize("form", ["name", "list", "tuple", "array", "tensor"])
+def test_weights_of_mahalanobis_are_not_rounded(weights, form):
+    """One point against one: the cost itself, to the last digits, is what the interval has to contain."""
+    made = {
+        "name": f"mahalanobis:{','.join(map(repr, weights))}",
+        "list": costs.mahalanobis(list(weights)),
+        "tuple": costs.mahalanobis(weights),
+        "array": costs.mahalanobis(np.array(weights)),
+        "tensor": costs.mahalanobis(torch.tensor(weights, dtype=torch.float64)),
+    }
+    y = np.arange(1.0, 1.0 + len(weights))
+    exact = math.fsum(w * t * t for w, t in zip(weights, y, strict=True))
+    s = solve(np.zeros((1, len(y))), y[None], epsilon=1.0, cost=made[form], certify=True)
+    assert s.lower <= exact <= s.upper and s.upper - s.lower <= 1e-10 * exact
+    assert s.value == pytest.approx(exact, rel=1e-14)

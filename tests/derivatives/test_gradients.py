@@ -300,3 +300,25 @@ def test_numbers_for_numpy():
         )
         assert [type(v) for v in (r.value, r.xy.value, r.xy.transport_cost)] == [float] * 3
         assert [type(v) for v in (*r.xy.potentials, r.xy.plan @ y.numpy())] == [np.ndarray] * 3
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        costs.Cost(name="three tenths", expression=lambda x, y: ((x - y) ** 2).sum(-1) * 0.3, degree=2.0),
+        costs.get("power:1.3"),
+        costs.get("euclidean").scaled(0.7),
+        costs.get("mahalanobis:0.1,0.3"),
+    ],
+    ids=lambda cost: cost.name,
+)
+def test_numbers_of_a_cost_are_not_rounded_in_gradients(cost):
+    """What an expression multiplies by is a Python number, and float64 on both engines."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(n, 2, dtype=torch.float64, generator=generator) for n in (60, 50))
+    found = []
+    for engine in ("dense", "keops"):
+        z = x.clone().requires_grad_()
+        options = dict(epsilon=0.1, cost=cost, engine=engine, tol=1e-10, differentiation="implicit")
+        found.append(*grad(solve(z, y, **options).value, z))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-11, atol=1e-14)
