@@ -5,9 +5,18 @@ of, costs of learned features, and `kernels`, the registry of kernels.
 """
 
 from . import kernels
-from .expressions import angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
+from .expressions import (
+    Expression,
+    angle,
+    distance,
+    half_squared_chord,
+    power_modulus,
+    root,
+    squared_distance,
+    to_sphere,
+)
 from .learned import FeatureCost
-from .registry import Cost, Expression, get, mahalanobis, names, power, register, temperature, unregister
+from .registry import Cost, get, mahalanobis, names, power, register, temperature, unregister
 
 __all__ = [
     "Cost",

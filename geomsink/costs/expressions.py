@@ -1,13 +1,19 @@
-"""What the registered costs are made of: expressions on torch tensors and on KeOps LazyTensors alike."""
+"""What the registered costs are made of: expressions on torch tensors and on KeOps LazyTensors alike.
+
+Functions of the module and `functools.partial` of them, not lambdas: costs go to other processes in pickles.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..choose import by_products
+
+Expression = Callable[..., Any]
 
 
 def squared_distance(x: Any, y: Any) -> Any:
@@ -26,6 +32,58 @@ def root(s: Any, exponent: float) -> Any:
         return torch.where(positive, s, 1.0) ** exponent * positive
     square_root = s.sqrt()  # whose derivative KeOps takes as 0 at 0
     return square_root if exponent == 0.5 else square_root ** (2.0 * exponent)
+
+
+def power_of_distance(p: float, x: Any, y: Any) -> Any:
+    """‖x − y‖^p."""
+    return root(((x - y) ** 2).sum(-1), p / 2)
+
+
+def exchanged(expression: Expression, x: Any, y: Any, *parameters: Any) -> Any:
+    """e(y, x)."""
+    return expression(y, x, *parameters)
+
+
+def times(factor: float, expression: Expression, x: Any, y: Any, *parameters: Any) -> Any:
+    """λ e(x, y)."""
+    return expression(x, y, *parameters) * factor
+
+
+def negated(expression: Expression, x: Any, y: Any, *parameters: Any) -> Any:
+    """−e(x, y)."""
+    return -expression(x, y, *parameters)
+
+
+def scaled_bound(factor: float, bound: Callable[[Tensor], Tensor], distance: Tensor) -> Tensor:
+    """λ ρ(d)."""
+    return factor * bound(distance)
+
+
+def scaled_modulus(
+    factor: float, modulus: Callable[[Tensor, Tensor], Tensor], costs: Tensor, moved: Tensor
+) -> Tensor:
+    """Of a cost times λ, that of the cost."""
+    return factor * modulus(costs / factor, moved)
+
+
+def raised(p: float, distance: Tensor) -> Tensor:
+    """d^p."""
+    out: Tensor = distance**p
+    return out
+
+
+def half_square(chord: Tensor) -> Tensor:
+    """½ d²."""
+    return 0.5 * chord**2
+
+
+def half_square_modulus(costs: Tensor, moved: Tensor) -> Tensor:
+    """Of costs ½ d²."""
+    return 0.5 * power_modulus(2.0, 2.0 * costs, moved)
+
+
+def same(length: Tensor) -> Tensor:
+    return length
 
 
 def power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ and ``geomsink.mmd(x, y, kernel="cauchy", blur=0.1)`` then works on both engines
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +24,8 @@ from torch import Tensor
 
 from ..choose import by_products
 from . import registry
-from .expressions import squared_distance
-from .registry import Cost, Expression
+from .expressions import Expression, negated, squared_distance
+from .registry import Cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +120,9 @@ def negative(cost: str | Cost) -> Kernel:
     ground = registry.get(cost)
     if not ground.symmetric:
         raise ValueError(f"kernel: cost {ground.name!r} is not symmetric, which kernels have to be.")
-    expression = ground.expression
     return Kernel(
         name=f"-{ground.name}",
-        expression=lambda x, y, *parameters: -expression(x, y, *parameters),
+        expression=functools.partial(negated, ground.expression),
         takes_blur=False,
         translation_invariant=ground.translation_invariant,
         features=ground.features,
@@ -142,6 +142,14 @@ def _laplacian(x: Any, y: Any) -> Any:
     return (-_distance(x, y)).exp()
 
 
+def _gaussian_of(distance: Tensor) -> Tensor:
+    return (-0.5 * distance**2).exp()
+
+
+def _laplacian_of(distance: Tensor) -> Tensor:
+    return (-distance).exp()
+
+
 def _energy(x: Any, y: Any) -> Any:
     return -_distance(x, y)
 
@@ -150,13 +158,13 @@ _kernels: dict[str, Kernel] = {
     "gaussian": Kernel(
         name="gaussian",
         expression=_gaussian,
-        upper_bound=lambda distance: (-0.5 * distance**2).exp(),
+        upper_bound=_gaussian_of,
         translation_invariant=True,
     ),
     "laplacian": Kernel(
         name="laplacian",
         expression=_laplacian,
-        upper_bound=lambda distance: (-distance).exp(),
+        upper_bound=_laplacian_of,
         translation_invariant=True,
     ),
     "energy": Kernel(name="energy", expression=_energy, takes_blur=False, translation_invariant=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,17 +48,24 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
     if not isinstance(phi, nn.Module):
         raise TypeError(f"phi: a {type(phi).__name__} was given, expected a torch.nn.Module.")
     base = registry.get(ground)
-
-    def features(points: Tensor) -> Tensor:
-        like = next(iter(phi.parameters()), None)
-        mapped: Any = phi(points if like is None else points.to(like.device, like.dtype))
-        if not isinstance(mapped, Tensor):
-            raise TypeError(f"phi: it returned a {type(mapped).__name__}, expected a tensor (points, features).")
-        return base.map(mapped.to(points.device, points.dtype))
-
     return replace(
         base,
         name=f"{base.name} of {type(phi).__name__}",
-        features=features,
+        features=_Features(phi, base),
         translation_invariant=False,  # of features it may be, of points it is not
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """From points to what the ground cost takes of their features."""
+
+    phi: nn.Module
+    ground: Cost
+
+    def __call__(self, points: Tensor) -> Tensor:
+        like = next(iter(self.phi.parameters()), None)
+        mapped: Any = self.phi(points if like is None else points.to(like.device, like.dtype))
+        if not isinstance(mapped, Tensor):
+            raise TypeError(f"phi: it returned a {type(mapped).__name__}, expected a tensor (points, features).")
+        return self.ground.map(mapped.to(points.device, points.dtype))

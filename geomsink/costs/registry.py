@@ -25,9 +25,24 @@ from torch import Tensor
 
 from ..choose import by_products
 from ..measures import as_tensor
-from .expressions import angle, distance, half_squared_chord, power_modulus, root, squared_distance, to_sphere
-
-Expression = Callable[..., Any]
+from .expressions import (
+    Expression,
+    angle,
+    distance,
+    exchanged,
+    half_square,
+    half_square_modulus,
+    half_squared_chord,
+    power_modulus,
+    power_of_distance,
+    raised,
+    same,
+    scaled_bound,
+    scaled_modulus,
+    squared_distance,
+    times,
+    to_sphere,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +121,7 @@ class Cost:
         """The cost with its two arguments exchanged."""
         if self.symmetric:
             return self
-        expression = self.expression
-        return replace(self, expression=lambda x, y, *parameters: expression(y, x, *parameters))
+        return replace(self, expression=functools.partial(exchanged, self.expression))
 
     def scaled(self, factor: float) -> Cost:
         """The cost times a positive number.
@@ -116,13 +130,13 @@ class Cost:
         """
         if not 0 < factor < math.inf:
             raise ValueError(f"factor: {factor} given, expected a positive number.")
-        expression, bound, modulus = self.expression, self.lower_bound, self.modulus
+        bound, modulus = self.lower_bound, self.modulus
         return replace(
             self,
             name=f"{factor:g} {self.name}",
-            expression=lambda x, y, *parameters: expression(x, y, *parameters) * factor,
-            lower_bound=None if bound is None else (lambda distance: factor * bound(distance)),
-            modulus=None if modulus is None else (lambda c, moved: factor * modulus(c / factor, moved)),
+            expression=functools.partial(times, factor, self.expression),
+            lower_bound=None if bound is None else functools.partial(scaled_bound, factor, bound),
+            modulus=None if modulus is None else functools.partial(scaled_modulus, factor, modulus),
             quadratic=None if self.quadratic is None else factor * self.quadratic,
             unit=factor * self.unit,
         )
@@ -159,9 +173,8 @@ def power(p: float) -> Cost:
         return of_degree(name="sqeuclidean", expression=squared_distance, lower_bound=torch.square, quadratic=1.0)
     if p == 1:
         return of_degree(name="euclidean", expression=distance, lower_bound=torch.abs)
-    half = p / 2
-    expression = lambda x, y: root(((x - y) ** 2).sum(-1), half)  # noqa: E731
-    return of_degree(name=f"power:{p:g}", expression=expression, lower_bound=lambda distance: distance**p)
+    expression, bound = functools.partial(power_of_distance, p), functools.partial(raised, p)
+    return of_degree(name=f"power:{p:g}", expression=expression, lower_bound=bound)
 
 
 def mahalanobis(weights: Any) -> Cost:
@@ -188,8 +201,20 @@ def mahalanobis(weights: Any) -> Cost:
     if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]):
         raise ValueError(f"mahalanobis: weights have shape {tuple(given.shape)}, expected (D,) or (D, D).")
 
-    def root() -> Tensor:
-        A = given.double()
+    features = _Root(given)
+    features.root()
+    return replace(power(2), name="mahalanobis", features=features)
+
+
+@dataclass(frozen=True, eq=False)
+class _Root:
+    """From points to those whose squared distances are (x − y)ᵀ A (x − y)."""
+
+    weights: Tensor
+
+    def root(self) -> Tensor:
+        """L with L Lᵀ = A."""
+        A = self.weights.double()
         factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
         if bool(failed) or not bool(factor.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
@@ -198,14 +223,12 @@ def mahalanobis(weights: Any) -> Cost:
             )
         return factor
 
-    def features(points: Tensor) -> Tensor:
-        if points.shape[-1] != len(given):
-            raise ValueError(f"x: points have {points.shape[-1]} coordinates, but the cost's weights {len(given)}.")
-        mapped: Tensor = points @ root().to(points)
+    def __call__(self, points: Tensor) -> Tensor:
+        n = len(self.weights)
+        if points.shape[-1] != n:
+            raise ValueError(f"x: points have {points.shape[-1]} coordinates, but the cost's weights {n}.")
+        mapped: Tensor = points @ self.root().to(points)
         return mapped
-
-    root()
-    return replace(power(2), name="mahalanobis", features=features)
 
 
 _costs: dict[str, Cost] = {
@@ -215,8 +238,8 @@ _costs: dict[str, Cost] = {
         name="cosine",
         expression=half_squared_chord,
         features=to_sphere,
-        lower_bound=lambda chord: 0.5 * chord**2,
-        modulus=lambda costs, moved: 0.5 * power_modulus(2.0, 2.0 * costs, moved),
+        lower_bound=half_square,
+        modulus=half_square_modulus,
         quadratic=0.5,
     ),
     "geodesic": Cost(
@@ -224,7 +247,7 @@ _costs: dict[str, Cost] = {
         expression=angle,
         degree=1.0,
         features=to_sphere,
-        lower_bound=lambda chord: chord,  # an arc is longer
+        lower_bound=same,  # an arc is longer
     ),
 }
 _families: dict[str, Callable[[list[float]], Cost]] = {

@@ -1,6 +1,8 @@
 """The cost registry: what it has, what it takes, and what it refuses."""
 
+import copy
 import importlib
+import pickle
 
 import numpy as np
 import pytest
@@ -156,3 +158,52 @@ def test_the_public_names_lead_to_one_registry():
 def test_names_that_users_import(module, names):
     found = importlib.import_module(module)
     assert set(names.split()) <= set(found.__all__) and all(hasattr(found, name) for name in found.__all__)
+
+
+def named_costs():
+    theta = torch.tensor([1.5, 0.5, 2.0], dtype=torch.float64)
+    return [
+        *(costs.get(name) for name in ("sqeuclidean", "euclidean", "power:1.5", "power:0.7", "cosine", "geodesic")),
+        costs.get("mahalanobis:2,1,0.5"),
+        costs.mahalanobis(A),
+        costs.get("power:1.5").scaled(0.3),
+        costs.get("cosine").scaled(2.0).scaled(3.0),
+        costs.Cost(name="downhill", expression=uneven, symmetric=False).transpose(),
+        costs.Cost(name="weighted", expression=weighted, degree=2.0, parameters=(theta,)),
+        geomsink.FeatureCost(torch.nn.Linear(3, 2).double(), "euclidean"),
+    ]
+
+
+def uneven(x, y):
+    return ((x - y) ** 2).sum(-1) + (x - y).sum(-1) * 0.5
+
+
+def weighted(x, y, theta):
+    return (((x - y) ** 2) * theta).sum(-1)
+
+
+@pytest.mark.parametrize("cost", named_costs(), ids=lambda cost: cost.name)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))], ids=["copy", "pickle"])
+def test_costs_go_to_other_processes(cost, copied):
+    """Data loaders' workers, joblib and checkpoints take them as pickles; bounds go along."""
+    again = copied(cost)
+    assert torch.equal(again(X, Y), cost(X, Y)) and again.name == cost.name
+    lengths = torch.rand(5, dtype=torch.float64)
+    if cost.lower_bound is not None:
+        assert torch.equal(again.lower_bound(lengths), cost.lower_bound(lengths))
+    if cost.modulus is not None:
+        assert torch.equal(again.modulus(lengths, 0.1 * lengths), cost.modulus(lengths, 0.1 * lengths))
+    values = [geomsink.solve(X, Y, epsilon=0.3, cost=c).value for c in (cost, again)]
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("name", ["gaussian", "laplacian", "energy", "-power:1.5", "-mahalanobis:2,1,0.5"])
+def test_kernels_go_to_other_processes(name):
+    kernel = kernels.get(name)
+    again = pickle.loads(pickle.dumps(kernel))
+    assert torch.equal(again.expression(X[:, None], Y), kernel.expression(X[:, None], Y))
+    if kernel.upper_bound is not None:
+        assert torch.equal(again.upper_bound(X[:, 0].abs()), kernel.upper_bound(X[:, 0].abs()))
+    blur = 0.5 if kernel.takes_blur else None
+    found = [geomsink.mmd(X, Y, kernel=k, blur=blur).value for k in (kernel, again)]
+    assert found[0] == found[1]
