@@ -110,7 +110,7 @@ class Options:
         return self.certify or self.tol_gap is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what was worked out: costs are functions, which cannot be pickled."""
+        """Without what was worked out: what a name stands for may be a function that cannot be pickled."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
