@@ -160,7 +160,7 @@ class Side:
 class CellSums:
     """Row and column sums of a problem by two `Side` objects, over all pairs where these give up.
 
-    Implements `geomsink.solver.sums.Sums`.
+    Implements `geomsink.solver.Sums`.
     """
 
     def __init__(self, full: FullSums, rows: Side, columns: Side):

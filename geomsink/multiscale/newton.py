@@ -203,7 +203,7 @@ class Newton:
         self._built_for = torch.zeros(0), torch.zeros(0)
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
-        """See `geomsink.solver.sinkhorn.Correction`; None where too many pairs carry mass, or none at all."""
+        """See `geomsink.solver.Correction`; None where too many pairs carry mass, or none at all."""
         order, back = self._columns.tree.order, self._columns.tree.rank
         potentials = f[self._rows.tree.order] / self._epsilon, g[order] / self._epsilon
         alpha, beta = self._rows.tree.measure, self._columns.tree.measure

@@ -43,7 +43,7 @@ class TwoGrid:
         self._penalty, self._cell, self._cells, self._epsilon = penalty, cell, cells, epsilon
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor:
-        """See `geomsink.solver.sinkhorn.Correction`."""
+        """See `geomsink.solver.Correction`."""
         xi = self._system.solve(rho.new_zeros(self._cells).index_add_(0, self._cell, rho), shift)
         averaged = averages(self._pair, g / self._epsilon, self._exponents, self._epsilon, xi[:, None])[:, 0]
         averaged = averaged / self._penalty.curvature(g, self._epsilon)
