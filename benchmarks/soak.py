@@ -54,8 +54,8 @@ def markdown(report: dict[str, Any]) -> str:
     if errors:
         p50, p99 = (float(np.quantile(errors, q)) for q in (0.5, 0.99))
         parts += [
-            f"Relative errors of {len(errors)} converged values, beyond rounding: median {p50:.1e}, 99 % below {p99:.1e}, "
-            f"largest {errors[-1]:.1e}.", "",
+            f"Relative errors of {len(errors)} converged values, beyond rounding: median {p50:.1e}, "
+            f"99 % below {p99:.1e}, largest {errors[-1]:.1e}.", "",
         ]  # fmt: skip
     worst = sorted((o for o in outcomes if o["error"]), key=lambda o: -o["error"])[:8]
     if worst:

@@ -1,4 +1,4 @@
-"""Random problems of every kind, each determined by a seed and an index alone: what a caller would give, and what it means."""
+"""Random problems of every kind, each determined by a seed and an index alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from soak_clouds import Item, items_of
 from soak_costs import Ground
-from soak_reference import FIXED, Penalty
+from soak_dual import FIXED, Penalty
 
 KINDS = {
     "plain": 3.0,
@@ -187,9 +187,7 @@ def temperature(
     return float(ground.degree * blur**ground.degree), {"blur": blur}
 
 
-def marginals(
-    r: np.random.Generator, ground: Ground, scale: float
-) -> tuple[tuple[Penalty, Penalty], dict[str, Any]]:
+def marginals(r: np.random.Generator, ground: Ground, scale: float) -> tuple[tuple[Penalty, Penalty], dict[str, Any]]:
     """Penalties, and how they are given."""
     kind = "kl" if r.random() < 0.7 else "tv"
     rhos = [float(scale * 10.0 ** r.uniform(-1.5, 2.5)) for _ in range(2)]

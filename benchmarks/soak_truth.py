@@ -1,4 +1,4 @@
-"""What is true of a problem of the soak: value, gradients and what they can be known to, from dense float64 solutions."""
+"""What is true of a problem of the soak: value and gradients, and what they can be known to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from soak_costs import Ground
-from soak_reference import FIXED, NEARLY, Penalty, Solved, U, transport
+from soak_dual import FIXED, Penalty, U
+from soak_reference import NEARLY, Solved, transport
 
 Array = np.ndarray
 Pair = tuple[Penalty, Penalty]
@@ -68,7 +69,7 @@ class Asked:
     sharp: bool
 
 
-def truth(asked: Asked, seconds: float = 8.0) -> Truth:
+def truth(asked: Asked, seconds: float = 6.0) -> Truth:
     """Of OT_ε or S_ε; each transport problem may take so long."""
     began = time.monotonic()
     x, y, a, b, (first, second) = asked.x, asked.y, asked.a, asked.b, asked.penalties
@@ -133,7 +134,8 @@ def of_weights(found: Truth, name: str, asked: Asked) -> tuple[Array, Array]:
     if asked.penalties == (FIXED, FIXED):
         return solved.f, solved.g
     sides = []
-    for penalty, w, h, sums, other in ((p, a, solved.f, solved.plan.sum(1), b), (q, b, solved.g, solved.plan.sum(0), a)):
+    P = solved.plan
+    for penalty, w, h, sums, other in ((p, a, solved.f, P.sum(1), b), (q, b, solved.g, P.sum(0), a)):
         ratio = np.divide(sums, w, out=np.ones_like(w), where=w > 0)
         dual = -penalty.rho * np.expm1(-h / penalty.rho) if penalty.kind == "kl" else h
         sides.append(dual - asked.epsilon * (ratio - other.sum()))
