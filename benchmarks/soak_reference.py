@@ -116,14 +116,12 @@ def limit(dual: Dual) -> tuple:
 
 def looseness(dual: Dual, P: Array, f: Array, g: Array, epsilon: float) -> float:
     """What the first potential moves by if weights are rounded."""
-    r, worst, share = np.random.default_rng(0), 0.0, dual.a / dual.masses[0]
-    whole = dual.near[0] + f
-    for k in range(4):
-        pattern = np.sign(r.normal(size=len(f))) if k else np.sign(whole - share @ whole)
-        right = 8.0 * U * dual.a * (pattern - share @ pattern if dual.fixed else pattern)
-        moved = newton_direction(dual, P, f, g, right, np.ones(len(f), bool), epsilon, 1e-14)
-        worst = max(worst, float(np.sqrt(share @ (moved - (share @ moved if dual.fixed else 0.0)) ** 2)))
-    return worst
+    r, share, whole = np.random.default_rng(0), dual.a / dual.masses[0], dual.near[0] + f
+    patterns = np.sign(np.stack([whole - share @ whole, *r.normal(size=(3, len(f)))], 1))
+    right = 8.0 * U * dual.a[:, None] * (patterns - share @ patterns if dual.fixed else patterns)
+    moved = newton_direction(dual, P, f, g, right, np.ones(len(f), bool), epsilon, 1e-14)
+    moved = np.clip(moved - share @ moved if dual.fixed else moved, -1e100, 1e100)
+    return float(np.sqrt((share @ moved**2).max()))
 
 
 def solve(dual: Dual, epsilon: float, seconds: float) -> tuple:
