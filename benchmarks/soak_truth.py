@@ -106,7 +106,14 @@ def differentiate(found: Truth, asked: Asked) -> None:
     first = ground.pull(xy.plan, asked.x, asked.y)
     second = ground.transposed().pull(xy.plan.T, asked.y, asked.x)
     of_a, of_b = of_weights(found, "xy", asked)
-    sizes = {"x": norm(first), "y": norm(second), "a": largest(of_a), "b": largest(of_b)}
+    # Where the plan is diagonal and clouds are the same nothing but rounding is left: a hundredth of all pairs' pull.
+    loose = np.outer(asked.a, asked.b) / max(float(asked.a.sum()), float(asked.b.sum()))
+    sizes = {
+        "x": norm(first) + 0.01 * norm(ground.pull(loose, asked.x, asked.y)),
+        "y": norm(second) + 0.01 * norm(ground.transposed().pull(loose.T, asked.y, asked.x)),
+        "a": largest(of_a),
+        "b": largest(of_b),
+    }
     if asked.divergence:
         balanced = all(p.kind == "fixed" for p in asked.penalties)
         apart = 0.0 if balanced else asked.epsilon * float(asked.a.sum() - asked.b.sum())
