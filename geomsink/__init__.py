@@ -2,7 +2,7 @@
 
 from . import costs, engine, generative, shapes, transport
 from .costs import FeatureCost, kernels
-from .derivatives import LinearSolve, LinearSolveWarning
+from .derivatives import LinearSolveWarning
 from .divergences import (
     MMD,
     ConvergenceWarning,
@@ -20,7 +20,7 @@ from .divergences import (
     wasserstein_bounds,
 )
 from .plan import Entries, Plan
-from .solver import Approximation
+from .solver import Approximation, LinearSolve
 
 __version__ = "0.1.0"
 

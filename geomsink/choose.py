@@ -110,6 +110,15 @@ def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
     return looked_at <= max(LOOKED_AT[0], min(pairs // 8, LOOKED_AT[1]))
 
 
+KEPT = 2**20
+"""Pairs up to which a plan is kept as a matrix for the products of Newton's equation."""
+
+
+def plan_is_stored(pairs: int) -> bool:
+    """Whether products with a plan of so many pairs are made from its entries in memory."""
+    return pairs <= KEPT
+
+
 class Cells(Protocol):
     """The finest cells that two clouds would be solved between."""
 

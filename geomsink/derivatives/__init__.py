@@ -5,13 +5,12 @@ in, and the three ways; the last is the strategy `Unrolled`.
 """
 
 from .gradients import Terms, optimal_potentials, optimal_value, softmin
-from .krylov import LinearSolve, LinearSolveWarning, NewtonOperator
+from .krylov import ImplicitOperator, LinearSolveWarning
 from .unrolled import Unrolled
 
 __all__ = [
-    "LinearSolve",
+    "ImplicitOperator",
     "LinearSolveWarning",
-    "NewtonOperator",
     "Terms",
     "Unrolled",
     "optimal_potentials",

@@ -19,8 +19,8 @@ from ..costs import Cost
 from ..engine import Pair, Pairs
 from ..guards import exactly
 from ..measures import Measure
-from ..solver import SAFE, Balanced, Iterate, Penalty, log_sums
-from .krylov import NewtonOperator, floored
+from ..solver import SAFE, Balanced, Iterate, Penalty, floored, log_sums
+from .krylov import ImplicitOperator
 
 HIGHEST = {torch.float32: 88.0, torch.float64: 709.0}
 """Exponents above these overflow."""
@@ -182,7 +182,7 @@ def optimal_value(solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tenso
     return out
 
 
-def optimal_potentials(operator: NewtonOperator, terms: Terms) -> tuple[Tensor, Tensor]:
+def optimal_potentials(operator: ImplicitOperator, terms: Terms) -> tuple[Tensor, Tensor]:
     """The potentials that a solver found, with history in all `Terms.tensors`, to any order."""
     state = operator.solver.state
     terms = replace(terms, a=floored(terms.a), b=floored(terms.b))
@@ -329,7 +329,7 @@ class _Potentials(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operator: NewtonOperator, terms: Terms, f: Tensor, g: Tensor, *tensors: Tensor
+        ctx: Any, operator: ImplicitOperator, terms: Terms, f: Tensor, g: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.operator, ctx.terms = operator, terms
         ctx.set_materialize_grads(False)  # where nothing is asked of the potentials there is nothing to solve
@@ -359,7 +359,7 @@ class _Inverse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operator: NewtonOperator, terms: Terms, r: Tensor, s: Tensor, f: Tensor, g: Tensor, *tensors: Tensor
+        ctx: Any, operator: ImplicitOperator, terms: Terms, r: Tensor, s: Tensor, f: Tensor, g: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         epsilon = operator.solver.problem.epsilon
         lam, mu = operator.solve(r, s)
@@ -382,6 +382,6 @@ class _Inverse(torch.autograd.Function):
         return None, None, *other, *found
 
 
-def _share(operator: NewtonOperator) -> float:
+def _share(operator: ImplicitOperator) -> float:
     """Both potentials of a self problem are one: forms of the two count it twice."""
     return 0.5 if operator.solver.problem.is_self else 1.0

@@ -13,23 +13,17 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..progress import Progress
-from ..solver import Potentials, Solved, free_constant
+from ..solver import SHARE, Potentials, Solved, free_constant, rounding
 from .narrowing import Intervals, combined, narrowed
 from .options import Options
 from .problems import Problems
+from .refining import refined, stated_error
 from .reports import solution_of
 from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
 
-CLOSE = 0.1
-"""A divergence below this many ε is a small difference of three numbers, and they are refined for it."""
-SHARE = 1e-5
-"""Share of such a divergence that the errors of the three may have."""
-REFINEMENTS = 4
 SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
 """S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
-FINEST = 1e-12
-"""Marginal error that float64 reaches on any problem that converges at all."""
 
 
 def transport(
@@ -53,10 +47,13 @@ def transport(
     if init is not None:
         given = init.potentials if isinstance(init, Solution) else init
         start = request.start("init", given, alpha, beta)
+    offset = _constant_of_mass_1(request)
     with Progress(progress) as bar:
-        solved, interval, shortfall = problems.solve("xy", alpha, beta, bar, start), None, ""
+        solved = problems.solve("xy", alpha, beta, bar, start, goal=problems.goal(-offset))
+        interval, shortfall = None, ""
+        if options.form == "sharp" and options.iterations is None:
+            solved = refined(problems, {"xy": solved}, {"xy": 1.0}, 0.0 * offset, bar)["xy"]
         if options.certified:
-            offset = _constant_of_mass_1(request)
             found, intervals, shortfall = narrowed(problems, {"xy": solved}, {"xy": 1.0}, offset, bar)
             solved, interval = found["xy"], intervals["xy"]
     solution = solution_of(problems, solved, interval)
@@ -116,13 +113,16 @@ def compare(
     with Progress(progress) as bar:
         xx = memory.xx if memory and same[0] else problems.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
         yy = memory.yy if memory and same[1] else problems.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
-        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"])
-        if options.iterations is None:
-            xy, xx, yy = _refined(problems, xy, xx, yy, bar)
+        offset = torch.zeros_like(request.mass)
+        if options.form == "entropic":
+            offset = _difference_of_masses(request).detach()
+        others = 0.5 * (xx.solver.value() + yy.solver.value()) - offset
+        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=problems.goal(others))
         solved, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
+        if options.iterations is None:
+            solved = refined(problems, solved, SHARES, offset, bar)
         intervals: Intervals = {}
         if options.certified:
-            offset = _difference_of_masses(request).detach()
             solved, intervals, shortfall = narrowed(problems, solved, SHARES, offset, bar)
     solutions = {name: solution_of(problems, one, intervals.get(name)) for name, one in solved.items()}
     # In float64, whatever the caller's precision: the three nearly cancel.
@@ -135,6 +135,13 @@ def compare(
         scaled = {name: s.interval for name, s in solutions.items() if s.interval is not None}
         interval = combined(scaled, SHARES, offset)
         lower, upper = container.bound(interval.lower, -1), container.bound(interval.upper, 1)
+    off = sum(
+        abs(SHARES[name]) * stated_error(problems, one, options.form == "sharp", intervals.get(name))
+        for name, one in solved.items()
+    )
+    off = off * request.mass if options.balanced else off
+    if not shortfall and all(s.converged for s in solutions.values()):
+        shortfall = inexact(off, value.detach(), solved, options)
     divergence = Divergence(
         container.number(value),
         options.form,
@@ -145,9 +152,20 @@ def compare(
         seconds=time.perf_counter() - began,
         lower=lower,
         upper=upper,
+        value_error=container.error(off, value.detach()),
         shortfall=shortfall,
     )
     return divergence, Memory(problems.constant(), **solved)
+
+
+def inexact(off: Tensor, value: Tensor, solved: dict[str, Solved], options: Options) -> str:
+    """Why a value is less right than it should be, or nothing."""
+    rounded = sum(abs(SHARES[name]) * rounding(one.solver, options.form == "sharp") for name, one in solved.items())
+    allowed = SHARE * options.tol * value.abs()
+    if bool((off <= allowed + 4.0 * rounded).all()):
+        return ""
+    worst = float((off / value.abs().clamp(min=1e-300)).max())
+    return f"the value may be off by {worst:.1e} of itself, and tol asks for {SHARE * options.tol:.1e}"
 
 
 def _constant_of_mass_1(request: Request) -> Tensor:
@@ -204,33 +222,6 @@ def _starts(request: Request, init: Divergence | None) -> dict[str, Potentials |
     }
 
 
-def _refined(problems: Problems, xy: Solved, xx: Solved, yy: Solved, bar: Progress) -> tuple[Solved, Solved, Solved]:
-    """The three solutions, solved further where they nearly cancel: clouds much closer than the blur.
-
-    Dual values are low by about ε times the squared marginal error, and transport costs are off by about ε
-    times the error itself: that must be little of S_ε. The problem xy starts again from the self problems'
-    potentials p and q, because
-    D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
-    cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
-    """
-    epsilon, options = xy.solver.problem.epsilon, problems.request.options
-    alpha, beta = problems.request.alpha, problems.request.beta
-    for _ in range(REFINEMENTS):
-        divergence = float((xy.solver.value() - 0.5 * xx.solver.value() - 0.5 * yy.solver.value()).min())
-        if not divergence < CLOSE * epsilon or epsilon == math.inf:
-            break
-        share = SHARE * max(divergence, 0.0) / epsilon
-        wanted = max(math.sqrt(share) if options.form == "entropic" else share, FINEST)
-        if options.working_dtype is not None:
-            wanted = max(wanted, 3.0 * xy.solver.problem.floor())
-        if max(solved.solver.marginal_error for solved in (xy, xx, yy)) <= wanted:
-            break
-        xx = problems.solve("xx, refined", alpha, alpha, bar, xx.potentials, xx, wanted)
-        yy = problems.solve("yy, refined", beta, beta, bar, yy.potentials, yy, wanted)
-        xy = problems.solve("xy, refined", alpha, beta, bar, (xx.potentials[0], yy.potentials[0]), xy, wanted)
-    return xy, xx, yy
-
-
 def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 5, shortfall: str = "") -> None:
     """Say which problems did not converge; a chosen number of iterations is nobody's failure."""
     if shortfall:
@@ -238,7 +229,8 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
     for name, s in solutions.items():
         if not s.converged and options.iterations is None:
             warnings.warn(
-                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}.",
+                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}, and "
+                f"the value may be off by {float(torch.as_tensor(s.value_error).max()):.1e}.",
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )

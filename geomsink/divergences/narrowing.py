@@ -133,9 +133,7 @@ def _narrower(
     target = max(error * max(1.0 / excess, LEAP), FINEST)
     if error <= FINEST or target >= error:
         return unchanged
-    problem = solved.solver.problem
-    again = problems.solve(
-        f"{name}, narrowed", problem.alpha, problem.beta, bar, solved.potentials, solved, tol=target
-    )
+    problem, goal = solved.solver.problem, replace(problems.goal(), tol=target)
+    again = problems.solve(f"{name}, narrowed", problem.alpha, problem.beta, bar, solved.potentials, solved, goal)
     closer = certified(problems, again, precision)
     return (again, closer, precision) if float(closer.gap.max()) < float(interval.gap.max()) else unchanged

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from .. import engine
 from ..choose import Choice, Facts, choose
@@ -13,7 +14,7 @@ from ..derivatives import Terms, Unrolled
 from ..measures import Measure
 from ..multiscale import Cloud, CoarseToFine, Levels, Newton
 from ..progress import Progress
-from ..solver import Limit, OneLevel, Potentials, Problem, Solved, Strategy, temperatures
+from ..solver import SHARE, Goal, Limit, OneLevel, Potentials, Problem, Solved, Strategy, temperatures
 from .requests import Request
 
 
@@ -76,32 +77,38 @@ class Problems:
         bar: Progress,
         start: Potentials | None = None,
         before: Solved | None = None,
-        tol: float | None = None,
+        goal: Goal | None = None,
     ) -> Solved:
-        """Solve between two of the measures, in float64 after float32 if the latter does not reach ``tol``.
+        """Solve between two of the measures, in float64 after float32 if the latter does not reach the goal.
 
-        ``start`` are potentials to start from, ``before`` is an earlier solve that the report continues; ``tol`` is
+        ``start`` are potentials to start from, ``before`` is an earlier solve that the report continues; the goal is
         that of the options, unless it is given.
         """
         request = self.request
-        tol = request.options.tol if tol is None else tol
+        goal = self.goal() if goal is None else goal
         facts = Facts(
             pairs=alpha.weights.numel() * beta.weights.shape[-1],
             dimension=alpha.points.shape[-1],
             epsilon=request.temperature,
             cost_scale=request.cost_scale,
-            tol=tol,
+            tol=goal.tol,
             dtype=request.container.dtype,
             batched=request.batched,
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
         )
         choice = choose(facts, request.options, request.container.device)
-        solved = self._solve_as(choice, name, alpha, beta, bar, start, before, tol)
         finer = choice.refined(request.options)
+        first = replace(goal, final=finer is None)
+        solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first)
         if solved.at_floor and finer is not None:
-            solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, tol)
+            solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal)
         return solved
+
+    def goal(self, offset: Tensor | float = 0.0) -> Goal:
+        """That of the options, for values that are compared with an offset."""
+        options = self.request.options
+        return Goal(options.tol, SHARE * options.tol, offset, sharp=options.form == "sharp")
 
     def _solve_as(
         self,
@@ -112,11 +119,11 @@ class Problems:
         bar: Progress,
         start: Potentials | None,
         before: Solved | None,
-        tol: float,
+        goal: Goal,
     ) -> Solved:
         problem = self._problem(alpha, beta, choice.dtype)
         bar.begin(name, problem.temperatures[0], problem.epsilon)
-        return self._strategy(choice, problem, tol).solve(problem, bar, start, before)
+        return self._strategy(choice, problem, goal).solve(problem, bar, start, before)
 
     def _problem(self, alpha: Measure, beta: Measure, dtype: torch.dtype) -> Problem:
         request = self.request
@@ -127,21 +134,21 @@ class Problems:
         penalties = request.penalties(alpha, beta)
         return Problem(alpha, beta, self.pair(alpha, beta, dtype), steps, request.cost_scale, penalties)
 
-    def _strategy(self, choice: Choice, problem: Problem, tol: float) -> Strategy:
+    def _strategy(self, choice: Choice, problem: Problem, goal: Goal) -> Strategy:
         """The object that a choice names."""
         options, most = self.request.options, int(self.request.options.max_iter)
         if choice.strategy == Limit.name:
-            return Limit(tol)
+            return Limit(goal.tol)
         if choice.strategy == Unrolled.name:
             assert options.iterations is not None
-            return Unrolled(tol, int(options.iterations), options.recompute, self.terms(problem))
+            return Unrolled(goal.tol, int(options.iterations), options.recompute, self.terms(problem))
         clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
         if choice.strategy == CoarseToFine.name:
             levels = self.levels(problem.alpha, problem.beta)
             assert levels is not None
-            return CoarseToFine(tol, most, options.scaling, options.engine, clouds, levels)
+            return CoarseToFine(goal, most, options.scaling, options.engine, clouds, levels)
         newton = Newton(*clouds, problem.pair.cost, problem.epsilon, problem.penalties) if choice.newton else None
-        return OneLevel(tol, most, newton)
+        return OneLevel(goal, most, newton)
 
     # ------------------------------------------------------------------ from call to call
 

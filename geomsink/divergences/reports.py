@@ -12,11 +12,13 @@ from torch import Tensor
 
 from .. import engine
 from ..certificates import Interval
-from ..derivatives import NewtonOperator, optimal_potentials, optimal_value
+from ..derivatives import ImplicitOperator, optimal_potentials, optimal_value
 from ..engine import UNIT
 from ..plan import Clouds, Plan
-from ..solver import Problem, Solved, free_constant
+from ..solver import SHARE, Problem, Solved, free_constant, rounding
+from .options import Options
 from .problems import Problems
+from .refining import stated_error
 from .requests import Request
 from .solution import Solution
 
@@ -33,7 +35,7 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
     f, g = solver.state.f, solver.state.g
     value = solver.value()
     live = solved.live is not None or (terms.live and not request.container.is_numpy)
-    operator: NewtonOperator | None = None
+    operator: ImplicitOperator | None = None
     if solved.live is not None:
         f, g = solved.live
         value = terms.dual_value(f, g)
@@ -41,7 +43,7 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         if options.differentiation == "implicit" or options.form == "sharp":
             plain = problem.is_self or request.batched
             clouds = None if plain else (problems.cloud(problem.alpha), problems.cloud(problem.beta))
-            operator = NewtonOperator(solver, clouds)
+            operator = ImplicitOperator(solver, clouds)
             f, g = optimal_potentials(operator, terms)
         value = optimal_value(solver, terms, (f, g) if operator else None)
         live = operator is not None
@@ -55,6 +57,8 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
             lower = 0.5 * inputs.epsilon * inputs.mass.log()
         reported = f + (shift - lower)[..., None], g - (shift + lower)[..., None]
     error, container = solver.marginal_error, request.container_of(problem.alpha, problem.beta)
+    off = (inputs.mass.detach() if options.balanced else 1.0) * stated_error(problems, solved, False, interval)
+    converged, status = verdict(solved, options, off, value.detach() + constant.detach())
     plan, kept = solver.plan(), problem.pair
     pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, request.lengths(problem.alpha, problem.beta))
     plan = replace(plan, pair=pair, u=plan.u + request.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
@@ -65,10 +69,11 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
     return Solution(
         value=request.container.number(value + constant),
         potentials=(container.array(reported[0], 0), container.array(reported[1], 1)),
-        converged=error <= options.tol,
-        status="converged" if error <= options.tol else solved.status,
+        converged=converged,
+        status=status,
         marginal_error=error,
         marginal_errors=container.number(solver.marginal_errors(request.epsilon)) if container.layouts else None,
+        value_error=request.container.error(off, value.detach() + constant.detach()),
         n_iter=solver.cycles,
         epsilon=request.epsilon,
         temperatures=problem.temperatures,
@@ -86,6 +91,19 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         in_difference=value,
         interval=interval,
     )
+
+
+def verdict(solved: Solved, options: Options, off: Tensor, value: Tensor) -> tuple[bool, str]:
+    """Whether a problem has converged, and why not."""
+    error = solved.solver.marginal_error
+    if not error <= options.tol:
+        found = "sums over fewer pairs are off by more than tol" if solved.status == "converged" else solved.status
+        return False, found
+    if options.iterations is None:
+        return solved.status == "converged", solved.status
+    if bool((off <= SHARE * options.tol * value.abs() + rounding(solved.solver)).all()):
+        return True, "converged"
+    return False, solved.status
 
 
 def _scaled(request: Request, interval: Interval) -> Interval:

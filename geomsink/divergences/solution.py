@@ -9,9 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ..certificates import Interval
-from ..derivatives import LinearSolve
 from ..plan import Plan
-from ..solver import Approximation, Step
+from ..solver import Approximation, LinearSolve, Step
 
 
 class ConvergenceWarning(UserWarning):
@@ -35,9 +34,13 @@ class Solution:
         ``"converged"``, or why not.
     marginal_error : float
         ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), relative to the mass; of a batch,
-        the largest. With penalties, a and b are what the potentials ask for.
+        the largest. With penalties, a and b are what the potentials ask for, and the mass is theirs: what is
+        transported.
     marginal_errors : array, shape (B,), or None
         Of each item of a batch.
+    value_error : float or Tensor
+        What the value is off by, about and at most: Newton's decrement at the potentials found, with rounding, or, where
+        that tells nothing, the distance to a certified bound.
     n_iter : int
         Cycles, of one update of each potential; annealing included.
     epsilon : float
@@ -73,6 +76,7 @@ class Solution:
     status: str
     marginal_error: float
     marginal_errors: Any
+    value_error: float | Tensor
     n_iter: int
     epsilon: float
     temperatures: tuple[float, ...]
@@ -128,8 +132,11 @@ class Divergence:
     lower, upper : float or Tensor, or None
         S_ε(α, β) is certain to be between them: from the intervals of the three. Only with ``certify=True`` or
         ``tol_gap``.
+    value_error : float or Tensor
+        What the value is off by, about and at most.
     shortfall : str
-        Why the interval is wider than ``tol_gap`` asks for; empty if it is not.
+        Why the value is less right than ``tol`` asks for, or the interval wider than ``tol_gap`` does; empty if they
+        are not.
     """
 
     value: float | Tensor
@@ -143,6 +150,7 @@ class Divergence:
     seconds: float
     lower: float | Tensor | None
     upper: float | Tensor | None
+    value_error: float | Tensor
     shortfall: str
 
     @property
@@ -152,7 +160,7 @@ class Divergence:
 
     @property
     def converged(self) -> bool:
-        """Whether all three problems are, and the interval is as narrow as was asked for."""
+        """Whether all three problems are, the value is right, and the interval is as narrow as was asked for."""
         return all(s.converged for s in (self.xy, self.xx, self.yy)) and not self.shortfall
 
     @property

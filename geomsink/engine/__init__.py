@@ -16,7 +16,7 @@ from ..costs import Cost
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
-from .dense import DensePair
+from .dense import DensePair, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
 from .gibbs import Gibbs, Pair
@@ -34,6 +34,7 @@ __all__ = [
     "check_name",
     "describe",
     "diagonal",
+    "matrix",
     "pair",
     "rounding",
     "speed",

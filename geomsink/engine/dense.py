@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from .blocks import Blocks
+from .gibbs import Gibbs
 
 STORED = 2**25
 """A cost matrix of at most this many entries is computed once and kept."""
@@ -101,6 +102,13 @@ class DensePair:
         n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
         step = max(1, CHUNK // max(1, math.prod(self.x.shape[:-2]) * m * self.cost.temporaries(d)))
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def matrix(K: Gibbs) -> Tensor | None:
+    """The operator's entries, shape (..., N, M), on the dense engine; None on others."""
+    if not isinstance(K.pair, DensePair):
+        return None
+    return K.pair._by_rows(lambda entries, _: entries, K.u, K.v, K.epsilon, None, axis=-2)
 
 
 def _max(z: Tensor) -> Tensor:

@@ -72,6 +72,12 @@ class Container:
         number = value.detach()
         return number.to(self.dtype).cpu().numpy() if number.ndim else float(number)
 
+    def error(self, size: Tensor, value: Tensor) -> Any:
+        """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision does."""
+        if not self.is_numpy or value.ndim:
+            size = size + (value.to(self.dtype).double() - value).abs()
+        return self.bound(size, 1)
+
     def bound(self, value: Tensor, direction: int) -> Any:
         """A `number` that is rounded down (direction −1) or up (1)."""
         rounded = value.detach().to(torch.float64 if self.is_numpy and value.ndim == 0 else self.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -53,6 +54,26 @@ class Cloud:
         if accuracy not in self._bases:
             self._bases = {accuracy: Bases(self.tree, sigma, accuracy)}
         return StandIns.of(self._bases[accuracy], v[self.tree.order], slopes)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What sums were found to be off by, relative to their sizes of 1.
+
+    Attributes
+    ----------
+    off : float
+        The mean absolute difference from full sums, and three standard errors.
+    missing, uncertain : float
+        The mean of full sums less claimed ones, and three standard errors of it.
+    square : float
+        The mean squared difference.
+    """
+
+    off: float = 0.0
+    missing: float = 0.0
+    uncertain: float = 0.0
+    square: float = 0.0
 
 
 class Side:
@@ -147,14 +168,12 @@ class Side:
         x, y = self.rows.measure.points[drawn].to(dtype), self.columns.measure.points.to(dtype)
         return drawn, log_sums(engine.pair(x, y, self.cost, self._engine), u[drawn], v, epsilon)
 
-    def audit(self, u: Tensor, v: Tensor, claimed: Tensor, epsilon: float) -> tuple[float, float]:
-        """How far claimed sums are from full ones, over some rows.
-
-        Returns the mean absolute difference with three standard errors added, and the mean of full less claimed.
-        """
+    def audit(self, u: Tensor, v: Tensor, claimed: Tensor, epsilon: float) -> Audit:
+        """How far claimed sums are from full ones, over some rows."""
         drawn, full = self.sample(u, v, epsilon)
         off = full.exp() - claimed[drawn].exp()
-        return float(off.abs().mean() + 3.0 * off.abs().std() / math.sqrt(AUDITED)), float(off.mean())
+        errors = 3.0 * off.abs().std() / math.sqrt(AUDITED), 3.0 * off.std() / math.sqrt(AUDITED)
+        return Audit(*map(float, (off.abs().mean() + errors[0], off.mean(), errors[1], off.square().mean())))
 
 
 class CellSums:
@@ -192,17 +211,19 @@ class CellSums:
         drawn, full = self.rows.sample(f / epsilon, g / epsilon + self.full.beta.log_weights, epsilon)
         return float(residual(penalty, f[drawn], full, epsilon).clamp(max=50.0).expm1().abs().mean())
 
-    def audit(self, f: Tensor, g: Tensor, log_rows: Tensor, log_columns: Tensor, epsilon: float) -> tuple[float, float]:
-        """What the approximations were found to do to the marginal error, and to leave out of the plan's mass.
+    def audit(self, f: Tensor, g: Tensor, log_rows: Tensor, log_columns: Tensor, epsilon: float) -> Audit:
+        """What the approximations were found to do to the marginal error, and to the plan's mass.
 
         Zeros without stand-ins.
         """
         if self.rows.sources.are_points and self.columns.sources.are_points:
-            return 0.0, 0.0
+            return Audit()
         log_a, log_b = self.full.alpha.log_weights, self.full.beta.log_weights
         masses = self.full.alpha.mass, self.full.beta.mass
-        off, missing = self.columns.audit(g / epsilon, f / epsilon + log_a, log_columns, epsilon)
-        if self.columns is self.rows:
-            return 2.0 * off, missing * masses[1]
-        rows_off, _ = self.rows.audit(f / epsilon, g / epsilon + log_b, log_rows, epsilon)
-        return (off * masses[1] + rows_off * masses[0]) / (0.5 * sum(masses)), missing * masses[1]
+        columns = self.columns.audit(g / epsilon, f / epsilon + log_a, log_columns, epsilon)
+        rows = columns
+        if self.columns is not self.rows:
+            rows = self.rows.audit(f / epsilon, g / epsilon + log_b, log_rows, epsilon)
+        off = (columns.off * masses[1] + rows.off * masses[0]) / (0.5 * sum(masses))
+        square = columns.square * masses[1] + rows.square * masses[0]
+        return Audit(off, columns.missing * masses[1], columns.uncertain * masses[1], square)

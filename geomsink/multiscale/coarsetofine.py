@@ -15,8 +15,19 @@ from torch import Tensor
 from .. import engine
 from ..measures import Measure
 from ..progress import Progress
-from ..solver import Approximation, FullSums, Potentials, Problem, Solved, Solver, temperatures
-from .cellsums import CellSums, Cloud, Side
+from ..solver import (
+    Approximation,
+    FullSums,
+    Goal,
+    Potentials,
+    Problem,
+    Solved,
+    Solver,
+    rounding,
+    temperatures,
+    value_error,
+)
+from .cellsums import Audit, CellSums, Cloud, Side
 from .levels import Levels, SolvedLevel
 from .newton import Newton
 
@@ -30,6 +41,8 @@ PATIENCE = 12
 """Evaluations without progress after which finer stand-ins are taken."""
 ACCURACIES = (1.0, 0.03, 0.0)
 """Accuracies of stand-ins, in ``tol``, that are tried until the audit is content; without any, at last."""
+SMOOTH = 4.0
+"""What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +51,8 @@ class CoarseToFine:
 
     Attributes
     ----------
-    tol : float
-        Marginal error at which to stop, relative to the mass.
+    goal : Goal
+        When to stop.
     max_iter : int
         Cycles, at most, on each level.
     scaling : float
@@ -51,7 +64,7 @@ class CoarseToFine:
     levels : Levels
     """
 
-    tol: float
+    goal: Goal
     max_iter: int
     scaling: float
     engine: str
@@ -74,21 +87,35 @@ class CoarseToFine:
         for share in ACCURACIES:
             sums = self._sums(problem, level, share, extended)
             patience = PATIENCE if share else None
-            wanted = (1.0 - 2.0 * SKIPPED) * self.tol  # truncation may have the rest
+            wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
             solver = Solver(problem, wanted, self.max_iter, progress, earlier, sums, correction, newton, patience)
             if start is None or not sums.row_error(*start, problem.epsilon, problem.penalties[0]) <= NEARBY:
                 start = extended
             status, state = solver.run(start, otherwise=extended), solver.state
             found = state.f, state.g, state.log_rows, state.log_columns
-            audit, solver.missing_mass = sums.audit(*found, problem.epsilon)
-            solver.allowance = audit + sums.skipped
-            if solver.marginal_error <= self.tol or (status != "converged" and not share):
+            audit = sums.audit(*found, problem.epsilon)
+            solver.missing_mass, solver.allowance = audit.missing, audit.off + sums.skipped
+            right = self._with_approximation(solver, audit, sums.skipped)
+            if (solver.marginal_error <= self.goal.tol and right) or (status != "converged" and not share):
                 break
             start, earlier = (state.f, state.g), solver
         sources = len(sums.rows.sources), len(sums.columns.sources)
         computed = 0.5 * (sums.rows.share + sums.columns.share)
-        solver.approximation = Approximation(tuple(sizes), computed, sums.skipped, sources, audit)
+        solver.approximation = Approximation(tuple(sizes), computed, sums.skipped, sources, audit.off)
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
+
+    def _with_approximation(self, solver: Solver, audit: Audit, skipped: float) -> bool:
+        """Put what the sums do to the value into its error; whether that is small enough."""
+        if solver.accuracy is None:
+            return not self.goal.asks_for_values
+        problem = solver.problem
+        mass = problem.masses[0].maximum(problem.masses[1])
+        # Mass is counted in the value; what marginals are off by besides is as good as a residual.
+        off = problem.epsilon * (audit.uncertain + skipped * mass + 0.5 * SMOOTH * audit.square)
+        found = replace(solver.accuracy, left=solver.accuracy.left + off)
+        solver.accuracy = found
+        allowed = self.goal.allowed(solver.value(), rounding(solver, self.goal.sharp))
+        return bool((value_error(solver, found, self.goal.sharp) <= allowed).all())
 
     def _coarse(
         self, problem: Problem, progress: Progress, start: Potentials | None
@@ -112,8 +139,8 @@ class CoarseToFine:
             if start is not None:
                 first = _means(start[0], cells[0], len(x)), _means(start[1], cells[1], len(y))
             progress.level(f", {len(x):,} against {len(y):,} cells")
-            wanted = max(COARSE_TOL[0] * self.tol, COARSE_TOL[1], 3.0 * coarse.floor())
-            solver = Solver(coarse, wanted, self.max_iter, progress, correction=correction)
+            wanted = max(COARSE_TOL[0] * self.goal.tol, COARSE_TOL[1], 3.0 * coarse.floor())
+            solver = Solver(coarse, Goal(wanted), self.max_iter, progress, correction=correction)
             solver.run(first)
             level, parents = SolvedLevel(solver, self.engine), cells
             sizes.append((len(x), len(y)))
@@ -129,7 +156,7 @@ class CoarseToFine:
             backwards = slopes[1], slopes[0]
         u = potentials[0] / problem.epsilon + problem.alpha.log_weights
         v = potentials[1] / problem.epsilon + problem.beta.log_weights
-        shares, how = (SKIPPED * self.tol, share * self.tol), (self.engine, problem.pair.x.dtype)
+        shares, how = (SKIPPED * self.goal.tol, share * self.goal.tol), (self.engine, problem.pair.x.dtype)
         rows = Side(alpha, beta, cost, slopes, *shares, v, *how)
         columns = rows if problem.is_self else Side(beta, alpha, cost.transpose(), backwards, *shares, u, *how)
         return CellSums(FullSums(problem.pair, problem.alpha, problem.beta), rows, columns)

@@ -4,9 +4,13 @@ Imports `engine`, `costs`, `measures`. Hands on `Problem`; what a `Strategy` is,
 what others are made of: `Solver`, penalties, sums, temperatures.
 """
 
+from .accuracy import Accuracy
 from .annealing import largest_cost, temperatures
+from .decrement import accuracy, rounding, value_error
+from .goal import LOOSE, SHARE, Goal
 from .iterate import Iterate
 from .limit import Limit
+from .newton import Enough, LinearSolve, NewtonOperator, floored
 from .onelevel import OneLevel
 from .penalties import KL, TV, Balanced, Penalty, pair_of_penalties, relaxed, residual, within
 from .problem import Problem, Step, free_constant
@@ -16,14 +20,21 @@ from .sums import SAFE, Approximation, FullSums, Sums, log_sums
 
 __all__ = [
     "KL",
+    "LOOSE",
     "SAFE",
+    "SHARE",
     "TV",
+    "Accuracy",
     "Approximation",
     "Balanced",
     "Correction",
+    "Enough",
     "FullSums",
+    "Goal",
     "Iterate",
     "Limit",
+    "LinearSolve",
+    "NewtonOperator",
     "OneLevel",
     "Penalty",
     "Potentials",
@@ -33,12 +44,16 @@ __all__ = [
     "Step",
     "Strategy",
     "Sums",
+    "accuracy",
+    "floored",
     "free_constant",
     "largest_cost",
     "log_sums",
     "pair_of_penalties",
     "relaxed",
     "residual",
+    "rounding",
     "temperatures",
+    "value_error",
     "within",
 ]

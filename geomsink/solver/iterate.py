@@ -10,9 +10,13 @@ from torch import Tensor
 
 from ..engine import Gibbs
 from ..progress import Progress
-from .penalties import relaxed, residual
+from .accuracy import Accuracy
+from .penalties import Balanced, relaxed, residual
 from .problem import Problem, Step
 from .sums import Approximation, FullSums, Sums
+
+LEAST = 1e-290
+"""Transported mass below which marginal errors are relative to this."""
 
 
 @dataclass
@@ -43,10 +47,12 @@ class Iterate:
 
     Attributes
     ----------
-    allowance : float
+    allowance : float, or Tensor, shape () or (B,)
         What the sums may be off by, as a marginal error.
     missing_mass : float
         What they are found to leave out of the plan's mass.
+    accuracy : Accuracy, or None
+        How wrong the value is, where that is known.
     """
 
     def __init__(
@@ -59,8 +65,10 @@ class Iterate:
         zeros = torch.zeros_like
         a, b = problem.alpha.weights, problem.beta.weights
         self.state = State(zeros(a), zeros(b), zeros(a), zeros(b))
-        self.allowance = self.missing_mass = 0.0
+        self.allowance: Tensor | float = 0.0
+        self.missing_mass = 0.0
         self.approximation: Approximation | None = None
+        self.accuracy: Accuracy | None = None
 
     def load(self, f: Tensor, g: Tensor, cycles: int) -> None:
         """Take potentials that were found elsewhere, in so many cycles, and find their marginals."""
@@ -89,7 +97,7 @@ class Iterate:
 
     @property
     def marginal_error(self) -> float:
-        """That of the present state, relative to the mean of the masses; of a batch, the largest."""
+        """That of the present state, relative to the transported mass; of a batch, the largest."""
         return float(self.marginal_errors(self.problem.epsilon).max())
 
     def marginal_errors(self, epsilon: float) -> Tensor:
@@ -97,7 +105,25 @@ class Iterate:
         rows = self.missing(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
         columns = self.missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
         first, second = self.problem.masses
-        return (rows + columns) / (0.5 * (first + second)) + self.allowance
+        mass = 0.5 * (first + second) if self.balanced else self.transported.clamp(min=LEAST)
+        return (rows + columns) / mass + self.allowance
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both marginals are fixed."""
+        return all(isinstance(penalty, Balanced) for penalty in self.problem.penalties)
+
+    @property
+    def transported(self) -> Tensor:
+        """The plan's mass, shape () or (B,): that which the potentials ask for or that which it has, whichever is less."""
+        state, problem = self.state, self.problem
+        sides = ((state.f, state.log_rows, problem.alpha), (state.g, state.log_columns, problem.beta))
+        wanted = [
+            (measure.weights * self._wanted(side, h, log_sums, problem.epsilon).exp()).sum(-1)
+            for side, (h, log_sums, measure) in enumerate(sides)
+        ]
+        found = (problem.beta.weights * state.log_columns.clamp(max=700.0).exp()).sum(-1)
+        return found.minimum(0.5 * (wanted[0] + wanted[1]))
 
     @property
     def full_sums(self) -> Sums:
@@ -131,10 +157,13 @@ class Iterate:
 
     def missing(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
         """What a marginal has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
-        problem = self.problem
-        left = residual(problem.penalties[side], potential, log_sums, epsilon)
-        wanted = log_sums.clamp(max=700.0) - left.clamp(max=700.0)
-        return (problem.alpha, problem.beta)[side].weights * (_excess(wanted) - _excess(log_sums))
+        wanted = self._wanted(side, potential, log_sums, epsilon)
+        return (self.problem.alpha, self.problem.beta)[side].weights * (_excess(wanted) - _excess(log_sums))
+
+    def _wanted(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
+        """log of the marginal that the potentials ask for, over the weight: 0 where it is fixed."""
+        left = residual(self.problem.penalties[side], potential, log_sums, epsilon)
+        return (log_sums.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
 
     def _log_rows(self, epsilon: float) -> Tensor:
         self.evaluations += 1

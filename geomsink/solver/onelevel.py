@@ -6,10 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from ..progress import Progress
+from .audit import audited, of_exponents
+from .goal import Goal
 from .problem import Problem
 from .sinkhorn import Correction, Solver
-from .strategy import Potentials, Solved
+from .strategy import FLOOR, Potentials, Solved
 
 
 @dataclass(frozen=True)
@@ -18,15 +22,15 @@ class OneLevel:
 
     Attributes
     ----------
-    tol : float
-        Marginal error at which to stop, relative to the mass.
+    goal : Goal
+        When to stop.
     max_iter : int
         Cycles, at most.
     newton : Correction, optional
         Tried where over-relaxed updates are slow.
     """
 
-    tol: float
+    goal: Goal
     max_iter: int
     newton: Correction | None = None
 
@@ -38,6 +42,9 @@ class OneLevel:
         """See `geomsink.solver.Strategy`; without a start, annealed from zero."""
         began = time.perf_counter()
         earlier = before.solver if before else None
-        solver = Solver(problem, self.tol, self.max_iter, progress, earlier, newton=self.newton)
+        solver = Solver(problem, self.goal, self.max_iter, progress, earlier, newton=self.newton)
         status = solver.run(start)
+        solver.allowance = audited(solver) if problem.pair.x.dtype == torch.float32 else of_exponents(solver)
+        if status == "converged" and solver.marginal_error > self.goal.tol:
+            status = f"{FLOOR} {solver.dtype} is reached"
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)

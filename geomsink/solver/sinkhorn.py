@@ -13,14 +13,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..choose import plan_is_stored
 from ..progress import Progress
 from .acceleration import Acceleration
+from .accuracy import Accuracy
+from .decrement import accuracy, by_contraction, of_self, rounding, value_error
+from .goal import LOOSE, Goal
 from .iterate import Iterate
 from .penalties import relaxed, residual, translated, within
 from .problem import Problem
 from .relaxation import Relaxation
 from .strategy import FLOOR
-from .sums import Sums
+from .sums import FullSums, Sums
 
 STALL = 80
 """Evaluations without progress, near the floor of the precision, after which a solve gives up."""
@@ -41,6 +45,12 @@ GROWTH = 1.5
 """Growth of the marginal error that a step may have which raises the dual value."""
 FAILURES = 4
 """Corrections undone in a row after which there are no more."""
+POLISHED = 4
+"""Newton's steps in a row, at most, where the marginal error is small and the value is not right."""
+ROUNDED = 100.0
+"""Marginal error, in units of the floor, up to which potentials are as right as they can be."""
+TIGHTER = 0.3
+"""Share of a marginal error, at which the value was not right, to go on to."""
 STEPS, SLOW = 8, 0.5
 """Corrections in which the error falls by this factor at least; otherwise there are no more."""
 
@@ -60,8 +70,8 @@ class Solver(Iterate):
     Parameters
     ----------
     problem : Problem
-    tol : float
-        Marginal error at which to stop, relative to the mass.
+    goal : Goal
+        When to stop.
     max_iter : int
         Cycles, at most.
     progress : Progress
@@ -81,7 +91,7 @@ class Solver(Iterate):
     def __init__(
         self,
         problem: Problem,
-        tol: float,
+        goal: Goal,
         max_iter: int,
         progress: Progress,
         before: Iterate | None = None,
@@ -90,7 +100,11 @@ class Solver(Iterate):
         newton: Correction | None = None,
         patience: int | None = None,
     ):
-        super().__init__(problem, tol, progress, before, sums)
+        super().__init__(problem, goal.tol, progress, before, sums)
+        self.goal, self._target = goal, goal.tol
+        self._smoother: Correction | None = None
+        self._contraction = 0.0
+        self._needs_precision = False
         self.max_iter, self.correction, self.newton, self.patience = max_iter, correction, newton, patience
         self.cycles_before: int = before.cycles if before else 0
 
@@ -102,8 +116,10 @@ class Solver(Iterate):
         cycles = self._self_cycles if self.problem.is_self else self._cycles
         best, since = math.inf, 0
         for error in cycles(start, otherwise):
-            if error <= self.tol:
+            if error <= self._target and self._is_right(error):
                 return "converged"
+            if self._needs_precision:
+                return f"{FLOOR} {self.dtype} is reached"
             if math.isnan(error):
                 return "the marginal error is not a number"
             best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
@@ -114,6 +130,70 @@ class Solver(Iterate):
             if self.cycles - self.cycles_before >= self.max_iter:
                 return f"max_iter={self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
+
+    # ------------------------------------------------------------------ the value's error
+
+    def _is_right(self, error: float) -> bool:
+        """Whether the value is as right as it should be: after some of Newton's steps, if it is not at once.
+
+        Otherwise the marginal error to go on to is lower.
+        """
+        goal = self.goal
+        if not goal.asks_for_values:
+            return True
+        for _ in range(POLISHED):
+            rounded = rounding(self, goal.sharp)
+            allowed = goal.allowed(self.value(), rounded)
+            if not goal.final and bool((allowed <= rounded).any()):
+                self._needs_precision = True
+                return False
+            found = self._accuracy(allowed)
+            right = value_error(self, found, goal.sharp) <= allowed
+            if self.marginal_error > ROUNDED * self.problem.floor():
+                right = right & (found.potentials <= LOOSE * goal.tol)
+            if self.marginal_error <= self.tol and bool(right.all()):
+                self.accuracy = found
+                return True
+            if not self._newton_step(found):
+                break
+        self._target = TIGHTER * min(self._target, error)
+        return False
+
+    def _accuracy(self, allowed: Tensor) -> Accuracy:
+        problem, state = self.problem, self.state
+        quadratic = problem.pair.cost.quadratic is not None
+        if (
+            problem.is_self
+            and quadratic
+            and not plan_is_stored(problem.alpha.weights.numel() * len(problem.beta.weights))
+        ):
+            return of_self(self)
+        if self._smoother is not None:
+            rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
+            smooth = self._smoother.step(state.f, state.g, rho, 0.0)
+            if smooth is not None and bool(smooth.isfinite().all()):
+                return by_contraction(self, rho, smooth, self._contraction)
+        return accuracy(self, allowed, None if isinstance(self.sums, FullSums) else self.sums)
+
+    def _newton_step(self, found: Accuracy) -> bool:
+        """Newton's step, shorter where entries of the plan would fall too far; whether it raised a value."""
+        state, problem, penalties = self.state, self.problem, self.problem.penalties
+        before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
+        if not bool((found.value > 0.0).any()):
+            return False
+        length = (problem.epsilon / found.fall.clamp(min=1.0))[..., None]
+        f, g = (within(p, h + length * step) for p, h, step in zip(penalties, before[:2], found.step, strict=True))
+        if problem.is_self:
+            state.f = state.g = f
+            state.log_rows = state.log_columns = self._log_rows(problem.epsilon)
+            self._note(problem.epsilon)
+        else:
+            self._row_update((f, g))
+        better = self.value() > value
+        after = state.f, state.g, state.log_rows, state.log_columns
+        kept = [torch.where(better[..., None], new, old) for new, old in zip(after, before, strict=True)]
+        state.f, state.g, state.log_rows, state.log_columns = kept
+        return bool(better.any())
 
     # ------------------------------------------------------------------ updates
 
@@ -200,16 +280,18 @@ class Solver(Iterate):
         columns = self.problem.penalties[1]
         scale, acceleration = self.problem.beta.weights.sqrt(), Acceleration()
         errors = [self.marginal_error]
+        self._smoother, self._contraction = correction if accelerated else None, 0.5
         while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
             error, value = errors[-1], self.value()
             before = state.f, state.g, state.log_rows, state.log_columns
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), epsilon)
             smooth = correction.step(state.f, state.g, rho, caution * error)
             if smooth is None or not bool(smooth.isfinite().all()):
-                return
+                break
             step = smooth - columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
             g = acceleration.next(state.g, step, scale) if accelerated else state.g + step
             new = self._row_update((state.f, within(columns, g)))
+            self._contraction = new / error
             yield new
             slack = epsilon * max(error**2, self.problem.floor())
             if new < GROWTH * error and self.value() > value - (slack if new < error else 0.0):
@@ -218,6 +300,7 @@ class Solver(Iterate):
             else:
                 failures, caution, acceleration = failures + 1, 8.0 * caution, Acceleration()
                 state.f, state.g, state.log_rows, state.log_columns = before
+        self._smoother = None
 
     def _exact_rows(self) -> float:
         """The plain update of f after over-relaxed ones, which have left known row sums."""

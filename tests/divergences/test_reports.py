@@ -123,7 +123,8 @@ def test_history_and_temperatures():
     assert [step.epsilon for step in s.history[: len(s.temperatures) - 1]] == list(s.temperatures[:-1])
     evaluations = [step.evaluations for step in s.history]
     assert evaluations == sorted(set(evaluations)) and s.n_iter == (evaluations[-1] + 1) // 2
-    assert s.history[-1].marginal_error == s.marginal_error <= s.tol < s.history[-2].marginal_error
+    assert s.history[-1].marginal_error == pytest.approx(s.marginal_error, rel=1e-9) and s.marginal_error <= s.tol
+    assert s.history[0].marginal_error > s.tol
 
 
 def test_underflow_is_caught(monkeypatch):

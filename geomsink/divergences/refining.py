@@ -1,0 +1,93 @@
+"""Solving on until the value that was asked for is right: a divergence may be a small difference of three numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..certificates import Interval
+from ..progress import Progress
+from ..solver import SHARE, Accuracy, Goal, Solved, rounding, value_error
+from .narrowing import certified
+from .problems import Problems
+
+CLOSE = 0.1
+"""A divergence below this many ε is solved on from the self problems' potentials."""
+REFINEMENTS = 4
+PART = 0.25
+"""Of the error that a value may have, what one of its problems may have."""
+
+Solutions = dict[str, Solved]
+
+
+def value_of(problems: Problems, solved: Solved) -> Tensor:
+    """Of a problem as it is solved, at mass 1 if the marginals are fixed, in the form of the options."""
+    if problems.request.options.form == "sharp":
+        return problems.terms(solved.solver.problem).detached().sharp_value(*solved.potentials)
+    return solved.solver.value()
+
+
+def error_of(solved: Solved, sharp: bool) -> Tensor:
+    """What a value is off by, with rounding; infinite where Newton's equation does not tell."""
+    solver = solved.solver
+    if solver.accuracy is None:
+        return torch.full_like(solver.value(), math.inf)
+    return value_error(solver, solver.accuracy, sharp) + rounding(solver, sharp)
+
+
+def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Interval | None = None) -> Tensor:
+    """What a value is off by, with rounding: where Newton's equation does not tell, or tells more than that, the distance to
+    the ends of a certified interval."""
+    solver = solved.solver
+    found, exact = solver.accuracy, torch.zeros_like(solver.value())
+    if found is None or not bool(found.value.isfinite().all()):
+        found = Accuracy(exact + math.inf, exact, exact, None, exact)
+        interval = interval or certified(problems, solved)
+    if interval is not None:
+        value = solver.value()
+        farthest = (interval.upper - value).abs().maximum((value - interval.lower).abs())
+        found = replace(found, decrement=found.decrement.minimum(farthest))
+    return value_error(solver, found, sharp) + rounding(solver, sharp)
+
+
+def refined(
+    problems: Problems, solved: Solutions, shares: dict[str, float], offset: Tensor, bar: Progress
+) -> Solutions:
+    """Solved further, until Σ share · value + offset is right to `geomsink.solver.SHARE` of ``tol``.
+
+    Where a divergence is much below ε, the problem xy starts again from the self problems' potentials p and q, because
+    D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
+    cannot be negative, and updates raise D_xy from there (Feydy et al. 2019).
+    """
+    solved, options = dict(solved), problems.request.options
+    sharp = options.form == "sharp"
+    epsilon, share = problems.request.temperature, SHARE * options.tol
+    if epsilon == math.inf:
+        return solved
+    for _ in range(REFINEMENTS):
+        parts = {name: (value_of(problems, one), error_of(one, sharp)) for name, one in solved.items()}
+        value = sum((shares[name] * part[0] for name, part in parts.items()), offset)
+        error = sum((abs(shares[name]) * part[1] for name, part in parts.items()), torch.zeros_like(value))
+        rounded = sum(
+            (abs(shares[name]) * rounding(one.solver, sharp) for name, one in solved.items()),
+            torch.zeros_like(value),
+        )
+        allowed = (share * value.abs()).maximum(rounded)
+        if not bool(error.isfinite().all()) or bool((error <= share * value.abs() + rounded).all()):
+            break
+        close = len(solved) > 1 and bool((value < CLOSE * epsilon).any())
+        for name in sorted(solved):  # self problems first
+            one = solved[name]
+            may = PART * allowed / abs(shares[name])
+            start = one.potentials
+            if close and name == "xy":
+                start = solved["xx"].potentials[0], solved["yy"].potentials[0]
+            elif bool((parts[name][1] <= may).all()):
+                continue
+            goal = Goal(options.tol, 0.0, least=may, sharp=sharp)
+            problem = one.solver.problem
+            solved[name] = problems.solve(f"{name}, refined", problem.alpha, problem.beta, bar, start, one, goal)
+    return solved

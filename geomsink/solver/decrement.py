@@ -1,0 +1,169 @@
+"""How wrong the value of a solve is: Newton's decrement, with what Newton's equation leaves.
+
+With the plan P of potentials f, g and the optimal plan P*, OT_ε − D(f, g) = ε KL(P* | P), and P* is the feasible plan
+nearest to P. If (δu, δv) solves Newton's equation, P_ij (1 + δu_i + δv_j) has the right marginals; where it is not
+negative it is feasible, so that
+
+    OT_ε − D(f, g) ≤ ε Σ P_ij φ(δu_i + δv_j) ≤ ½ ε (1 + n) Σ P_ij (δu_i + δv_j)²,    φ(t) = (1 + t) log(1 + t) − t,
+
+n the largest of −δu_i − δv_j, at most 1; 2n is taken, for marginals with penalties. The sum is ρᵀ M⁺ ρ for the gradient ρ of the dual and Newton's matrix M: half
+of it is what Newton's step gains. Mass e that the solution leaves uncorrected has to be moved: by a cost of at most
+max(C − f − g) a unit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..choose import ROUNDING, by_products
+from .accuracy import Accuracy
+from .iterate import Iterate
+from .newton import NewtonOperator
+from .sums import Sums
+
+MODEL = 0.5
+"""Largest fall of an entry of the plan, relative, in a step that Newton's equation is believed for."""
+WORST = 0.9
+"""Contraction above which an approximate step is believed no less."""
+ROUNDED = 4.0
+"""Roundings in a value, relative to its parts."""
+LEFT = 0.1
+"""Share of the error that a value may have, and of each point's mass, which Newton's equation may leave."""
+
+
+def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None) -> Accuracy:
+    """Of the present state, by conjugate gradients.
+
+    Parameters
+    ----------
+    solver : Iterate
+    allowed : Tensor, shape () or (B,)
+        Error that the value may have: what Newton's equation leaves is to be little of it.
+    sums : Sums, optional
+        How products with the plan are found. Default: over all pairs.
+    """
+    problem, state = solver.problem, solver.state
+    epsilon, farthest = problem.epsilon, _farthest(solver)
+    r = solver.missing(0, state.f, state.log_rows, epsilon)
+    s = torch.zeros_like(r) if problem.is_self else solver.missing(1, state.g, state.log_columns, epsilon)
+    operator = NewtonOperator(solver, sums)
+
+    def enough(left: Tensor) -> Tensor:
+        matched = (left.abs() <= LEFT * operator.rows).all(-1)
+        return matched & (left.abs().sum(-1) * farthest <= LEFT * allowed)
+
+    step = operator.solve(r, s, enough)
+    found = judged(solver, (r, r if problem.is_self else s), step, operator.left.abs().sum(-1) * farthest)
+    # Points that are left without a match say so, however light they are.
+    unmatched = (operator.left.abs() / operator.rows).amax(-1)
+    return replace(found, decrement=torch.where(unmatched <= MODEL, found.decrement, math.inf))
+
+
+def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor], left: Tensor) -> Accuracy:
+    """From what the marginals miss, Newton's step, and what mass that this leaves uncorrected may cost."""
+    problem = solver.problem
+    weights = [
+        m.weights * log_sums.clamp(-300.0, 300.0).exp()
+        for m, log_sums in ((problem.alpha, solver.state.log_rows), (problem.beta, solver.state.log_columns))
+    ]
+    step = tuple(torch.where(w > 0.0, h, 0.0) for w, h in zip(weights, step, strict=True))
+    fall = (-step[0]).amax(-1) + (-step[1]).amax(-1)
+    for penalty, h in zip(problem.penalties, step, strict=True):  # asked marginals change by factors of their own
+        fall = fall.maximum(penalty.softness * problem.epsilon * h.abs().amax(-1))
+    decrement = sum((m * h).sum(-1) for m, h in zip(missing, step, strict=True))
+    gained = 0.5 * problem.epsilon * decrement.clamp(min=0.0) * (1.0 + 2.0 * fall.clamp(min=0.0))
+    gained = torch.where((fall <= MODEL) & gained.isfinite(), gained, math.inf)
+    means = [(w * h).sum(-1) / w.sum(-1).clamp(min=1e-300) for w, h in zip(weights, step, strict=True)]
+    t = 0.5 * (means[1] - means[0])[..., None]  # a constant may pass from one to the other
+    squares = [
+        (w * h * h).sum(-1) / w.sum(-1).clamp(min=1e-300)
+        for w, h in zip(weights, (step[0] + t, step[1] - t), strict=True)
+    ]
+    return Accuracy(gained, left, sum(squares).sqrt(), step, fall)
+
+
+def of_self(solver: Iterate) -> Accuracy:
+    """Of a self problem whose kernel is positive definite: Newton's matrix diag(P1) + P is at least diag(P1)."""
+    problem, state = solver.problem, solver.state
+    r = solver.missing(0, state.f, state.log_rows, problem.epsilon)
+    step = r / marginal(solver, 0)
+    return judged(solver, (r, r), (step, step), torch.zeros_like(r[..., 0]))
+
+
+def by_contraction(solver: Iterate, rho: Tensor, smooth: Tensor, contraction: float) -> Accuracy:
+    """After a row update, from an approximate Newton step that makes errors smaller by a known factor c: the step itself
+    is 1 − c of Newton's, at least.
+
+    ``rho`` is what columns miss, ``smooth`` what the step has beside the plain update.
+    """
+    epsilon, remains = solver.problem.epsilon, 1.0 - min(max(contraction, 0.0), WORST)
+    step = (smooth / epsilon + rho / marginal(solver, 1)) / remains
+    of_rows = (-step.abs()).amin(-1, keepdim=True).expand_as(solver.state.f)  # bounds a mean of steps
+    found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), torch.zeros_like(rho[..., 0]))
+    return replace(found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _root_mean_square(solver, step))
+
+
+def marginal(solver: Iterate, side: int) -> Tensor:
+    """Of the plan, times the penalty's curvature: the diagonal of Newton's matrix."""
+    problem, state = solver.problem, solver.state
+    measure, log_sums = ((problem.alpha, state.log_rows), (problem.beta, state.log_columns))[side]
+    kappa = problem.penalties[side].curvature((state.f, state.g)[side], problem.epsilon)
+    return (measure.weights * log_sums.clamp(-300.0, 300.0).exp() * kappa).clamp(min=1e-300)
+
+
+def value_error(solver: Iterate, found: Accuracy, sharp: bool = False) -> Tensor:
+    """What the value is off by, shape () or (B,), without rounding; or the ``sharp`` one, ⟨P, C⟩ and penalties.
+
+    The plan is off by √(2 error / ε) in total variation (Pinsker), and the sharp value by that times the spread of what it
+    pays.
+    """
+    if not sharp or solver.problem.epsilon == math.inf:
+        return found.value
+    return found.value + spread(solver) * (2.0 * found.decrement / solver.problem.epsilon).sqrt()
+
+
+def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
+    """About what rounding does to the value, shape () or (B,), or to the ``sharp`` one."""
+    problem, state = solver.problem, solver.state
+    size = torch.zeros_like(state.f[..., 0])
+    if problem.epsilon < math.inf:
+        size = problem.epsilon * problem.masses[0].maximum(problem.masses[1])
+    kappa, dimension = problem.pair.cost.quadratic, problem.pair.x.shape[-1]
+    for measure, potential in ((problem.alpha, state.f), (problem.beta, state.g)):
+        size = size + (measure.weights * potential.abs()).sum(-1)
+        if by_products(dimension, kappa is not None):  # costs are rounded like the squares that they are made of
+            size = size + kappa * (measure.weights * measure.points.square().sum(-1)).sum(-1)
+    found = ROUNDED * ROUNDING[problem.pair.x.dtype] * size
+    return found if not sharp or problem.epsilon == math.inf else found + problem.floor() * spread(solver)
+
+
+def spread(solver: Iterate) -> Tensor:
+    """A bound of the root of Σ P_ij c_ij², c what the sharp value pays for a change of P_ij: C less a constant if the
+    marginals are fixed, and the potentials' part of a penalty besides."""
+    problem, state = solver.problem, solver.state
+    largest = problem.cost_scale + torch.zeros_like(state.f[..., 0])
+    if solver.balanced:  # ⟨P, C²⟩ ≤ ⟨P, C⟩ max C, and ⟨P, C⟩ is below the value for costs that are not negative
+        return largest.sqrt() * solver.value().abs().clamp(max=problem.cost_scale).sqrt()
+    sides = (problem.alpha, state.f), (problem.beta, state.g)
+    sizes = [torch.where(m.weights > 0.0, h.abs(), 0.0).amax(-1) for m, h in sides]
+    return (largest + sizes[0] + sizes[1]) * solver.transported.sqrt()
+
+
+def _root_mean_square(solver: Iterate, step: Tensor) -> Tensor:
+    weights = solver.problem.beta.weights
+    mean = (weights * step).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
+    return ((weights * (step - mean) ** 2).sum(-1) / weights.sum(-1)).sqrt()
+
+
+def _farthest(solver: Iterate) -> Tensor:
+    """About the largest C − f − g, and ε: what it costs to move a unit of mass."""
+    problem, state = solver.problem, solver.state
+    lowest = [
+        torch.where(m.weights > 0.0, h, math.inf).amin(-1)
+        for m, h in zip((problem.alpha, problem.beta), (state.f, state.g), strict=True)
+    ]
+    return (problem.cost_scale - lowest[0] - lowest[1]).clamp(min=0.0) + problem.epsilon

@@ -1,0 +1,205 @@
+"""Newton's system at the state of a solve, by conjugate gradients on the plan's products.
+
+    [ diag(κ₁ P1)      P       ] [ λ ]   [ r ]
+    [     Pᵀ      diag(κ₂ Pᵀ1) ] [ μ ] = [ s ]
+
+with μ eliminated. With the gradient of the dual on the right, ε (λ, μ) is Newton's step; with another one, λ and μ are
+what implicit differentiation needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..choose import plan_is_stored
+from ..engine import Gibbs, matrix
+from ..measures import Measure
+from .iterate import Iterate
+from .sums import FullSums, Sums
+
+RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
+"""Relative residual at which the iterations stop: a few roundings of the products."""
+ITERATIONS, STALL = 500, (20, 100)
+"""At most, and without progress: of sums over pairs, and of a plan in memory, whose products are cheap."""
+LITTLE = 1e-30
+
+Enough = Callable[[Tensor], Tensor]
+"""From what is left of the right-hand side, shape (..., N), whether that is little enough, shape (...)."""
+
+
+@dataclass(frozen=True)
+class LinearSolve:
+    """How a linear system was solved.
+
+    Attributes
+    ----------
+    iterations : int
+        Each of two products with the plan.
+    residual : float
+        Norm of what is left of the right-hand side, relative to it; the largest of a batch.
+    """
+
+    iterations: int
+    residual: float
+
+
+def floored(weights: Tensor) -> Tensor:
+    """Weights with a little in place of zeros, so that potentials there have derivatives, too."""
+    return weights + torch.where(weights > 0.0, 0.0, LITTLE)
+
+
+class NewtonOperator:
+    """Newton's system at the state that a solver is in; the state must not move while it is used.
+
+    Parameters
+    ----------
+    solver : Iterate
+    sums : Sums, optional
+        How products with the plan are found. Default: over all pairs; few of them are kept in memory.
+
+    Attributes
+    ----------
+    solves : list of LinearSolve
+        All that were made.
+    left : Tensor, shape (..., N)
+        Mass by which the last solution misses the right-hand side of the rows; that of the columns it meets.
+    """
+
+    def __init__(self, solver: Iterate, sums: Sums | None = None):
+        self.solver, self._given = solver, sums
+        self.solves: list[LinearSolve] = []
+        self.left = torch.zeros_like(solver.state.f)
+
+    def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
+        """λ, shape (..., N), and μ, shape (..., M); of a self problem λ alone, twice, with r + s on the right.
+
+        As far as rounding goes, or until what is left is ``enough``.
+        """
+        if self.solver.problem.is_self:
+            r = s = r + s
+        # Rows without weight, which nothing but their own right-hand side moves, would spoil the scaling of the others.
+        free = [m.weights > 0.0 for m in (self.solver.problem.alpha, self.solver.problem.beta)]
+        lam0, mu0 = torch.where(free[0], 0.0, r / self.rows), torch.where(free[1], 0.0, s / self._columns)
+        if bool((lam0 != 0.0).any()) or bool((mu0 != 0.0).any()):
+            r, s = r - self._times(0, mu0), s - self._times(1, lam0)
+        r, s = torch.where(free[0], r, 0.0), torch.where(free[1], s, 0.0)
+        if self.solver.problem.is_self:
+            found = lam0 + self._conjugate_gradients(r, enough)
+            return found, found
+        right = r - torch.where(free[0], self._times(0, s / self._columns), 0.0)
+        lam = self._conjugate_gradients(right, enough)
+        mu = torch.where(free[1], s - self._times(1, lam), 0.0) / self._columns
+        return lam0 + lam, mu0 + mu
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The diagonal's first block, shape (..., N)."""
+        return self._diagonal(0)
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        return self._diagonal(1)
+
+    def _diagonal(self, side: int) -> Tensor:
+        problem, state = self.solver.problem, self.solver.state
+        log_sums = (state.log_rows, state.log_columns)[side].clamp(-300.0, 300.0)
+        weights = (problem.alpha, problem.beta)[side].weights
+        return floored(weights) * log_sums.exp() * self._kappa(side)
+
+    def _kappa(self, side: int) -> Tensor | float:
+        """Of the penalty; a potential that will be at the end of its range counts as being there."""
+        problem = self.solver.problem
+        return problem.penalties[side].curvature(self.solver.exact(side)[0], problem.epsilon)
+
+    @cached_property
+    def _floored(self) -> tuple[Measure, Measure]:
+        problem = self.solver.problem
+        first, second = (Measure(m.points, floored(m.weights)) for m in (problem.alpha, problem.beta))
+        return first, second
+
+    @cached_property
+    def _stored(self) -> Tensor | None:
+        """The plan as a matrix, where it is small."""
+        problem, state = self.solver.problem, self.solver.state
+        if self._given is not None or not plan_is_stored(
+            problem.alpha.weights.numel() * problem.beta.weights.shape[-1]
+        ):
+            return None
+        alpha, beta = self._floored
+        u, v = state.f / problem.epsilon + alpha.log_weights, state.g / problem.epsilon + beta.log_weights
+        dtype = problem.pair.x.dtype
+        stored = matrix(Gibbs(problem.pair, u.to(dtype), v.to(dtype), problem.epsilon))
+        return None if stored is None else stored.double()
+
+    def _times(self, side: int, w: Tensor) -> Tensor:
+        """P w (side 0) or Pᵀ w."""
+        problem, state = self.solver.problem, self.solver.state
+        if self._stored is not None:
+            return ((self._stored, self._stored.mT)[side] @ w[..., None])[..., 0]
+        alpha, beta = self._floored
+        sums = self._given or FullSums(problem.pair, alpha, beta)
+        products = (sums.row_products, sums.column_products)[side]
+        return (alpha, beta)[side].weights * products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
+
+    def _apply(self, z: Tensor) -> Tensor:
+        """The system with μ eliminated; of a self problem, diag(κ P1) + P."""
+        if self.solver.problem.is_self:
+            return self.rows * z + self._times(0, z)
+        return self.rows * z - self._times(0, self._times(1, z) / self._columns)
+
+    def _conjugate_gradients(self, right: Tensor, enough: Enough | None) -> Tensor:
+        """Of the system scaled by its diagonal; the best iterate, where rounding ends progress."""
+        dtype = self.solver.problem.pair.x.dtype
+        # In the norm, rows of little weight count as heavier: solved by themselves, they say nothing of the others.
+        heavy = self.rows.clamp(min=1e-3 * self.rows.mean(-1, keepdim=True))
+        norm = lambda t: (t * t / heavy).sum(-1)  # noqa: E731
+        z, residual = torch.zeros_like(right), self._projected(right)
+        # What a projection leaves of a constant is rounding, and nothing to be solved.
+        scale = norm(residual).maximum(1e-3 * norm(right)).clamp(min=1e-300)
+        best, best_size, since = z, torch.full_like(scale, torch.inf), 0
+        self.left = residual
+        direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
+        while iterations < ITERATIONS and since < STALL[self._stored is not None]:
+            size = norm(residual) / scale
+            since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
+            better = size < best_size
+            best, best_size = torch.where(better[..., None], z, best), torch.where(better, size, best_size)
+            self.left = torch.where(better[..., None], residual, self.left)
+            done = best_size <= RESIDUAL[dtype] ** 2
+            if bool((done if enough is None else done | enough(residual)).all()):
+                break
+            preconditioned = self._projected(self._preconditioned(residual), transposed=True)
+            new = (residual * preconditioned).sum(-1)
+            direction = preconditioned + (new / product)[..., None] * direction
+            product = new
+            image = self._projected(self._apply(direction))
+            step = new / (direction * image).sum(-1)
+            step = torch.where(step.isfinite(), step, 0.0)[..., None]
+            z, residual = z + step * direction, residual - step * image
+            iterations += 1
+        self.solves.append(LinearSolve(iterations, float(best_size.max().sqrt())))
+        return best
+
+    @cached_property
+    def _singular(self) -> Tensor:
+        """Whether constants are in the null space, shape (..., 1): both potentials are free everywhere."""
+        problem = self.solver.problem
+        free = (torch.as_tensor(self._kappa(side)) == 1.0 for side in (0, 1))
+        first, second = (k.all(-1, keepdim=True) if k.ndim else k for k in free)
+        return first & second & (not problem.is_self)
+
+    def _projected(self, t: Tensor, transposed: bool = False) -> Tensor:
+        """Without its constant part, where that is in the null space."""
+        share = self._singular * self.rows / self.rows.sum(-1, keepdim=True)
+        if transposed:
+            return t - (share * t).sum(-1, keepdim=True)
+        return t - share * t.sum(-1, keepdim=True)
+
+    def _preconditioned(self, residual: Tensor) -> Tensor:
+        """About what the system's inverse makes of it."""
+        return residual / self.rows
