@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from geomsink import costs, engine
 from geomsink.measures.measures import Measure
-from geomsink.multiscale.cellsums import AUDITED, CellSums, Cloud, Side
+from geomsink.multiscale.cellsums import AUDITED, Audit, CellSums, Cloud, Side
 from geomsink.solver.sums import FullSums
 
 COST = costs.get("sqeuclidean")
@@ -266,13 +266,14 @@ def test_audits_find_the_mean_difference():
     u, v = arguments(p)
     side, exact = sides(p)[0], log_sums(p, u, v)
     wrong = 0.02 * np.random.default_rng(5).normal(size=2000) + 0.01 * (p.a > np.median(p.a))
-    off, missing = side.audit(u, v, torch.as_tensor(exact + wrong), EPSILON)
+    found = side.audit(u, v, torch.as_tensor(exact + wrong), EPSILON)
+    off, missing = found.off, found.missing
     difference = np.exp(exact) - np.exp(exact + wrong)
     mean, size = p.a @ difference, p.a @ np.abs(difference)
     errors = [np.sqrt(p.a @ (d - p.a @ d) ** 2 / AUDITED) for d in (difference, np.abs(difference))]
     assert abs(missing - mean) < 4 * errors[0] < abs(mean)
     assert size < off < size + 7 * errors[1]
-    assert side.audit(u, v, torch.as_tensor(exact), EPSILON)[0] < 1e-11
+    assert side.audit(u, v, torch.as_tensor(exact), EPSILON).off < 1e-11
 
 
 def test_audits_of_stand_ins():
@@ -281,7 +282,8 @@ def test_audits_of_stand_ins():
     sums, exact = cell_sums(p, accuracy=1e-2), full(p)
     f, g = torch.as_tensor(p.f), torch.as_tensor(p.g)
     claimed = sums.log_rows(f, g, EPSILON), sums.log_columns(f, g, EPSILON)
-    off, missing = sums.audit(f, g, *claimed, EPSILON)
+    found = sums.audit(f, g, *claimed, EPSILON)
+    off, missing = found.off, found.missing
     differences = [
         (w, (one.exp() - other.exp()).numpy())
         for w, one, other in zip(
@@ -298,7 +300,7 @@ def test_without_stand_ins_there_is_nothing_to_audit():
     p = problem()
     sums = cell_sums(p)
     zeros = torch.zeros(2000), torch.zeros(1600)
-    assert sums.audit(*zeros, *zeros, EPSILON) == (0.0, 0.0)
+    assert sums.audit(*zeros, *zeros, EPSILON) == Audit()
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 1e-2])
@@ -319,7 +321,8 @@ def test_one_side_does_for_a_self_problem(accuracy):
     expected = (1.0, 0.5) if accuracy else (0.0, 0.0)
     exact = sums.full.log_columns(0 * f, f, EPSILON)
     torch.testing.assert_close(exact, zeros, rtol=0, atol=1e-10)
-    assert sums.audit(zeros, f, half, half, EPSILON) == pytest.approx(expected, abs=1e-10)
+    found = sums.audit(zeros, f, half, half, EPSILON)
+    assert (found.off, found.missing) == pytest.approx(expected, abs=1e-10)
 
 
 def test_clouds_keep_what_they_prepare():
