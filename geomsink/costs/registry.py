@@ -309,7 +309,7 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     if cost.degree is not None and not 0 < cost.degree < math.inf:
         raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64) for n in (4, 5))
+    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
     try:
         C = cost(x, y)
     except Exception as error:

@@ -200,7 +200,8 @@ def scales_of(kernel: Kernel, blur: Any) -> list[Tensor]:
         number = isinstance(length, numbers.Real) and not isinstance(length, bool)
         if not number and not (isinstance(length, Tensor) and length.numel() == 1 and length.is_floating_point()):
             raise TypeError(f"blur: a {type(length).__name__} was given, expected a number or a sequence of numbers.")
-        scales.append(torch.as_tensor(length, dtype=torch.float64).reshape(()))
+        live = length if isinstance(length, Tensor) else torch.tensor(float(length), dtype=torch.float64, device="cpu")
+        scales.append(live.double().reshape(()))
         if not 0 < float(scales[-1].detach()) < math.inf:
             raise ValueError(f"blur: {float(scales[-1].detach())} given, expected a positive number.")
     if not scales:
@@ -226,7 +227,7 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
 
     parameters = tuple(p.to(z).reshape(-1) for p in kernel.parameters)
     if engine == "keops" and z.ndim == 3:
-        blocks = diagonal(z.shape[1], z.shape[1], torch.full(z.shape[:1], z.shape[1]))
+        blocks = diagonal(z.shape[1], z.shape[1], torch.full(z.shape[:1], z.shape[1], device="cpu"))
     pairs = Pairs(engine, None if blocks is None else (blocks, blocks))
     temporaries = kernel.temporaries(z.shape[-1])
     return pairs.sums(pair, z, z, w[..., None].to(z), None, None, parameters, temporaries).double()[..., 0]
@@ -238,7 +239,7 @@ def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: i
         return "dense"
     flat = z.flatten(0, -2)
     sample = flat[:: max(1, len(flat) // SAMPLE)][:SAMPLE].to(dtype)
-    ones = torch.ones(len(sample), device=sample.device)
+    ones = sample.new_ones(len(sample))
     with torch.no_grad():
         expected = _sums(kernel, sample, ones, "dense")
         try:

@@ -126,7 +126,7 @@ class Request:
     def lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
         """Points of each item of a batch."""
         layouts = self.container_of(alpha, beta).layouts
-        return layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
+        return layouts and (layouts[0].counts, layouts[1].counts)
 
     def penalties(self, alpha: Measure, beta: Measure) -> tuple[Penalty, Penalty]:
         first, second = self.sides(alpha, beta)

@@ -306,7 +306,7 @@ def as_tensor(value: Any) -> Tensor:
     >>> as_tensor([0.1]).dtype, as_tensor(torch.zeros(1)).dtype
     (torch.float64, torch.float32)
     """
-    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -252,7 +252,7 @@ class Reader:
         with nearly all of its mass come first, and the others are computed only where a number lies beyond those.
         """
         cumulative = self.sums.cumsum(0)
-        uniform = torch.rand(2, n, generator=generator, dtype=torch.float64).to(cumulative.device)
+        uniform = torch.rand(2, n, generator=generator, dtype=torch.float64, device="cpu").to(cumulative.device)
         i = torch.searchsorted(cumulative, uniform[0] * cumulative[-1], right=True).clamp(max=self.shape[0] - 1)
         to_rows, to_columns = self._order
         rank = torch.empty_like(to_rows)

@@ -314,7 +314,7 @@ class Plan:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             tensor = torch.sparse_csr_tensor(
-                parts[0], parts[1], parts[2].to(self.container.dtype), self.shape, check_invariants=True
+                parts[0], parts[1], parts[2].to(self.container.dtype), self.shape, check_invariants=True, device="cpu"
             )
         return Entries(tensor.to(self.container.device), kept)
 

@@ -317,7 +317,7 @@ class _Job:
                 return search(
                     self.alpha, self.beta, radius(self.beta) / radius(self.alpha) if similar else 1.0, self.seed
                 )
-            matrix = torch.eye(d).to(self.alpha.points)
+            matrix = torch.eye(d, device="cpu").to(self.alpha.points)
             return matrix, centre(self.beta) - matrix @ centre(self.alpha)
         if isinstance(init, Registration):
             init = init.matrix, init.translation
@@ -336,7 +336,7 @@ class _Job:
             return matrix
         scale = 1.0 if self.transform == "rigid" else float(matrix.square().mean() * len(matrix)) ** 0.5
         turn = matrix / scale
-        wrong = float((turn.T @ turn - torch.eye(len(turn)).to(turn)).abs().max())
+        wrong = float((turn.T @ turn - torch.eye(len(turn), device="cpu").to(turn)).abs().max())
         if not wrong <= ORTHOGONAL:
             raise ValueError(f"init: the matrix is off by {wrong:.2g} from a rotation, expected one.")
         if float(torch.det(turn)) < 0:
