@@ -212,6 +212,10 @@ class _Root:
 
     weights: Tensor
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights that were computed are constants in copies, which torch would refuse; leaves are leaves."""
+        return {"weights": self.weights if self.weights.is_leaf else self.weights.detach()}
+
     def root(self) -> Tensor:
         """L with L Lᵀ = A."""
         A = self.weights.double()

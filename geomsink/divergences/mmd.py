@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..choose import RANGE, engine_of, precision, skips_pairs
+from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
 from ..engine import Blocks, BuildError, Pairs, diagonal
@@ -36,8 +37,8 @@ AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
 @dataclass(frozen=True)
-class Discrepancy:
-    """Half a squared maximum mean discrepancy, and how it was summed.
+class Discrepancy(Constant):
+    """Half a squared maximum mean discrepancy, and how it was summed. Deep copies and pickles are constants.
 
     Attributes
     ----------

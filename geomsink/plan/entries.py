@@ -11,6 +11,7 @@ is a sum of powers to its largest term.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class Entries:
 
     matrix: Any
     kept: float
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Entries:
+        """torch copies no sparse tensors of that layout."""
+        matrix = self.matrix.clone() if isinstance(self.matrix, Tensor) else copy.deepcopy(self.matrix, memo)
+        return Entries(matrix, self.kept)
 
 
 def dense(operator: Gibbs) -> Tensor:

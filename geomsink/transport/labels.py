@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..copies import detached
 from ..divergences import Solution
 from ..guards import guarded
 from ..measures import as_tensor
@@ -40,6 +41,13 @@ class Votes(NamedTuple):
     labels: Any
     probabilities: Any
     classes: Any
+
+    def __reduce__(self) -> Any:
+        """Deep copies and pickles are constants, as those of solutions are."""
+        return Votes, tuple(detached(item) for item in self)
+
+    def __copy__(self) -> Votes:
+        return self
 
 
 @dataclass(frozen=True)
