@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..choose import RANGE, engine_of, precision, skips_pairs
+from ..choose import engine_of, precision, skips_pairs, squares_in_range
 from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
@@ -148,12 +148,14 @@ def mmd(
     z = _joined(form, points)
     w = torch.cat((a_, -b_), -1)
     n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]
-    if working is None:
-        working = precision(pairs, container.dtype)
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
-    if not most < math.sqrt(RANGE[working]):
-        raise ValueError(f"x, y, blur: coordinates reach {most:.3g} in units of the blur, more than {working} holds.")
+    if working is None:
+        working = precision(pairs, container.dtype)
+        working = working if _holds(working, most, form) else torch.float64
+    if not _holds(working, most, form):
+        found = f"x, y, blur: coordinates reach {most:.3g}{' in units of the blur' if form.takes_blur else ''}"
+        raise ValueError(f"{found}, expected squares of them to be in the range of {working}; scale the points.")
     name = _engine(form, z.detach() / lengths[0].detach(), working, engine, w.numel() * w.shape[-1])
     bounded = left_out > 0 and form.upper_bound is not None and name == "keops"
     in_cells = skips_pairs(pairs, z.device, bounded, batched=z.ndim > 2)
@@ -179,6 +181,11 @@ def mmd(
         share=computed,
         skipped=skipped,
     )
+
+
+def _holds(dtype: torch.dtype, most: float, kernel: Kernel) -> bool:
+    """Whether squares of coordinates up to a size are normal numbers; near the length scale, small ones need not be."""
+    return (most < 1.0 and kernel.takes_blur) or squares_in_range(most, dtype)
 
 
 def _share(truncate: Any) -> float:

@@ -95,6 +95,7 @@ class Problems:
             batched=request.batched,
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
+            extent=request.extent,
         )
         choice = choose(facts, request.options, request.container.device)
         solved = self._solve_as(choice, name, alpha, beta, bar, start, before, tol)
