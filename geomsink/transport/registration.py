@@ -208,8 +208,9 @@ def register(
                 optimizer=optimizer,
                 lr=lr,
                 steps=int(steps) if last else min(int(steps), COARSE_STEPS),
-                tol=tol if last else None,
+                tol=tol if last else 0.0,  # which takes all steps, but from an optimum
                 scale=1.0 / (job.alpha.mass * level**2),
+                size=job.alpha.mass * level**2,
                 progress=progress,
                 name=f"{transform}, blur {level:.3g}",
             )

@@ -52,7 +52,10 @@ def test_a_flow_that_does_not_come_to_rest_exits_with_3(clouds):
 def test_a_flow_that_explodes_is_one_sentence(clouds):
     done = run("flow", *clouds, *DENSE, "--no-normalize", "--blur", "0.1", "--lr", "1e200", "--out", "out.npz")
     assert done.exit_code == 2 and done.stdout == ""
-    assert done.stderr == "geomsink: x, y: costs reach inf, expected less than 1e290; scale the points down.\n"
+    assert done.stderr == (
+        "geomsink: x, y: coordinates, or features, extend over 1.57e+200, expected 1e-145 to 1e145 or points that are "
+        "all the same; scale them.\n"
+    )
 
 
 def test_a_loss_that_is_not_finite_is_one_sentence(clouds, monkeypatch):
