@@ -174,10 +174,12 @@ def _check_temperature(inputs: Inputs, options: Options, scale: float, extent: f
     target, working = float(inputs.epsilon.detach()), options.working_dtype
     if not target > 1.0 / RANGE[torch.float64]:
         raise ValueError(f"blur, epsilon: epsilon is {target:.3g}, expected more than 1e-290; scale the points up.")
-    if scale > 0.0 and endless(target, scale):
-        found = f"epsilon: {target:.3g} is more than {ENDLESS:.0e} times the largest cost, {scale:.3g}"
-        if not options.balanced:
-            raise ValueError(f"{found}, which is given with reach or rho; expected less.")
+    found = f"epsilon: {target:.3g} is more than {ENDLESS:.0e} times the largest cost, {scale:.3g}"
+    if not options.balanced:  # potentials, and their rounding, are about ρ where costs are small
+        rho = max(getattr(penalty, "rho", 0.0) for penalty in options.penalties)
+        if endless(target, max(scale, rho)):
+            raise ValueError(f"{found}, and than rho, {rho:.3g}; expected less.")
+    elif scale > 0.0 and endless(target, scale):
         again = inputs.live and (options.differentiation == "implicit" or options.form == "sharp")
         if options.iterations is not None or again:
             how = f"differentiation={options.differentiation!r}, form={options.form!r}"
