@@ -139,6 +139,16 @@ class Plan(Constant):
             return self.container.array(self.terms.product(self.f, self.g, one)[..., 0], 0)
         return self.container.array(self.operator.row_sums().double(), 0)
 
+    @property
+    def mass(self) -> float | Tensor:
+        """ΣP_ij, by one reduction: with penalties, the mass that is transported; of a batch (B,)."""
+        if self.live:
+            sums = self.terms.product(self.f, self.g, torch.ones_like(self.terms.b)[..., None])[..., 0]
+        else:
+            sums = self.operator.row_sums().double()
+        number: float | Tensor = self.container.number(sums.sum(-1))
+        return number
+
     def column_marginal(self) -> Any:
         """Pᵀ1, shape (M,); see `row_marginal`."""
         return self.T.row_marginal()
