@@ -350,7 +350,7 @@ def test_memory_is_linear():
             return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
         x, y = geomsink.shapes.procedural("sphere", 25_000), geomsink.shapes.procedural("cube", 25_000)
         warnings.simplefilter("ignore")
-        P = solve(x, y, blur=0.05, tol=0.1).plan
+        P = geomsink.solve(x, y, blur=0.05, tol=0.1).plan
         P.row_marginal()
         open("/proc/self/clear_refs", "w").write("5")
         bare = peak()
