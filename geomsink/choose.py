@@ -62,6 +62,12 @@ def in_range(cost_scale: float, epsilon: float, dtype: torch.dtype) -> bool:
     return cost_scale < largest and (epsilon == math.inf or 1 / largest < epsilon < largest)
 
 
+def squares_in_range(extent: float, dtype: torch.dtype) -> bool:
+    """Whether squares of coordinates are, which extend over a length that may be 0."""
+    largest = math.sqrt(RANGE[dtype])
+    return extent == 0.0 or 1 / largest < extent < largest
+
+
 def endless(epsilon: float, cost_scale: float) -> bool:
     """Whether ε is so large that its limit is computed, for fixed marginals."""
     return epsilon == math.inf or epsilon > ENDLESS * cost_scale > 0.0
@@ -143,6 +149,8 @@ class Facts:
     batched, is_self : bool
     cells : callable
         The finest cells, or None for clouds too small to have any: trees are made, so that it is asked last.
+    extent : float, default 1
+        Length that coordinates extend over.
     """
 
     pairs: int
@@ -154,6 +162,7 @@ class Facts:
     batched: bool
     is_self: bool
     cells: Callable[[], Cells | None]
+    extent: float = 1.0
 
 
 class Wanted(Protocol):
@@ -220,7 +229,8 @@ def _precision(problem: Facts) -> torch.dtype:
     # Exponents are rounded by 6e-8 C/ε, of which sums over many pairs average most away; potentials, by 6e-8 ε.
     rounded = ROUNDING[torch.float32] * problem.cost_scale / problem.epsilon
     fits = rounded <= AVERAGED * problem.tol and problem.epsilon <= WARM * problem.cost_scale
-    return torch.float32 if fits and in_range(problem.cost_scale, problem.epsilon, torch.float32) else torch.float64
+    fits = fits and in_range(problem.cost_scale, problem.epsilon, torch.float32)
+    return torch.float32 if fits and squares_in_range(problem.extent, torch.float32) else torch.float64
 
 
 def _levels_pay(problem: Facts, wanted: bool | None) -> bool:

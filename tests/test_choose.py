@@ -64,6 +64,9 @@ def wants(**what):
         (replace(LARGE, tol=1e-6), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),  # 6e-8 C/ε is 36 tol
         (replace(LARGE, epsilon=3.1 * WARM), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
         (replace(LARGE, epsilon=1e36, cost_scale=1e36), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, extent=1e16), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, extent=1e-16), AUTO, CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, extent=0.0), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
     ],
 )
 def test_the_table_of_choices(problem, options, device, expected):

@@ -32,6 +32,11 @@ OPTIONAL = {
     **{name: set() for name in ("plyfile", "trimesh", "tqdm", "pytest", "geomloss", "ot", "ott", "jax")},
 }
 LONGEST = 400
+# These take torch's default device, which is the caller's own business, unless they are told one.
+MAKERS = re.compile(
+    r"torch\.(arange|as_tensor|asarray|empty|eye|full|linspace|logspace|ones|rand|randint|randn|randperm|scalar_tensor|"
+    r"sparse_coo_tensor|sparse_csr_tensor|tensor|tril_indices|triu_indices|vander|zeros)"
+)
 
 
 def place_of(path: Path) -> tuple[str, ...]:
@@ -102,6 +107,34 @@ def violations(source: str, place: tuple[str, ...]) -> list[str]:
         if item.at_once and top in OPTIONAL and here not in OPTIONAL[top]:
             found.append(f"{file} imports the optional {top} when it is imported itself")
     return found
+
+
+def on_default_device(source: str) -> list[str]:
+    """Calls that make tensors on torch's default device; parameters and buffers of modules are to be there."""
+    found = []
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.Call):
+            name, says = ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
+            if name in ("nn.Parameter", "self.register_buffer"):
+                return
+            if MAKERS.fullmatch(name) and "device" not in says:
+                found.append(ast.unparse(node))
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(source))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(place_of(path)))
+def test_file_makes_no_tensors_on_the_default_device(path):
+    assert on_default_device(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_rule_of_devices_sees_what_it_forbids():
+    source = "self.p = nn.Parameter(torch.zeros(2))\nq = torch.zeros(2)\nr = torch.ones(2, device=q.device)"
+    assert on_default_device(source) == ["torch.zeros(2)"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(place_of(path)))

@@ -148,7 +148,7 @@ class RowSums:
         cost, unit = self.pair.cost, UNIT[self.pair.x.dtype]
         there = v > -1e29  # less stands for −∞
         costs = (above + torch.where(there, v, -math.inf).amax(-1, keepdim=True)).clamp(min=0.0)
-        if cost.lower_bound is None or float(cost.lower_bound(torch.zeros(()))) < 0.0:
+        if cost.lower_bound is None or float(cost.lower_bound(torch.zeros((), device="cpu"))) < 0.0:
             costs = costs.maximum(largest - u - torch.where(there, v, math.inf).amin(-1, keepdim=True))
         powers = self._powers(costs * self.epsilon) / self.epsilon
         costs_off = self._operations * (costs + self._products / self.epsilon) + powers
@@ -184,7 +184,7 @@ class TruncatedSums(RowSums):
         super().__init__(engine.pair(x.to(dtype), y.to(dtype), cost, engine_name), (x, y), epsilon)
         self._rows, self._columns, self._skipped = rows, columns, skipped
         self._pattern: Pattern | None = None
-        self._built_for: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))
+        self._built_for: tuple[Tensor, Tensor] = (torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu"))
 
     def __call__(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self._bounds(*self._truncated(u, v))

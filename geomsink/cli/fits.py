@@ -209,7 +209,7 @@ def _generator(base: str, patches: int, frame: Frame) -> generative.Surface:
     middle, side = frame.box
     generator = generative.Surface(base, patches=patches, radius=RADIUS * side)
     with torch.no_grad():
-        generator.centre.copy_(torch.tensor(middle))
+        generator.centre.copy_(generator.centre.new_tensor(middle))
     return generator
 
 

@@ -94,6 +94,7 @@ def register(
     history = result.history[-1]
     said = report.descent_report(history) | {"seconds": sum(level.seconds for level in result.history)}
     said |= {"transform": transform, "matrix": result.matrix.tolist(), "translation": result.translation.tolist()}
+    said |= {"matched": list(result.matched)}
     said |= {"blur": blur, "blurs": list(result.blurs), "init": init, "optimizer": optimizer, "seed": seed}
     said |= {} if reach is None else {"reach": reach}
     said |= {} if result.width is None else {"width": result.width, "controls": len(result.controls)}
@@ -115,6 +116,7 @@ def _rows(
         *(("", row) for row in matrix[1:]),
         ("translation", _row(result.translation)),
         *report.descent_rows(result.history[-1], "loss"),
+        *([] if reach is None else [("matched", "{:.0%} of A's mass, {:.0%} of B's".format(*result.matched))]),
         ("levels", f"{len(result.blurs)}, of blur {result.blurs[0]:.3g} to {result.blurs[-1]:.3g}"),
         *report.pair_rows(x, y),
         ("cost", f"sqeuclidean, blur {blur:.4g}" + ("" if reach is None else f", reach {reach:g}")),

@@ -111,8 +111,10 @@ def angle(x: Any, y: Any) -> Any:
 
 def to_sphere(points: Tensor) -> Tensor:
     """x/‖x‖."""
-    norm = points.norm(dim=-1, keepdim=True)
-    if not bool((norm > 0).all()):
+    size = points.detach().abs().amax(-1, keepdim=True)
+    if not bool((size > 0).all()):
         raise ValueError("x, y: a point at the origin has no direction, which costs 'cosine' and 'geodesic' need.")
-    directions: Tensor = points / norm
+    # Powers of two, which round nothing: squares of coordinates of size 1e160 or 1e-160 leave the range.
+    scaled = points / size.log2().floor().exp2()
+    directions: Tensor = scaled / scaled.norm(dim=-1, keepdim=True)
     return directions

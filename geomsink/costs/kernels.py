@@ -214,7 +214,7 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
         raise ValueError(f"name: {name!r} is taken or begins with a minus; the kernels are {', '.join(names())}.")
     kernel = expression if isinstance(expression, Kernel) else Kernel(name=name, expression=expression)
     generator = torch.Generator().manual_seed(0)
-    x, y = (3.0 * torch.rand(n, 3, generator=generator, dtype=torch.float64) for n in (4, 5))
+    x, y = (3.0 * torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
     try:
         K = kernel(x, y)
     except Exception as error:
@@ -235,7 +235,7 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
 def _check_bound(upper_bound: Callable[[Tensor], Tensor], distances: Tensor, K: Tensor) -> None:
     if bool((K.abs() > upper_bound(distances) * (1.0 + 1e-9)).any()):
         raise ValueError("upper_bound: on random points the kernel exceeds it, expected a bound of |k|.")
-    if bool((upper_bound(torch.linspace(0.0, 30.0, 301, dtype=K.dtype)).diff() > 0).any()):
+    if bool((upper_bound(torch.linspace(0.0, 30.0, 301, dtype=K.dtype, device=K.device)).diff() > 0).any()):
         raise ValueError("upper_bound: it increases somewhere, expected a nonincreasing function of the distance.")
 
 

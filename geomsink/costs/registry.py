@@ -212,6 +212,10 @@ class _Root:
 
     weights: Tensor
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights that were computed are constants in copies, which torch would refuse; leaves are leaves."""
+        return {"weights": self.weights if self.weights.is_leaf else self.weights.detach()}
+
     def root(self) -> Tensor:
         """L with L Lᵀ = A."""
         A = self.weights.double()
@@ -309,7 +313,7 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     if cost.degree is not None and not 0 < cost.degree < math.inf:
         raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64) for n in (4, 5))
+    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
     try:
         C = cost(x, y)
     except Exception as error:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..copies import Constant
 from ..costs import Cost
 from ..engine import Pair, Pairs
 from ..guards import exactly
@@ -27,7 +28,7 @@ HIGHEST = {torch.float32: 88.0, torch.float64: 709.0}
 
 
 @dataclass(frozen=True)
-class Terms:
+class Terms(Constant):
     """What a problem depends on, with autograd history.
 
     Attributes

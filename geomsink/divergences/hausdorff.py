@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .. import engine as engines
 from ..choose import endless
+from ..copies import Constant
 from ..costs import Cost
 from ..derivatives import Terms, softmin
 from ..engine import Pair, Pairs
@@ -36,8 +37,8 @@ from .solution import Solution
 
 
 @dataclass(frozen=True)
-class HausdorffDivergence:
-    """A Hausdorff divergence H_ε(α, β), and how well its self problems are solved.
+class HausdorffDivergence(Constant):
+    """A Hausdorff divergence H_ε(α, β), and how well its self problems are solved. Deep copies are constants.
 
     Attributes
     ----------

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..copies import Constant
 from ..costs import Cost
 from .options import Options
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(Constant):
     """What the caller's arguments were made into, with autograd history where they have any.
 
     Attributes

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..choose import RANGE, engine_of, precision, skips_pairs
+from ..choose import engine_of, precision, skips_pairs, squares_in_range
+from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
 from ..engine import Blocks, BuildError, Pairs, diagonal
@@ -36,8 +37,8 @@ AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
 @dataclass(frozen=True)
-class Discrepancy:
-    """Half a squared maximum mean discrepancy, and how it was summed.
+class Discrepancy(Constant):
+    """Half a squared maximum mean discrepancy, and how it was summed. Deep copies and pickles are constants.
 
     Attributes
     ----------
@@ -147,12 +148,14 @@ def mmd(
     z = _joined(form, points)
     w = torch.cat((a_, -b_), -1)
     n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]
-    if working is None:
-        working = precision(pairs, container.dtype)
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
-    if not most < math.sqrt(RANGE[working]):
-        raise ValueError(f"x, y, blur: coordinates reach {most:.3g} in units of the blur, more than {working} holds.")
+    if working is None:
+        working = precision(pairs, container.dtype)
+        working = working if _holds(working, most, form) else torch.float64
+    if not _holds(working, most, form):
+        found = f"x, y, blur: coordinates reach {most:.3g}{' in units of the blur' if form.takes_blur else ''}"
+        raise ValueError(f"{found}, expected squares of them to be in the range of {working}; scale the points.")
     name = _engine(form, z.detach() / lengths[0].detach(), working, engine, w.numel() * w.shape[-1])
     bounded = left_out > 0 and form.upper_bound is not None and name == "keops"
     in_cells = skips_pairs(pairs, z.device, bounded, batched=z.ndim > 2)
@@ -180,6 +183,11 @@ def mmd(
     )
 
 
+def _holds(dtype: torch.dtype, most: float, kernel: Kernel) -> bool:
+    """Whether squares of coordinates up to a size are normal numbers; near the length scale, small ones need not be."""
+    return (most < 1.0 and kernel.takes_blur) or squares_in_range(most, dtype)
+
+
 def _share(truncate: Any) -> float:
     if not (isinstance(truncate, numbers.Real) and 0 <= float(truncate) < 1):
         raise ValueError(f"truncate: {truncate!r} given, expected a share from 0 up to 1.")
@@ -200,7 +208,8 @@ def scales_of(kernel: Kernel, blur: Any) -> list[Tensor]:
         number = isinstance(length, numbers.Real) and not isinstance(length, bool)
         if not number and not (isinstance(length, Tensor) and length.numel() == 1 and length.is_floating_point()):
             raise TypeError(f"blur: a {type(length).__name__} was given, expected a number or a sequence of numbers.")
-        scales.append(torch.as_tensor(length, dtype=torch.float64).reshape(()))
+        live = length if isinstance(length, Tensor) else torch.tensor(float(length), dtype=torch.float64, device="cpu")
+        scales.append(live.double().reshape(()))
         if not 0 < float(scales[-1].detach()) < math.inf:
             raise ValueError(f"blur: {float(scales[-1].detach())} given, expected a positive number.")
     if not scales:
@@ -226,7 +235,7 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
 
     parameters = tuple(p.to(z).reshape(-1) for p in kernel.parameters)
     if engine == "keops" and z.ndim == 3:
-        blocks = diagonal(z.shape[1], z.shape[1], torch.full(z.shape[:1], z.shape[1]))
+        blocks = diagonal(z.shape[1], z.shape[1], torch.full(z.shape[:1], z.shape[1], device="cpu"))
     pairs = Pairs(engine, None if blocks is None else (blocks, blocks))
     temporaries = kernel.temporaries(z.shape[-1])
     return pairs.sums(pair, z, z, w[..., None].to(z), None, None, parameters, temporaries).double()[..., 0]
@@ -238,7 +247,7 @@ def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: i
         return "dense"
     flat = z.flatten(0, -2)
     sample = flat[:: max(1, len(flat) // SAMPLE)][:SAMPLE].to(dtype)
-    ones = torch.ones(len(sample), device=sample.device)
+    ones = sample.new_ones(len(sample))
     with torch.no_grad():
         expected = _sums(kernel, sample, ones, "dense")
         try:

@@ -155,4 +155,4 @@ class Options:
                     return live
                 assert self.ground.degree is not None
                 return self.ground.unit * self.ground.degree * live**self.ground.degree
-        return torch.tensor(target, dtype=torch.float64)
+        return torch.tensor(target, dtype=torch.float64, device="cpu")

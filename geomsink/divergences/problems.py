@@ -96,6 +96,7 @@ class Problems:
             batched=request.batched,
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
+            extent=request.extent,
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..choose import ENDLESS, RANGE, endless, in_range
+from ..choose import ENDLESS, RANGE, endless, in_range, squares_in_range
 from ..costs import Cost
 from ..measures import Container, Measure, pair_of_measures, potentials
 from ..solver import Penalty, Potentials, largest_cost
@@ -36,6 +36,8 @@ class Request:
         What the caller's weights sum to, if the marginals are fixed.
     cost_scale : float
         About the largest cost between the two.
+    extent : float
+        Length that coordinates of the features extend over.
     """
 
     alpha: Measure
@@ -47,6 +49,7 @@ class Request:
     epsilon: float
     mass: Tensor
     cost_scale: float
+    extent: float
 
     @classmethod
     def of(
@@ -80,18 +83,23 @@ class Request:
         alpha = Measure(inputs.x.detach().clone(), inputs.a.detach().clone())
         beta = Measure(inputs.y.detach().clone(), inputs.b.detach().clone())
         _check_limit(inputs, options)
-        scale = largest_cost(alpha.points.flatten(0, -2), beta.points.flatten(0, -2), cost)
+        flat = alpha.points.flatten(0, -2), beta.points.flatten(0, -2)
+        extent = _extent(*flat)
+        if not squares_in_range(extent, torch.float64):
+            found = f"x, y: coordinates, or features, extend over {extent:.3g}"
+            raise ValueError(f"{found}, expected 1e-145 to 1e145 or points that are all the same; scale them.")
+        scale = largest_cost(*flat, cost)
         if not scale < RANGE[torch.float64]:
             raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
-        _check_temperature(inputs, options, scale)
+        _check_temperature(inputs, options, scale, extent)
         target = float(inputs.epsilon.detach())
-        return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale)
+        return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale, extent)
 
     def at(self, options: Options) -> Request:
         """The same measures with options that differ in their temperature, which is validated."""
         inputs = replace(self.inputs, epsilon=options.live_epsilon().to(self.inputs.x.device))
         _check_limit(inputs, options)
-        _check_temperature(inputs, options, self.cost_scale)
+        _check_temperature(inputs, options, self.cost_scale, self.extent)
         return replace(self, inputs=inputs, options=options, epsilon=float(inputs.epsilon.detach()))
 
     def constant(self) -> Request:
@@ -126,7 +134,7 @@ class Request:
     def lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
         """Points of each item of a batch."""
         layouts = self.container_of(alpha, beta).layouts
-        return layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
+        return layouts and (layouts[0].counts, layouts[1].counts)
 
     def penalties(self, alpha: Measure, beta: Measure) -> tuple[Penalty, Penalty]:
         first, second = self.sides(alpha, beta)
@@ -154,17 +162,28 @@ def _check_limit(inputs: Inputs, options: Options) -> None:
         raise ValueError("epsilon: inf is given with points that require gradients; see geomsink.mmd.")
 
 
-def _check_temperature(inputs: Inputs, options: Options, scale: float) -> None:
+def _extent(x: Tensor, y: Tensor) -> float:
+    """The longest side of the box around two clouds; infinite where that cannot be said."""
+    sides = x.amax(0).maximum(y.amax(0)) - x.amin(0).minimum(y.amin(0))
+    return float(sides.nan_to_num(nan=math.inf, posinf=math.inf).max())
+
+
+def _check_temperature(inputs: Inputs, options: Options, scale: float, extent: float) -> None:
     """Refuse temperatures so high that the limit ε = ∞ is computed, where that has no answer, and those that a chosen
     precision does not hold."""
     target, working = float(inputs.epsilon.detach()), options.working_dtype
-    if scale > 0.0 and endless(target, scale):
-        found = f"epsilon: {target:.3g} is more than {ENDLESS:.0e} times the largest cost, {scale:.3g}"
-        if not options.balanced:
-            raise ValueError(f"{found}, which is given with reach or rho; expected less.")
+    if not target > 1.0 / RANGE[torch.float64]:
+        raise ValueError(f"blur, epsilon: epsilon is {target:.3g}, expected more than 1e-290; scale the points up.")
+    found = f"epsilon: {target:.3g} is more than {ENDLESS:.0e} times the largest cost, {scale:.3g}"
+    if not options.balanced:  # potentials, and their rounding, are about ρ where costs are small
+        rho = max(getattr(penalty, "rho", 0.0) for penalty in options.penalties)
+        if endless(target, max(scale, rho)):
+            raise ValueError(f"{found}, and than rho, {rho:.3g}; expected less.")
+    elif scale > 0.0 and endless(target, scale):
         again = inputs.live and (options.differentiation == "implicit" or options.form == "sharp")
         if options.iterations is not None or again:
             how = f"differentiation={options.differentiation!r}, form={options.form!r}"
             raise ValueError(f"{found}, with {how}; expected less, or see geomsink.mmd for the limit.")
-    if working is not None and not in_range(scale, target, working):
-        raise ValueError(f"dtype: costs of {scale:.3g} and epsilon {target:.3g} leave the range of {options.dtype}.")
+    if working is not None and not (in_range(scale, target, working) and squares_in_range(extent, working)):
+        found = f"dtype: costs of {scale:.3g}, coordinates that extend over {extent:.3g} and epsilon {target:.3g}"
+        raise ValueError(f"{found} leave the range of {options.dtype}; expected float64 for them, or points scaled.")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..certificates import Interval
+from ..copies import Constant
 from ..plan import Plan
 from ..solver import Approximation, LinearSolve, Step
 
@@ -18,8 +19,8 @@ class ConvergenceWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Solution:
-    """A solved problem OT_ε(α, β), and how well it is solved.
+class Solution(Constant):
+    """A solved problem OT_ε(α, β), and how well it is solved. Deep copies and pickles are constants, without history.
 
     Attributes
     ----------
@@ -113,8 +114,8 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Divergence:
-    """A Sinkhorn divergence S_ε(α, β), and how well it is solved.
+class Divergence(Constant):
+    """A Sinkhorn divergence S_ε(α, β), and how well it is solved. Deep copies and pickles are constants.
 
     Attributes
     ----------

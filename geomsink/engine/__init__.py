@@ -90,7 +90,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
         return DensePair(x, y, cost)
     try:
         if x.ndim > 2:
-            every = tuple(torch.full(p.shape[:1], p.shape[1]) for p in (x, y))
+            every = tuple(torch.full(p.shape[:1], p.shape[1], device="cpu") for p in (x, y))
             batch = BatchPair(x, y, cost, lengths or (every[0], every[1]))
             _check_agreement(KeopsPair(x[0], y[0], cost))
             return batch

@@ -72,9 +72,9 @@ def diagonal(n: int, m: int, columns: Tensor) -> Blocks:
     8
     """
     items, per_item = len(columns), -(-n // ROWS)
-    within = torch.arange(0, n, ROWS)
-    row_begin = (torch.arange(items)[:, None] * n + within).flatten()
-    row_end = (torch.arange(items)[:, None] * n + (within + ROWS).clamp(max=n)).flatten()
-    begin = (torch.arange(items) * m).repeat_interleave(per_item)
+    within = torch.arange(0, n, ROWS, device="cpu")
+    row_begin = (torch.arange(items, device="cpu")[:, None] * n + within).flatten()
+    row_end = (torch.arange(items, device="cpu")[:, None] * n + (within + ROWS).clamp(max=n)).flatten()
+    begin = (torch.arange(items, device="cpu") * m).repeat_interleave(per_item)
     end = begin + columns.cpu().repeat_interleave(per_item)
-    return Blocks(row_begin, row_end, torch.arange(len(begin) + 1), begin, end)
+    return Blocks(row_begin, row_end, torch.arange(len(begin) + 1, device="cpu"), begin, end)

@@ -30,14 +30,14 @@ class Blocks:
     @functools.lru_cache(maxsize=64)  # small problems are reduced many times, and this would take as long
     def whole(cls, n_rows: int, n_columns: int) -> Blocks:
         """Every row sees every column."""
-        row_begin = torch.arange(0, n_rows, ROWS_PER_BLOCK)
+        row_begin = torch.arange(0, n_rows, ROWS_PER_BLOCK, device="cpu")
         n = len(row_begin)
         return cls(
             row_begin,
             (row_begin + ROWS_PER_BLOCK).clamp(max=n_rows),
-            torch.arange(n + 1),
-            torch.zeros(n, dtype=torch.int64),
-            torch.full((n,), n_columns),
+            torch.arange(n + 1, device="cpu"),
+            torch.zeros(n, dtype=torch.int64, device="cpu"),
+            torch.full((n,), n_columns, device="cpu"),
         )
 
     @classmethod
@@ -54,12 +54,12 @@ class Blocks:
         """
         row, column = keep.nonzero(as_tuple=True)
         begin, end = column_ranges[column, 0], column_ranges[column, 1]
-        joins = torch.zeros(len(row), dtype=torch.bool)
+        joins = torch.zeros(len(row), dtype=torch.bool, device="cpu")
         joins[1:] = (row[1:] == row[:-1]) & (begin[1:] == end[:-1])
-        last = torch.ones(len(row), dtype=torch.bool)
+        last = torch.ones(len(row), dtype=torch.bool, device="cpu")
         last[:-1] = ~joins[1:]
         counts = torch.bincount(row[~joins], minlength=len(row_ranges))
-        first = torch.zeros(len(row_ranges) + 1, dtype=torch.int64)
+        first = torch.zeros(len(row_ranges) + 1, dtype=torch.int64, device="cpu")
         first[1:] = counts.cumsum(0)
         return cls(
             row_ranges[:, 0].contiguous(),
@@ -74,7 +74,7 @@ class Blocks:
         if self.pairs <= pairs:
             yield self
             return
-        total = torch.zeros(len(self.end) + 1, dtype=torch.int64)
+        total = torch.zeros(len(self.end) + 1, dtype=torch.int64, device="cpu")
         total[1:] = (self.end - self.begin).cumsum(0)
         columns = total[self.first[1:]] - total[self.first[:-1]]
         work = ((self.row_end - self.row_begin) * columns).cumsum(0)
@@ -88,7 +88,7 @@ class Blocks:
     @functools.cached_property
     def pairs(self) -> int:
         """Number of pairs (i, j) that are computed."""
-        total = torch.zeros(len(self.end) + 1, dtype=torch.int64)
+        total = torch.zeros(len(self.end) + 1, dtype=torch.int64, device="cpu")
         total[1:] = (self.end - self.begin).cumsum(0)
         columns = total[self.first[1:]] - total[self.first[:-1]]
         return int(((self.row_end - self.row_begin) * columns).sum())

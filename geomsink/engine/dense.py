@@ -120,6 +120,6 @@ def _selections(blocks: Blocks) -> Iterator[tuple[slice, Tensor]]:
     """Each row block with the columns that it sees."""
     for k in range(len(blocks.row_begin)):
         ranges = range(int(blocks.first[k]), int(blocks.first[k + 1]))
-        columns = [torch.arange(int(blocks.begin[r]), int(blocks.end[r])) for r in ranges]
+        columns = [torch.arange(int(blocks.begin[r]), int(blocks.end[r]), device="cpu") for r in ranges]
         rows = slice(int(blocks.row_begin[k]), int(blocks.row_end[k]))
-        yield rows, torch.cat(columns) if columns else torch.zeros(0, dtype=torch.int64)
+        yield rows, torch.cat(columns) if columns else torch.zeros(0, dtype=torch.int64, device="cpu")

@@ -48,7 +48,7 @@ def speed(seconds: float = 5.0) -> dict[str, float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     speeds = {}
     for engine, n in ((KeopsPair, 20_000), (DensePair, 3_000)):
-        points = torch.rand(n, 3, device=device)
+        points = torch.rand(n, 3, dtype=torch.float32, device=device)
         try:
             speeds[engine.name] = _rate(engine(points, points, get("sqeuclidean")), seconds / 2)
         except build.BuildError as error:

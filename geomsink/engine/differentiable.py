@@ -287,7 +287,7 @@ def _formula(
     axes = [0, 1, 0, 1, *[2] * (len(tensors) - 5), 1]
     # Small tensors in their place: KeOps takes one that stands for rows and for columns as one variable.
     shapes = [(t.shape[-1],) if axis == 2 else (1, t.shape[-1]) for t, axis in zip(tensors, axes, strict=True)]
-    variables = [torch.ones(shape, dtype=tensors[0].dtype) for shape in shapes]
+    variables = [torch.ones(shape, dtype=tensors[0].dtype, device=tensors[0].device) for shape in shapes]
     symbolic = _symbolic(function, tuple(variables))
     place = {t.data_ptr(): k for k, t in enumerate(variables)}
     text: str = symbolic.formula
@@ -295,7 +295,7 @@ def _formula(
     for t in symbolic.variables:  # KeOps names them by their id, and may have made views of them
         k = place.get(t.data_ptr()) if isinstance(t, Tensor) else None
         if k is None:
-            number = t.double() if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+            number = t.double() if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64, device="cpu")
             k, constants = len(axes), (*constants, number.to(tensors[0]).reshape(-1))
             axes.append(2)
         text = text.replace(f"Var({id(t)},", f"Var(#{k},")

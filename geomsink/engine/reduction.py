@@ -58,7 +58,7 @@ def reduce(
     over_j = _over_j(text)
     lay = by_columns or columns
     arguments = [lay(t) if k in over_j else t.contiguous() for k, t in enumerate(variables)]
-    out = torch.empty(sizes[0], dimension, dtype=first.dtype)
+    out = torch.empty(sizes[0], dimension, dtype=first.dtype, device=first.device)
     for part in (blocks or Blocks.whole(*sizes)).parts(PAIRS_PER_CALL):
         pattern = (part.row_begin, part.row_end, part.first, part.begin, part.end)
         library.geomsink_reduce(

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from . import processes
 from .arguments import positive, whole
 from .optimisers import describe, optimiser
-from .randomness import PENALTY, START, seeded
+from .randomness import PENALTY, START, normal, seeded, uniform
 
 POWER_ITERATIONS = 2
 """For the largest singular value of a Jacobian: a random direction has a little of all of them."""
@@ -127,11 +127,11 @@ class GradientPenalty:
     def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> Tensor:
         n = min(len(x), len(y))
         with seeded(*place, PENALTY):
-            t = torch.rand(n, *(1,) * (x.ndim - 1)).to(x)
+            t = uniform(n, *(1,) * (x.ndim - 1)).to(x)
             mine = processes.part(n)
             p = (t * x[:n] + (1 - t) * y[:n])[mine].detach().requires_grad_()
             features = phi(p).flatten(1)
-            v = nn.functional.normalize(torch.randn(n, features.shape[1]), dim=1)[mine].to(features)
+            v = nn.functional.normalize(normal(n, features.shape[1]), dim=1)[mine].to(features)
         stretch = _largest_singular_value(features, p, v)
         return self.weight * (stretch - self.bound).clamp(min=0.0).square().sum() / n
 

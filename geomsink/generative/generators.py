@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .arguments import positive, whole
+from .randomness import normal, uniform
 
 
 class Generator(nn.Module, ABC):
@@ -74,7 +75,7 @@ class MLP(Generator):
         self.net = layers(noise, width, depth, dim)
 
     def latent(self, n: int) -> Tensor:
-        return torch.randn(n, self.noise)
+        return normal(n, self.noise)
 
     def forward(self, z: Tensor) -> Tensor:
         out: Tensor = self.net(z)
@@ -149,9 +150,8 @@ class Surface(Generator):
         self.frequencies: Tensor
         self.register_buffer("frequencies", bandwidth * torch.randn(frequencies, self.flat))
         self.net = layers(2 * frequencies + self.flat + code, width, depth, 3)
-        frames = torch.linalg.qr(torch.randn(patches, 3, 3))[0][..., : self.flat]
         size = 1.0 / math.sqrt(patches)  # together about as large as one
-        self.frames = nn.Parameter(size * frames)
+        self.frames = nn.Parameter(size * torch.linalg.qr(torch.randn(patches, 3, 3))[0][..., : self.flat])
         self.places = nn.Parameter((1.0 - size) * torch.nn.functional.normalize(torch.randn(patches, 3), dim=1))
         self.codes = nn.Parameter(torch.randn(patches, code))
         self.centre = nn.Parameter(torch.full((3,), float(centre)))
@@ -160,10 +160,10 @@ class Surface(Generator):
     def latent(self, n: int) -> Tensor:
         """(n, 4) or (n, 3): u, and the number of the patch."""
         if self.base == "sphere":
-            u = torch.nn.functional.normalize(torch.randn(n, 3), dim=1)
+            u = torch.nn.functional.normalize(normal(n, 3), dim=1)
         else:
-            u = 2.0 * torch.rand(n, 2) - 1.0
-        return torch.cat((u, torch.randint(self.patches, (n, 1)).to(u)), 1)
+            u = 2.0 * uniform(n, 2) - 1.0
+        return torch.cat((u, torch.randint(self.patches, (n, 1), device="cpu").to(u)), 1)
 
     def forward(self, z: Tensor) -> Tensor:
         u, k = z[:, :-1], z[:, -1].long()
@@ -233,11 +233,11 @@ class Ellipse(Generator):
         return math.atan2(y, x) % math.pi
 
     def latent(self, n: int) -> Tensor:
-        z = torch.randn(n, self.dim)
+        z = normal(n, self.dim)
         if self.base == "gaussian":
             return z
         z = torch.nn.functional.normalize(z, dim=1)
-        return z if self.base == "ring" else z * torch.rand(n, 1) ** (1.0 / self.dim)
+        return z if self.base == "ring" else z * uniform(n, 1) ** (1.0 / self.dim)
 
     def forward(self, z: Tensor) -> Tensor:
         return z @ self.matrix.T + self.centre
@@ -293,7 +293,7 @@ class Images(Generator):
         self.net = nn.Sequential(*blocks, nn.Conv2d(width, channels, 3, padding=1), nn.Sigmoid())
 
     def latent(self, n: int) -> Tensor:
-        return torch.randn(n, self.noise)
+        return normal(n, self.noise)
 
     def forward(self, z: Tensor) -> Tensor:
         out: Tensor = self.net(z)

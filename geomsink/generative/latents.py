@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .arguments import whole
-from .randomness import SAMPLE, seeded
+from .randomness import SAMPLE, normal, seeded
 
 CHUNK = 1 << 14
 """Points that are generated at once where their number is not bounded by a loss."""
@@ -70,7 +70,7 @@ def sampler(latent: Any, generator: nn.Module) -> Sampler:
 
 
 def _normal(shape: tuple[int, ...]) -> Sampler:
-    return lambda n: torch.randn(n, *shape)  # on the CPU: the same numbers for any device
+    return lambda n: normal(n, *shape)
 
 
 @torch.no_grad()

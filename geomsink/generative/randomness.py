@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 # What numbers are drawn for: the first part of their place.
 LATENTS, DATA, ORDER, HELD_OUT, SPLIT, FORWARD, PENALTY, START, SAMPLE, TARGETS = range(10)
@@ -16,6 +17,16 @@ LATENTS, DATA, ORDER, HELD_OUT, SPLIT, FORWARD, PENALTY, START, SAMPLE, TARGETS 
 def seed_of(*place: int) -> int:
     """The seed of a place: whole numbers, the user's seed first."""
     return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def normal(*shape: int) -> Tensor:
+    """Normal numbers: float32, on the CPU, so that a seed has the same ones whatever devices and defaults there are."""
+    return torch.randn(*shape, dtype=torch.float32, device="cpu")
+
+
+def uniform(*shape: int) -> Tensor:
+    """Uniform numbers between 0 and 1, as `normal` ones."""
+    return torch.rand(*shape, dtype=torch.float32, device="cpu")
 
 
 @contextmanager

@@ -29,6 +29,11 @@ class Layout:
     kind: str
     lengths: tuple[int, ...]
 
+    @property
+    def counts(self) -> Tensor:
+        """The lengths, shape (B,), int64, on the CPU."""
+        return torch.tensor(self.lengths, device="cpu")
+
     def pad(self, items: list[Tensor], fill: bool) -> Tensor:
         """One tensor (B, N, ...) from items (n, ...): filled up with copies of the last row, or with zeros."""
         most = max(self.lengths)
@@ -79,7 +84,7 @@ def split(name: str, index: Any, arrays: dict[str, Any]) -> dict[str, list[Any]]
     >>> split("x_batch", [0, 0, 1], {"x": torch.arange(3)})
     {'x': [tensor([0, 1]), tensor([2])]}
     """
-    item = index if isinstance(index, Tensor) else torch.as_tensor(np.asarray(index))
+    item = index if isinstance(index, Tensor) else torch.as_tensor(np.asarray(index), device="cpu")
     if item.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name}: dtype is {str(item.dtype).removeprefix('torch.')}, expected int64.")
     for other, array in arrays.items():
@@ -87,7 +92,7 @@ def split(name: str, index: Any, arrays: dict[str, Any]) -> dict[str, list[Any]]
             raise ValueError(
                 f"{name}: shape is {tuple(item.shape)}, expected ({len(array)},), one item a row of {other}."
             )
-    counts = torch.bincount(item.clamp(min=0)) if item.numel() else torch.zeros(1, dtype=torch.int64)
+    counts = torch.bincount(item.clamp(min=0)) if item.numel() else torch.zeros(1, dtype=torch.int64, device="cpu")
     if item.numel() and (int(item.min()) < 0 or bool((item.diff() < 0).any())):
         raise ValueError(
             f"{name}: it decreases or is negative somewhere, expected items 0, 0, ..., 1, 1, ... in order."

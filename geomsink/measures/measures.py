@@ -58,7 +58,7 @@ class Container:
 
     def array(self, t: Tensor, side: int) -> Any:
         """Numbers over the points of a side, (..., N) or (..., N, E), as the caller's kind of arrays and precision."""
-        t = t.to(self.dtype)
+        t = self._narrowed(t)
         t = t.detach().cpu() if self.is_numpy else t.to(self.device)
         whole = self.layouts[side].unpad(t) if self.layouts else t
         if not self.is_numpy:
@@ -68,9 +68,23 @@ class Container:
     def number(self, value: Tensor) -> Any:
         """A Python float for NumPy callers, a scalar tensor for torch callers; of a batch, an array (B,)."""
         if not self.is_numpy:
-            return value.to(self.device, self.dtype)
+            return self._narrowed(value).to(self.device)
         number = value.detach()
-        return number.to(self.dtype).cpu().numpy() if number.ndim else float(number)
+        return self._narrowed(number).cpu().numpy() if number.ndim else float(number)
+
+    def _narrowed(self, t: Tensor) -> Tensor:
+        """In the caller's precision.
+
+        Raises
+        ------
+        ValueError
+            For finite numbers that it does not hold.
+        """
+        narrow = t.to(self.dtype)
+        if self.dtype == torch.float32 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
+            most = float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max())
+            raise ValueError(f"x, y: results reach {most:.3g}, which float32 does not hold; give points in float64.")
+        return narrow
 
     def error(self, size: Tensor, value: Tensor) -> Any:
         """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision does."""
@@ -83,7 +97,7 @@ class Container:
         rounded = value.detach().to(torch.float64 if self.is_numpy and value.ndim == 0 else self.dtype)
         inside = (rounded.double() - value.detach()) * direction < 0.0
         outer = torch.nextafter(rounded, torch.full_like(rounded, direction * torch.inf))
-        return self.number(torch.where(inside, outer, rounded))
+        return self.number(torch.where(inside, outer, rounded))  # infinite where float32 ends
 
     def padded(self, name: str, given: Any, side: int) -> Any:
         """The inverse of `array` for a batch of clouds of different sizes; anything else as it is.
@@ -312,7 +326,7 @@ def as_tensor(value: Any) -> Tensor:
     >>> as_tensor([0.1]).dtype, as_tensor(torch.zeros(1)).dtype
     (torch.float64, torch.float32)
     """
-    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -106,7 +106,7 @@ class Side:
         if slopes is not None:
             self._slopes = slopes[0](rows.boxes.centre), slopes[1](self.boxes.centre)
         self._pattern: Pattern | None = None
-        self._built_for: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))
+        self._built_for: tuple[Tensor, Tensor] = (torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu"))
         self.lost = 0.0
 
     @property

@@ -169,13 +169,13 @@ def _measure(cloud: Cloud, level: int | None) -> Measure:
 def _cell_of(cloud: Cloud, level: int | None) -> Tensor:
     """The cell of each point, in the caller's order."""
     if level is None:
-        return torch.arange(len(cloud.measure.points))
+        return torch.arange(len(cloud.measure.points), device="cpu")
     return cloud.tree.cell_of(level)[cloud.tree.rank]
 
 
 def _parents(fine: Tensor, coarse: Tensor, n: int) -> Tensor:
     """The coarse cell of each of n fine cells, from those of the points."""
-    parent = torch.zeros(n, dtype=torch.int64)
+    parent = torch.zeros(n, dtype=torch.int64, device="cpu")
     parent[fine] = coarse
     return parent
 

@@ -176,12 +176,13 @@ def _pairs(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows and columns of all pairs of a pattern, row by row."""
     some = slice(int(blocks.first[0]), int(blocks.first[-1]))
     length = (blocks.end - blocks.begin)[some]
-    seen = torch.arange(int(length.sum())) + (blocks.begin[some] - length.cumsum(0) + length).repeat_interleave(length)
+    seen = torch.arange(int(length.sum()), device="cpu")
+    seen += (blocks.begin[some] - length.cumsum(0) + length).repeat_interleave(length)
     ends = torch.cat((length.new_zeros(1), length.cumsum(0)))[blocks.first - blocks.first[0]]
     rows = blocks.row_end - blocks.row_begin
-    i = torch.arange(int(blocks.row_begin[0]), int(blocks.row_end[-1]))
+    i = torch.arange(int(blocks.row_begin[0]), int(blocks.row_end[-1]), device="cpu")
     width, first = ends.diff().repeat_interleave(rows), ends[:-1].repeat_interleave(rows)
-    place = torch.arange(int(width.sum())) + (first - width.cumsum(0) + width).repeat_interleave(width)
+    place = torch.arange(int(width.sum()), device="cpu") + (first - width.cumsum(0) + width).repeat_interleave(width)
     return i.repeat_interleave(width).to(device), seen[place].to(device)
 
 
@@ -200,7 +201,7 @@ class Newton:
         self._rows, self._columns, self._cost, self._epsilon = rows, columns, cost, epsilon
         self._penalties = penalties
         self._plan: SparsePlan | None = None
-        self._built_for = torch.zeros(0), torch.zeros(0)
+        self._built_for = torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
         """See `geomsink.solver.Correction`; None where too many pairs carry mass, or none at all."""

@@ -101,7 +101,7 @@ class Bases:
 
     def at(self, level: int, cells: Tensor) -> list[_Basis]:
         """The cells among the given ones that stand-ins are worth it for."""
-        known = self._known.setdefault(level, torch.zeros(2**level, dtype=torch.bool))
+        known = self._known.setdefault(level, torch.zeros(2**level, dtype=torch.bool, device="cpu"))
         found = self._found.setdefault(level, [])
         missing = cells[~known[cells]]
         known[missing] = True
@@ -116,7 +116,7 @@ class Bases:
                 phi = _coefficients(places[worth], pivots, rank)
                 phi.masked_fill_(padding[worth][:, None], 0.0)
                 found.append(_Basis(some[worth], members[worth], padding[worth], pivots, phi))
-        wanted = torch.zeros(2**level, dtype=torch.bool)
+        wanted = torch.zeros(2**level, dtype=torch.bool, device="cpu")
         wanted[cells] = True
         chosen = [(basis, wanted[basis.cells]) for basis in found]
         return [basis[some] for basis, some in chosen if bool(some.any())]
@@ -149,7 +149,7 @@ class StandIns:
     @classmethod
     def none(cls, points: Tensor) -> StandIns:
         """Every point stands for itself."""
-        return cls(torch.arange(len(points)), (), points)
+        return cls(torch.arange(len(points), device="cpu"), (), points)
 
     @classmethod
     def of(cls, bases: Bases, v: Tensor, slopes: Slopes) -> StandIns:
@@ -165,15 +165,15 @@ class StandIns:
         """
         tree, n = bases.tree, len(bases.tree)
         level = bases.first_level()
-        pending = torch.arange(2**level)
+        pending = torch.arange(2**level, device="cpu")
         used: list[tuple[_Basis, Tensor, Tensor]] = []
-        covered, standing = torch.zeros(2, n, dtype=torch.bool)
+        covered, standing = torch.zeros(2, n, dtype=torch.bool, device="cpu")
         while len(pending) and n >> level >= FEWEST and level <= tree.depth:
             members, centre, places = bases.inside(level, pending)
             slope, rough = _tilt(places, v[members], bases.sigma * slopes(centre))
             fits = (2.0 * places.abs().amax((1, 2)) <= WIDEST) & (rough <= ROUGH)
-            at = torch.zeros(2**level, dtype=torch.int64)
-            at[pending] = torch.arange(len(pending))
+            at = torch.zeros(2**level, dtype=torch.int64, device="cpu")
+            at[pending] = torch.arange(len(pending), device="cpu")
             done = torch.zeros_like(fits)
             for basis in bases.at(level, pending[fits]):
                 here = at[basis.cells]
@@ -185,8 +185,8 @@ class StandIns:
             pending = torch.stack((2 * pending, 2 * pending + 1), 1).flatten()
             level += 1
         index = (standing | ~covered).nonzero()[:, 0]
-        place = torch.zeros(n, dtype=torch.int64)
-        place[index] = torch.arange(len(index))
+        place = torch.zeros(n, dtype=torch.int64, device="cpu")
+        place[index] = torch.arange(len(index), device="cpu")
         cells = (_Cells(basis, place[basis.members.gather(1, basis.pivots)], *rest) for basis, *rest in used)
         return cls(index, tuple(cells), bases.points)
 
@@ -215,7 +215,7 @@ class StandIns:
             weights = basis.phi @ terms.to(basis.phi.dtype)
             nodes = cells.nodes
             at = self._points[self.index[nodes]] - cells.centre[:, None]
-            factors.index_put_((nodes.flatten(),), torch.zeros((), dtype=v.dtype))
+            factors.index_put_((nodes.flatten(),), torch.zeros((), dtype=v.dtype, device=v.device))
             factors.index_add_(0, nodes.flatten(), weights.flatten(0, 1).double())
             exponents.index_put_((nodes.flatten(),), ((at @ cells.slope[:, :, None])[..., 0] + top).flatten())
         return exponents, factors
@@ -226,7 +226,7 @@ def _tilt(points: Tensor, v: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     t = points - points.mean(1, keepdim=True)
     rest = v - (t @ prior[:, :, None])[..., 0]
     rest = (rest - rest.mean(1, keepdim=True))[..., None]
-    gram = t.mT @ t + RIDGE * t.shape[1] * torch.eye(t.shape[2], dtype=t.dtype)
+    gram = t.mT @ t + RIDGE * t.shape[1] * torch.eye(t.shape[2], dtype=t.dtype, device=t.device)
     more = torch.cholesky_solve(t.mT @ rest, torch.linalg.cholesky(gram))
     rest = (rest - t @ more)[..., 0]
     return prior + more[..., 0], rest.amax(1) - rest.amin(1)
@@ -245,12 +245,12 @@ def _pivots(points: Tensor, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
     cells, width, _ = points.shape
     step = max(1, math.ceil(width / SAMPLE))
     sample = points[:, ::step]
-    batch = torch.arange(cells)
+    batch = torch.arange(cells, device=points.device)
     most = min(MOST, max(1, math.ceil(WORTH * width)), sample.shape[1])
-    left = torch.ones(sample.shape[:2], dtype=points.dtype)
-    factor = torch.zeros(cells, most, sample.shape[1], dtype=points.dtype)
-    pivots = torch.zeros(cells, most, dtype=torch.int64)
-    rank = torch.full((cells,), most)
+    left = torch.ones(sample.shape[:2], dtype=points.dtype, device=points.device)
+    factor = torch.zeros(cells, most, sample.shape[1], dtype=points.dtype, device=points.device)
+    pivots = torch.zeros(cells, most, dtype=torch.int64, device=points.device)
+    rank = torch.full((cells,), most, device=points.device)
     for k in range(most):
         largest, at = left.max(1)
         done = largest <= accuracy**2
@@ -270,7 +270,7 @@ def _pivots(points: Tensor, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
 def _coefficients(points: Tensor, pivots: Tensor, rank: Tensor) -> Tensor:
     """φ_k(y_j), shape (B, r, w), float32; rows beyond a cell's rank are 0."""
     nodes = points.gather(1, pivots[..., None].expand(-1, -1, points.shape[2]))
-    unused = torch.arange(pivots.shape[1]) >= rank[:, None]
+    unused = torch.arange(pivots.shape[1], device="cpu") >= rank[:, None]
     gram, right = _kernel(nodes, nodes), _kernel(nodes, points)
     gram.masked_fill_(unused[:, None, :] | unused[:, :, None], 0.0)
     gram.diagonal(dim1=1, dim2=2).masked_fill_(unused, 1.0)

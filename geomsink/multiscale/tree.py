@@ -71,7 +71,7 @@ class Tree:
 
     def bounds(self, level: int) -> Tensor:
         """Where the 2^level cells begin and end, shape (2^level + 1,), int64, on the CPU."""
-        return torch.arange(2**level + 1) * len(self) >> level
+        return torch.arange(2**level + 1, device="cpu") * len(self) >> level
 
     def members(self, level: int) -> tuple[Tensor, Tensor]:
         """Indices of each cell's points, shape (2^level, w), and which of them only pad a smaller cell."""
@@ -80,7 +80,7 @@ class Tree:
     def cell_of(self, level: int) -> Tensor:
         """Each point's cell, shape (N,)."""
         bounds = self.bounds(level)
-        return torch.repeat_interleave(torch.arange(2**level), bounds.diff()).to(self.order.device)
+        return torch.repeat_interleave(torch.arange(2**level, device="cpu"), bounds.diff()).to(self.order.device)
 
     def sums(self, level: int, values: Tensor) -> Tensor:
         """Sums over each cell of values in the tree's order, shape (N, ...)."""

@@ -52,7 +52,7 @@ class Boxes:
         """Blocks of points whose neighbours in memory are neighbours in space."""
         n = len(points)
         blocks = max(1, min(n // block, MOST_BLOCKS))
-        bounds = torch.arange(blocks + 1) * n // blocks
+        bounds = torch.arange(blocks + 1, device="cpu") * n // blocks
         members = _members(bounds)
         inside = points.double()[members]
         low, high = inside.amin(1), inside.amax(1)
@@ -77,19 +77,19 @@ class Boxes:
 
     def above(self, exponents: Tensor, slopes: Tensor, total: bool) -> Tensor:
         """Per block, the largest of exponents − slopes · (x − centre), or the logarithm of their exponentials' sum."""
-        block = torch.repeat_interleave(torch.arange(len(self.centre)), self.bounds.diff())
+        block = torch.repeat_interleave(torch.arange(len(self.centre), device="cpu"), self.bounds.diff())
         rest = exponents - ((self.points - self.centre[block]) * slopes[block]).sum(1)
         members = _members(self.bounds)
         rest = rest[members]
         if not total:
             return rest.amax(1)
-        repeated = torch.arange(members.shape[1]) >= self.bounds.diff()[:, None]
+        repeated = torch.arange(members.shape[1], device="cpu") >= self.bounds.diff()[:, None]
         return rest.masked_fill(repeated, -math.inf).logsumexp(1)
 
 
 def _members(bounds: Tensor) -> Tensor:
     """Indices of each block's points, shape (K, w), the last one repeated in smaller blocks."""
-    members = bounds[:-1, None] + torch.arange(int(bounds.diff().max()))
+    members = bounds[:-1, None] + torch.arange(int(bounds.diff().max()), device="cpu")
     return torch.minimum(members, bounds[1:, None] - 1)
 
 

@@ -11,6 +11,7 @@ is a sum of powers to its largest term.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class Entries:
 
     matrix: Any
     kept: float
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Entries:
+        """torch copies no sparse tensors of that layout."""
+        matrix = self.matrix.clone() if isinstance(self.matrix, Tensor) else copy.deepcopy(self.matrix, memo)
+        return Entries(matrix, self.kept)
 
 
 def dense(operator: Gibbs) -> Tensor:
@@ -252,7 +258,7 @@ class Reader:
         with nearly all of its mass come first, and the others are computed only where a number lies beyond those.
         """
         cumulative = self.sums.cumsum(0)
-        uniform = torch.rand(2, n, generator=generator, dtype=torch.float64).to(cumulative.device)
+        uniform = torch.rand(2, n, generator=generator, dtype=torch.float64, device="cpu").to(cumulative.device)
         i = torch.searchsorted(cumulative, uniform[0] * cumulative[-1], right=True).clamp(max=self.shape[0] - 1)
         to_rows, to_columns = self._order
         rank = torch.empty_like(to_rows)

@@ -6,7 +6,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from ..copies import Constant
 from ..derivatives import Terms
 from ..engine import Gibbs
 from ..measures import Container, as_tensor
@@ -25,7 +26,7 @@ MOST_ENTRIES = 2**26
 
 
 @dataclass(frozen=True)
-class Clouds:
+class Clouds(Constant):
     """The two clouds of a plan as the caller gave them.
 
     Attributes
@@ -46,7 +47,7 @@ class Clouds:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Constant):
     """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), shape (N, M), through its products; of a batch (B, N, M).
 
     Attributes
@@ -69,6 +70,11 @@ class Plan:
     g: Tensor
     live: bool
     clouds: Clouds
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was worked out, and without history."""
+        state = super().__getstate__()
+        return {f.name: state[f.name] for f in fields(self)} | {"live": False}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,6 +138,16 @@ class Plan:
             one = torch.ones_like(self.terms.b)[..., None]
             return self.container.array(self.terms.product(self.f, self.g, one)[..., 0], 0)
         return self.container.array(self.operator.row_sums().double(), 0)
+
+    @property
+    def mass(self) -> float | Tensor:
+        """ΣP_ij, by one reduction: with penalties, the mass that is transported; of a batch (B,)."""
+        if self.live:
+            sums = self.terms.product(self.f, self.g, torch.ones_like(self.terms.b)[..., None])[..., 0]
+        else:
+            sums = self.operator.row_sums().double()
+        number: float | Tensor = self.container.number(sums.sum(-1))
+        return number
 
     def column_marginal(self) -> Any:
         """Pᵀ1, shape (M,); see `row_marginal`."""
@@ -314,7 +330,7 @@ class Plan:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             tensor = torch.sparse_csr_tensor(
-                parts[0], parts[1], parts[2].to(self.container.dtype), self.shape, check_invariants=True
+                parts[0], parts[1], parts[2].to(self.container.dtype), self.shape, check_invariants=True, device="cpu"
             )
         return Entries(tensor.to(self.container.device), kept)
 

@@ -42,6 +42,8 @@ class Acceleration:
         if len(self._steps) == 1:
             return z + step
         steps, reached = torch.stack(self._steps, -2), torch.stack(self._reached, -2)
+        # Powers of two, which round nothing: squares of potentials of size 1e160 or 1e-160 leave the range.
+        steps = steps / steps.abs().amax((-2, -1), keepdim=True).clamp(min=1e-300).log2().floor().exp2()
         differences = steps.diff(dim=-2)
         gram = differences @ differences.mT
         combination = torch.linalg.pinv(gram, rtol=CUTOFF, hermitian=True) @ (differences @ steps[..., -1, :, None])

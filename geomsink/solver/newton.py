@@ -189,7 +189,7 @@ class NewtonOperator:
     def _singular(self) -> Tensor:
         """Whether constants are in the null space, shape (..., 1): both potentials are free everywhere."""
         problem = self.solver.problem
-        free = (torch.as_tensor(self._kappa(side)) == 1.0 for side in (0, 1))
+        free = (torch.as_tensor(self._kappa(side), device=problem.alpha.weights.device) == 1.0 for side in (0, 1))
         first, second = (k.all(-1, keepdim=True) if k.ndim else k for k in free)
         return first & second & (not problem.is_self)
 

@@ -249,8 +249,8 @@ class Solver(Iterate):
         relaxations = [Relaxation() for _ in range(state.f[..., 0].numel())]  # each item of a batch has its own
         near, plain_cycles, last = NEAR * self.tol, 0, self.cycles + limit
         while True:
-            omega = torch.tensor([1.0 if plain_cycles else r.omega for r in relaxations], dtype=state.f.dtype)
-            omega = omega.to(state.f.device).reshape(*state.f.shape[:-1], 1)
+            omegas = [1.0 if plain_cycles else r.omega for r in relaxations]
+            omega = state.f.new_tensor(omegas).reshape(*state.f.shape[:-1], 1)
             # The update multiplies column sums by known factors: that marginal needs no new sums.
             state.g, state.log_columns = relaxed(columns, state.g, state.log_columns, omega, epsilon)
             state.f, state.g = self._translated(state.f, state.g)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..measures import MASS_TOLERANCE, Container, is_list, measure, pair_of_measures
 from .descent import History, OptimizerLike, Particles, check_number, check_steps, check_whole, descend
-from .flows import Loss, gradient_flow, loss_of, measured
+from .flows import Loss, gradient_flow, loss_of, measured, size_of
 
 JITTER = 0.01
 """Of points that are drawn more than once, in standard deviations of their cloud: gradients cannot part twins."""
@@ -84,8 +84,8 @@ def barycenter(
     steps : int, default 100
         At most.
     tol : float or None, default 1e-4
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start.
-        None takes all steps.
+        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
+        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
     seed : int, default 0
         Of the points that are drawn.
     progress : bool, default False
@@ -130,13 +130,17 @@ def barycenter(
     particles, own = Particles(start, own), own.to(start)
     terms = [(w, copy.deepcopy(measure), *m) for w, m in zip(shares, measures, strict=True) if w > 0]
 
+    sizes, lengths = zip(*(size_of(one, start, (y, b)) for _, one, y, b in terms), strict=True)
+    size = sum(term[0] * one for term, one in zip(terms, sizes, strict=True))
+
     def evaluate() -> Tensor:
         x = particles.points
         return torch.stack([w * measured(one, own, x, b.to(x), y) for w, one, y, b in terms]).sum()
 
     history = descend(
         [particles.parameter], evaluate, optimizer=optimizer, lr=0.5 if optimizer == "sgd" and lr is None else lr,
-        steps=steps, tol=tol, scale=particles.scale, progress=progress, name="barycentre",
+        steps=steps, tol=tol, scale=particles.scale, size=size, span=particles.span(max(lengths)), progress=progress,
+        name="barycentre",
     )  # fmt: skip
     return FittedMeasure(container.array(particles.points.detach(), 0), container.array(own, 0), history)
 
@@ -179,8 +183,8 @@ def quantize(
     steps : int, default 300
         At most.
     tol : float or None, default 1e-5
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start.
-        None takes all steps.
+        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
+        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
     seed : int, default 0
         Of the first centres: points drawn with a chance of a_i times the squared distance to those drawn before.
     progress : bool, default False
@@ -248,8 +252,8 @@ def quantize(
         return epsilon * (0.5 * (kernel - 1.0) - data)
 
     history = descend(
-        [c, log_mu], evaluate, optimizer="lbfgs", steps=steps, tol=tol, scale=k / length**2,
-        progress=progress, name="quantisation",
+        [c, log_mu], evaluate, optimizer="lbfgs", steps=steps, tol=tol, scale=k / length**2, size=length**2,
+        span=math.sqrt(k), progress=progress, name="quantisation",
     )  # fmt: skip
     _, found = _LogSums.apply(c, log_mu, x, a, heat)
     return FittedMeasure(container.array((centre + length * c).detach(), 0), container.array(total * found, 0), history)

@@ -77,7 +77,7 @@ class Conditional:
             y = y if plan.live else y.detach()
         x, y = x.to(dtype), y.to(dtype)
         layouts = container.layouts
-        lengths = layouts and (torch.tensor(layouts[0].lengths), torch.tensor(layouts[1].lengths))
+        lengths = layouts and (layouts[0].counts, layouts[1].counts)
         pair = engine.pair(x.detach(), y.detach(), kept.cost, kept.name, lengths)
         a = plan.terms.a.detach().new_ones(x.shape[:-1])
         return cls(plan, container, pair, replace(plan.terms, x=x, y=y, a=a, pairs=Pairs.of(pair)), z)

@@ -21,6 +21,11 @@ OptimizerLike = str | Callable[[list[Tensor]], torch.optim.Optimizer]
 
 WINDOW = 10
 """Steps in which a loss must have changed little: momentum swings it up and down."""
+FLAT = 0.1
+"""Of a loss's size, what it must come down by for its fall to be the measure of what is little."""
+STILL = 1e-10
+"""Share of its size that a loss has to gain, by its gradient, where that is zero but for rounding: parameters are about
+1e-5 of their span from the best ones. Optimisers such as Adam would leave them with steps of full size."""
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -67,6 +72,8 @@ def descend(
     steps: int = 1000,
     tol: float | None = 1e-4,
     scale: float = 1.0,
+    size: float = 0.0,
+    span: float = 1.0,
     callback: Callable[[int, float], Any] | None = None,
     progress: bool = False,
     name: str = "descent",
@@ -87,10 +94,14 @@ def descend(
     steps : int, default 1000
         At most.
     tol : float or None, default 1e-4
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start.
-        None takes all steps.
+        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
+        or a tenth of its ``size``; and at once where the gradient is zero but for rounding. None takes all steps.
     scale : float, default 1
         The optimiser is given this multiple of the loss.
+    size : float, default 0
+        What the loss is about where parameters are far from the best ones, by ``span``.
+    span : float, default 1
+        Such a distance of the parameters.
     callback : callable, optional
         Called as ``callback(k, value)`` when the loss after k steps is known, for k = 0 and the end too, before the
         parameters move on.
@@ -129,21 +140,18 @@ def descend(
     check_steps(steps, tol)
     method = _optimizer(optimizer, leaves, lr)
     began, run = time.perf_counter(), _Run(leaves, loss, scale, callback, name)
-    rested = False
+    why = ""
     bar = _Steps(progress)
     with bar:
+        run.arrive()
         for k in range(steps):
-            run.begin_step()
+            if tol is not None and (why := _rest(run, tol, size, span)):
+                break
             method.step(run.closure)  # type: ignore[arg-type]  # a tensor is as good as a float
             bar.step(name, k + 1, steps, run.values[-1])
-            if rested := tol is not None and _at_rest(run.values, tol):
-                break
-        run.begin_step()
-        run.closure()
-    status, start, end = f"{steps} steps are done", run.values[0], run.values[-1]
-    if rested:
-        status = f"in {WINDOW} steps the loss changed by no more than {tol:g} of what it came down since the start"
-    if risen := end - start > (tol or 0.0) * abs(start):
+            run.arrive()
+    status, start, end, rested = why or f"{steps} steps are done", run.values[0], run.values[-1], bool(why)
+    if risen := end - start > (tol or 0.0) * max(abs(start), FLAT * size):
         status = f"the loss rose from {start:.4g} to {end:.4g}, a smaller step size may help"
     if run.unsolved:
         status += f"; {run.unsolved} of its evaluations were not converged themselves"
@@ -205,6 +213,10 @@ class Particles:
         self._root = torch.where(share > 0, share, 1.0).sqrt().to(points.dtype)[:, None]
         self.parameter = (points.detach() * self._root).requires_grad_()
 
+    def span(self, length: float) -> float:
+        """How far the parameter is from where it was when all points have moved by a length."""
+        return length * math.sqrt(len(self.parameter))
+
     @property
     def points(self) -> Tensor:
         """x, with history in the parameter."""
@@ -225,21 +237,28 @@ class _Run:
         self.leaves, self.loss, self.scale, self.callback, self.name = leaves, loss, scale, callback, name
         self.values: list[float] = []
         self.unsolved = 0
-        self._first = True
+        self._known: Tensor | None = None
 
-    def begin_step(self) -> None:
-        """What is evaluated next is where the last step has led; line searches go on from there."""
-        self._first = True
+    def arrive(self) -> None:
+        """Take note of the loss where the last step has led; line searches go on from there."""
+        self._known = self._measured(len(self.values), note=True)
 
     def closure(self) -> Tensor:
         """The scaled loss, with its gradients in the leaves."""
+        known, self._known = self._known, None
+        return self._measured(len(self.values) - 1) if known is None else known
+
+    def gradient(self) -> float:
+        """The norm of the scaled loss's gradient."""
+        return math.sqrt(sum(float(leaf.grad.double().square().sum()) for leaf in self.leaves if leaf.grad is not None))
+
+    def _measured(self, step: int, note: bool = False) -> Tensor:
         for leaf in self.leaves:
             leaf.grad = None
         loss = self._evaluated()
-        value, first, self._first = float(loss.detach()), self._first, False
-        if first:
+        value = float(loss.detach())
+        if note:
             self.values.append(value)
-        step = len(self.values) - 1
         if not math.isfinite(value):
             raise RuntimeError(f"{self.name}: the loss is {value} at step {step}, expected a finite number.")
         scaled: Tensor = self.scale * loss
@@ -248,7 +267,7 @@ class _Run:
             raise RuntimeError(
                 f"{self.name}: the gradient of the loss has NaN or infinities at step {step}, expected finite numbers."
             )
-        if first and self.callback is not None:
+        if note and self.callback is not None:
             self.callback(step, value)
         return scaled.detach()
 
@@ -280,9 +299,17 @@ class _Steps(Progress):
             self._bar.set_description_str(f"{name}  step {done} of {steps}  loss {value:.4e}")
 
 
-def _at_rest(values: Sequence[float], tol: float) -> bool:
-    last = values[-WINDOW - 1 :]
-    return len(last) > WINDOW and max(last) - min(last) <= tol * (values[0] - min(values))
+def _rest(run: _Run, tol: float, size: float, span: float) -> str:
+    """Why a run is at rest, or nothing."""
+    gradient = run.gradient()
+    # A loss that is quadratic over the span has so much to gain.
+    if gradient == 0.0 or 0.5 * (gradient * span) ** 2 < STILL * (run.scale * size) ** 2:
+        return f"the gradient of the loss is zero{' but for rounding' * (gradient > 0.0)}"
+    last, fall = run.values[-WINDOW - 1 :], run.values[0] - min(run.values)
+    if len(last) > WINDOW and max(last) - min(last) <= tol * max(fall, FLAT * size):
+        of = "what it came down since the start" if fall >= FLAT * size else f"{FLAT * size:.3g}"
+        return f"in {WINDOW} steps the loss changed by no more than {tol:g} of {of}"
+    return ""
 
 
 def _optimizer(optimizer: Any, leaves: list[Tensor], lr: Any) -> torch.optim.Optimizer:

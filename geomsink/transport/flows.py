@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..divergences import ConvergenceWarning, SinkhornDivergence
@@ -14,6 +17,9 @@ from ..measures import pair_of_measures
 from .descent import History, OptimizerLike, Particles, check_steps, check_whole, descend
 
 Loss = Callable[..., Any]
+
+SAMPLE = 64
+"""Points of a target that the size of a loss is found from."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ def gradient_flow(
     steps : int, default 200
         At most.
     tol : float or None, default 1e-5
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start.
-        None takes all steps.
+        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
+        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
     frames : int, default 10
         Steps from one frame to the next.
     progress : bool, default False
@@ -128,6 +134,7 @@ def gradient_flow(
     named_rate = 0.5 if optimizer == "sgd" and lr is None else lr
     clock = float(named_rate) if optimizer == "sgd" and named_rate is not None else 1.0
     kept: dict[int, Tensor] = {}
+    size, length = size_of(measure, points, (target, target_mass), weighted)
 
     def evaluate() -> Tensor:
         if weighted:
@@ -140,7 +147,8 @@ def gradient_flow(
 
     history = descend(
         [particles.parameter], evaluate, optimizer=optimizer, lr=named_rate, steps=steps, tol=tol,
-        scale=particles.scale, callback=keep, progress=progress, name="gradient flow",
+        scale=particles.scale, size=size, span=particles.span(length), callback=keep, progress=progress,
+        name="gradient flow",
     )  # fmt: skip
     kept[0] = points.clone()
     kept[history.n_steps] = end = particles.points.detach().clone()
@@ -168,6 +176,37 @@ def loss_of(loss: Any, blur: Any) -> Loss:
         raise TypeError(f"loss: a {type(loss).__name__} was given, expected a callable such as SinkhornDivergence.")
     called: Loss = loss
     return called
+
+
+def size_of(
+    loss: Loss, points: Tensor, target: tuple[Tensor, Tensor], weighted: bool = True
+) -> tuple[float, float]:
+    """What a loss is about between clouds that are far apart, for their extent, and that distance: from one point of
+    the cloud to some of the target. Zeros where it cannot be evaluated on these.
+
+    Parameters
+    ----------
+    loss : callable
+    points : Tensor, shape (N, D)
+    target : pair of Tensor, shapes (M, D) and (M,)
+        Points and weights.
+    weighted : bool, default True
+        Whether the loss is called with weights.
+    """
+    y, b = target
+    some = b.nonzero()[:, 0]
+    some = some[:: max(1, len(some) // SAMPLE)][:SAMPLE]
+    y, b = y[some], b[some] * (b.sum() / b[some].sum())
+    point = points[:1].expand(len(y), -1)
+    arguments = (b.to(y), point, b.to(y), y) if weighted else (point, y)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = float(measured(copy.deepcopy(loss), *arguments))
+    except Exception:  # a loss of one's own may take nothing but its own clouds
+        return 0.0, 0.0
+    length = math.sqrt(float((b / b.sum()) @ (y - point).double().square().sum(-1)))
+    return (found, length) if 0.0 < found < math.inf else (0.0, 0.0)
 
 
 def measured(loss: Loss, *clouds: Tensor) -> Tensor:

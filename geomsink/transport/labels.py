@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..copies import detached
 from ..divergences import Solution
 from ..guards import guarded
+from ..measures import as_tensor
 from ..plan import Plan
 from .conditional import Conditional, solution_plan
 
@@ -39,6 +41,13 @@ class Votes(NamedTuple):
     labels: Any
     probabilities: Any
     classes: Any
+
+    def __reduce__(self) -> Any:
+        """Deep copies and pickles are constants, as those of solutions are."""
+        return Votes, tuple(detached(item) for item in self)
+
+    def __copy__(self) -> Votes:
+        return self
 
 
 @dataclass(frozen=True)
@@ -112,17 +121,19 @@ def transfer(
     voted = [classes.of(item) for item in whole] if isinstance(whole, list) else classes.of(whole)
     if not probabilities:
         return voted
-    return Votes(voted, container.array(torch.cat(shares, -1), 0), classes.of(torch.arange(len(classes.names))))
+    every = torch.arange(len(classes.names), device="cpu")
+    return Votes(voted, container.array(torch.cat(shares, -1), 0), classes.of(every))
 
 
 def _vote(conditional: Conditional, codes: Tensor, n_classes: int, keep: bool) -> tuple[Tensor, list[Tensor]]:
     """The likeliest class at each point, (..., K), and, to ``keep``, the probabilities, some classes at a time."""
-    winners, best, kept = torch.zeros((), dtype=torch.int64), torch.tensor(-1.0), []
+    kept: list[Tensor] = []
+    winners, best = codes.new_zeros((), dtype=torch.int64), codes.new_tensor(-1.0, dtype=torch.float64)
     for some in torch.arange(n_classes, device=codes.device).split(TOGETHER):
         shares = conditional.average((codes[..., None] == some).double())
         top, index = shares.detach().max(-1)
-        winners = torch.where(top > best.to(top), some[index], winners.to(some))
-        best = top.maximum(best.to(top))
+        winners = torch.where(top > best, some[index], winners)
+        best = top.maximum(best)
         kept += [shares] * keep
     return winners, kept
 
@@ -141,7 +152,7 @@ def _labels(labels: Any, plan: Plan) -> tuple[Tensor, _Classes | None]:
         raise TypeError(f"labels: {' and '.join(sorted(kinds))} are mixed, expected one kind.")
     kind = kinds.pop()
     classes, tensors = (None, [_double(item) for item in items]) if kind == "numbers" else _coded(items)
-    columns = torch.as_tensor(container.padded("labels", tensors if listed else tensors[0], 1)).to(plan.g.device)
+    columns = as_tensor(container.padded("labels", tensors if listed else tensors[0], 1)).to(plan.g.device)
     shape, wanted = tuple(columns.shape), (*batch, m)
     more = len(shape) - len(wanted)
     if shape[: len(wanted)] != wanted or more not in ((0, 1) if classes is None else (0,)):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..divergences import EntropicOT, Reach, SinkhornDivergence
+from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
 from ..measures import Container, Measure, as_tensor, measure, pair_of_measures
 from ..solver import temperatures
@@ -49,6 +49,11 @@ class Registration:
     width : float or None
     blurs : tuple of float
         Annealed through, the last one that asked for.
+    matched : pair of float
+        Mass that the last plan moves, as shares of x's mass and of y's: 1 without a reach. With one, compare them with
+        what a cloud matches of itself, ``solve(y, y, blur=blur, reach=reach).plan.mass`` for a mass of 1, some 0.1 at a
+        reach of one blur, 0.5 at two and 0.8 at four: about as large a part has a counterpart. Near 0 the reach is too
+        small, or the clouds do not meet; near 1 where parts are known to be missing, it is too large.
     history : tuple of History
         Of each of these: the loss is OT_ε of ``"rigid"``, which leaves the rest of S_ε as it is, S_ε of others, and of
         ``"free"`` with its penalty.
@@ -63,6 +68,7 @@ class Registration:
     width: float | None
     blurs: tuple[float, ...]
     history: tuple[History, ...]
+    matched: tuple[float, float] = (1.0, 1.0)
 
     @property
     def converged(self) -> bool:
@@ -134,8 +140,8 @@ def register(
         Length σ of the last level, ε = 2 σ². About the spacing of the points, or their noise if that is larger.
     reach : float, or pair of float or None, optional
         Length beyond which mass is rather left out than moved, at the last level; see `geomsink.sinkhorn_divergence`.
-        Needed where one cloud has parts, or a density, that the other has not: one or two times the blur. Give
-        (reach, None) if all of y has a counterpart in x. The default moves all mass.
+        Needed where one cloud has parts, or a density, that the other has not: one or two times the blur, and see
+        ``matched``. Give (reach, None) if all of y has a counterpart in x. The default moves all mass.
     init : {"centres", "search"} or pair or Registration, default "centres"
         What is started from: no rotation, and the mean of x brought to that of y; or the best of many rotations about
         these, in two and three coordinates, which finds turns by any angle unless a large part is cut away; or a
@@ -201,15 +207,17 @@ def register(
     for k, level in enumerate(job.blurs):
         last = k == len(job.blurs) - 1
         motion.settle(level)
+        measured = job.measured(level)
         histories.append(
             descend(
                 motion.parameters,
-                job.loss(motion, level, last),
+                job.loss(measured, motion, level, last),
                 optimizer=optimizer,
                 lr=lr,
                 steps=int(steps) if last else min(int(steps), COARSE_STEPS),
-                tol=tol if last else None,
+                tol=tol if last else 0.0,  # which takes all steps, but from an optimum
                 scale=1.0 / (job.alpha.mass * level**2),
+                size=job.alpha.mass * level**2,
                 progress=progress,
                 name=f"{transform}, blur {level:.3g}",
             )
@@ -221,7 +229,10 @@ def register(
             for name in ("matrix", "translation", "controls", "momenta")
         }
         points = container.array(motion(job.alpha.points), 0)
-    return Registration(transform, points, **arrays, width=width, blurs=job.blurs, history=tuple(histories))
+    matched = job.matched(measured)
+    return Registration(
+        transform, points, **arrays, width=width, blurs=job.blurs, history=tuple(histories), matched=matched
+    )
 
 
 @dataclass(frozen=True)
@@ -266,14 +277,13 @@ class _Job:
         job = cls(alpha, beta, transform, blurs, reach, engine, int(seed))
         return job, container
 
-    def loss(self, motion: Motion, blur: float, last: bool) -> Any:
+    def loss(self, measured: SinkhornDivergence | EntropicOT, motion: Motion, blur: float, last: bool) -> Any:
         """The loss of the moved x and y, or of samples of them, and the penalty of the motion; without arguments."""
         share = 1.0 if last else (self.blurs[-1] / blur) ** 2
         alpha, beta = (
             sample(m, max(FEWEST, int(share * len(m.points))), self.seed + k)
             for k, m in enumerate((self.alpha, self.beta))
         )
-        measured = self._loss(blur)
 
         def loss() -> Tensor:
             value: Tensor = measured(alpha.weights, motion(alpha.points), beta.weights, beta.points)
@@ -285,7 +295,15 @@ class _Job:
 
         return loss
 
-    def _loss(self, blur: float) -> SinkhornDivergence | EntropicOT:
+    def matched(self, measured: SinkhornDivergence | EntropicOT) -> tuple[float, float]:
+        """Shares of the two masses that the plan of the last evaluation has."""
+        report = measured.report
+        if self.reach is None or report is None:
+            return 1.0, 1.0
+        mass = float((report.xy if isinstance(report, Divergence) else report).plan.mass)
+        return mass / self.alpha.mass, mass / self.beta.mass
+
+    def measured(self, blur: float) -> SinkhornDivergence | EntropicOT:
         """Rigid motions leave OT_ε(α, α) as it is: without the self problems the gradient is the same."""
         grown, reach = blur / self.blurs[-1], self.reach
         if isinstance(reach, (tuple, list)):
@@ -317,7 +335,7 @@ class _Job:
                 return search(
                     self.alpha, self.beta, radius(self.beta) / radius(self.alpha) if similar else 1.0, self.seed
                 )
-            matrix = torch.eye(d).to(self.alpha.points)
+            matrix = torch.eye(d, device="cpu").to(self.alpha.points)
             return matrix, centre(self.beta) - matrix @ centre(self.alpha)
         if isinstance(init, Registration):
             init = init.matrix, init.translation
@@ -336,7 +354,7 @@ class _Job:
             return matrix
         scale = 1.0 if self.transform == "rigid" else float(matrix.square().mean() * len(matrix)) ** 0.5
         turn = matrix / scale
-        wrong = float((turn.T @ turn - torch.eye(len(turn)).to(turn)).abs().max())
+        wrong = float((turn.T @ turn - torch.eye(len(turn), device="cpu").to(turn)).abs().max())
         if not wrong <= ORTHOGONAL:
             raise ValueError(f"init: the matrix is off by {wrong:.2g} from a rotation, expected one.")
         if float(torch.det(turn)) < 0:

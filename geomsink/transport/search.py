@@ -113,7 +113,7 @@ def sample(measure: Measure, n: int, seed: int) -> Measure:
     alive = measure.weights.nonzero()[:, 0]
     if len(alive) <= n:
         return measure
-    drawn = torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed))[:n]
+    drawn = torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed), device="cpu")[:n]
     chosen = alive[drawn.to(alive.device)]
     weights = measure.weights[chosen]
     return Measure(measure.points[chosen], weights * (measure.mass / float(weights.sum())))

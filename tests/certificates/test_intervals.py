@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from reference import REFERENCE, annealed, dual
 
 from geomsink import costs, engine, solve
 from geomsink.certificates import brackets
@@ -17,58 +17,6 @@ from geomsink.solver.penalties import KL, TV, Balanced
 from geomsink.solver.problem import Problem
 
 COSTS = ("sqeuclidean", "euclidean", "power:1.5", "geodesic", "cosine", "mahalanobis:1,4,0.5")
-REFERENCE = 1e-9
-"""What the dense solutions are right to, relative: their dual gradients vanish to 1e-12, of which the square counts,
-and sums are float64."""
-
-
-def dual(C, a, b, epsilon, penalties, start):
-    """The optimal dual value: by Newton's method, or by L-BFGS where potentials of a TV penalty have a range."""
-    n = len(a)
-    first, second = penalties
-
-    def parts(h):
-        f, g = torch.tensor(h[:n]), torch.tensor(h[n:])
-        P = a[:, None] * b * np.exp(np.minimum((h[:n, None] + h[n:] - C) / epsilon, 300.0))
-        value = float(first.dual(torch.tensor(a), f) + second.dual(torch.tensor(b), g))
-        wanted = np.concatenate((a * first.density(f).numpy(), b * second.density(g).numpy()))
-        gradient = wanted - np.concatenate((P.sum(1), P.sum(0)))
-        return value - epsilon * (P.sum() - a.sum() * b.sum()), gradient, P, wanted
-
-    h = np.concatenate(start)
-    if any(isinstance(p, TV) for p in penalties):
-        ranges = [(-p.rho, p.rho) if isinstance(p, TV) else (None, None) for p in penalties]
-        scale = max(np.abs(C).max(), epsilon)
-        return -scale * minimize(
-            lambda h: tuple(-part / scale for part in parts(h)[:2]), h, jac=True, method="L-BFGS-B",
-            bounds=[ranges[0]] * n + [ranges[1]] * len(b),
-            options=dict(maxiter=2000, ftol=1e-15, gtol=1e-10, maxcor=30),
-        ).fun  # fmt: skip
-    ridge = 1e-14
-    for _ in range(200):
-        value, gradient, P, wanted = parts(h)
-        if np.abs(gradient).sum() < 1e-12:
-            break
-        soft = np.concatenate((first.softness * wanted[:n], second.softness * wanted[n:]))
-        H = np.block([[np.diag(P.sum(1)), P], [P.T, np.diag(P.sum(0))]]) / epsilon + np.diag(soft)
-        step = np.linalg.solve(H + ridge * np.abs(H).max() * np.eye(len(H)), gradient)
-        better = np.isfinite(step).all() and parts(h + step)[0] >= value
-        h, ridge = (h + step, max(0.1 * ridge, 1e-14)) if better else (h, 10.0 * ridge)
-    value, gradient, _, _ = parts(h)
-    assert np.abs(gradient).sum() < 1e-5 * a.sum()
-    return value
-
-
-def annealed(C, a, b, epsilon, penalties):
-    """Potentials that dense methods can start from."""
-    f, g = torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(b), dtype=torch.float64)
-    C, log_a, log_b = torch.tensor(C), torch.tensor(a).log(), torch.tensor(b).log()
-    warmest = max(np.log2(max(float(C.abs().max()), 1e-300) / epsilon), 0.0)
-    for halvings in [*np.arange(warmest, 0, -0.5), *np.zeros(100)]:
-        t = epsilon * 2**halvings
-        f = penalties[0].update(-t * torch.logsumexp((g - C) / t + log_b, 1), t)
-        g = penalties[1].update(-t * torch.logsumexp((f[:, None] - C) / t + log_a[:, None], 0), t)
-    return f.numpy(), g.numpy()
 
 
 def problem_of(rng, k, long):

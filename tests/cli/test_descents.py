@@ -52,7 +52,10 @@ def test_a_flow_that_does_not_come_to_rest_exits_with_3(clouds):
 def test_a_flow_that_explodes_is_one_sentence(clouds):
     done = run("flow", *clouds, *DENSE, "--no-normalize", "--blur", "0.1", "--lr", "1e200", "--out", "out.npz")
     assert done.exit_code == 2 and done.stdout == ""
-    assert done.stderr == "geomsink: x, y: costs reach inf, expected less than 1e290; scale the points down.\n"
+    assert done.stderr == (
+        "geomsink: x, y: coordinates, or features, extend over 1.57e+200, expected 1e-145 to 1e145 or points that are "
+        "all the same; scale them.\n"
+    )
 
 
 def test_a_loss_that_is_not_finite_is_one_sentence(clouds, monkeypatch):
@@ -111,6 +114,7 @@ def test_register_finds_a_turn_and_moves_all_of_a_with_faces_and_colours(clouds)
     np.save("b.npy", X @ TURN.T + [1.0, 2.0, 3.0])
     report, code = run_json("register", "a.ply", "b.npy", "--out", "out.ply", "--blur", "0.05")
     assert (code, report["converged"], report["transform"]) == (0, True, "rigid")
+    assert report["matched"] == [1.0, 1.0]
     np.testing.assert_allclose(report["matrix"], TURN, atol=1e-4)
     np.testing.assert_allclose(report["translation"], [1.0, 2.0, 3.0], atol=1e-4)
     np.testing.assert_allclose(shapes.read("out.ply"), np.load("b.npy"), atol=3e-4)
@@ -128,6 +132,9 @@ def test_register_passes_its_options_on(clouds):
     assert (code == 0) == expected.converged
     assert report["value"] == pytest.approx(expected.history[-1].values[-1])
     assert (report["reach"], report["controls"]) == (0.3, len(expected.controls))
+    assert report["matched"] == pytest.approx(expected.matched, rel=1e-6)
+    shown = rows_of(run("register", *clouds, *options, "--seed", 2))["matched"]
+    assert shown == f"{expected.matched[0]:.0%} of A's mass, {expected.matched[1]:.0%} of B's"
     np.testing.assert_allclose(shapes.read("out.npz"), expected.points)
 
 

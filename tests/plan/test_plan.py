@@ -367,3 +367,16 @@ def test_memory_is_linear():
         if found < 2.5e8:
             break
     assert 10**6 < found < 2.5e8
+
+
+def test_the_mass_is_that_of_all_entries():
+    x, y = torch.rand(20, 2, dtype=torch.float64), torch.rand(15, 2, dtype=torch.float64)
+    a = torch.full((20,), 0.1, dtype=torch.float64, requires_grad=True)
+    for how in ({}, {"differentiation": "implicit"}):
+        plan = solve(x, y, a, blur=0.2, reach=0.3, **how).plan
+        torch.testing.assert_close(plan.mass.detach(), plan.to_dense().sum())
+        assert plan.mass.requires_grad == bool(how) and torch.equal(plan.T.mass.detach(), plan.T.row_marginal().sum())
+    lists = solve([x, x[:5]], [y, y], blur=0.2, reach=0.3).plan
+    alone = solve(x[:5], y, blur=0.2, reach=0.3).plan
+    assert lists.mass.shape == (2,) and float(lists.mass[1]) == pytest.approx(float(alone.mass), rel=1e-3)
+    assert solve(x.numpy(), y.numpy(), blur=0.2, tol=1e-8).plan.mass == pytest.approx(1.0, abs=1e-7)

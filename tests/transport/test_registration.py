@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
-from geomsink import shapes
+from geomsink import shapes, solve
 from geomsink.transport.motions import Linear, Smooth, spread
 from geomsink.transport.registration import Registration, register
 
@@ -66,6 +66,35 @@ def test_a_rigid_motion_under_noise_and_missing_points(shape):
     assert error(found, turn, shift, x) < 4 * error(known, turn, shift, x)
     np.testing.assert_allclose(found.matrix.T @ found.matrix, np.eye(3), atol=1e-14)
     assert np.linalg.det(found.matrix) > 0
+
+
+@pytest.mark.parametrize("transform", ["rigid", "affine"])
+def test_the_matched_mass_tells_a_reach_that_is_too_small_or_too_large(transform):
+    """Half of each cloud is the other's: all descents come to rest, and the shares tell them apart."""
+    common, left, right = np.random.default_rng(0).random((3, 200, 2))
+    x, y = np.concatenate((common, left + [3.0, 0.0])), np.concatenate((common, right + [0.0, 4.0]))
+    identity = (np.eye(2), np.zeros(2))
+    shares = []
+    for reach in (1e-3, 0.2, 5.0):
+        r = register(x, y, transform=transform, blur=0.05, reach=reach, init=identity, start=0.05)
+        s = solve(r.points, y, blur=0.05, reach=reach, tol=1e-5)
+        f, g = s.potentials
+        C = ((r.points[:, None] - y) ** 2).sum(-1)
+        dense = (np.exp((f[:, None] + g - C) / s.epsilon) / (len(x) * len(y))).sum()
+        assert r.matched[0] == r.matched[1] == pytest.approx(dense, rel=1e-3)
+        shares.append(r.matched[0])
+    itself = solve(y, y, blur=0.05, reach=0.2, tol=1e-5).plan.mass
+    assert shares[0] < 0.02 and 0.4 < shares[1] / itself < 0.75 and shares[2] > 0.9
+    assert register(x, y, transform=transform, blur=0.05, steps=2).matched == (1.0, 1.0)
+
+
+def test_shares_are_of_the_masses():
+    x = np.random.default_rng(0).random((100, 2))
+    a, b = np.full(100, 0.02), np.full(100, 0.04)
+    r = register(x, x, a, b, blur=0.05, reach=0.1, init=(np.eye(2), np.zeros(2)), start=0.05)
+    mass = solve(x, x, a, b, blur=0.05, reach=0.1, tol=1e-5).plan.mass
+    assert 2.0 < mass < 4.0
+    np.testing.assert_allclose(r.matched, (mass / 2.0, mass / 4.0), rtol=1e-3)
 
 
 def test_a_part_that_is_cut_away():
