@@ -140,6 +140,9 @@ def compare(
         for name, one in solved.items()
     )
     off = off * request.mass if options.balanced else off
+    if options.form == "entropic":  # what is below 0 by no more than it may be off is 0
+        nothing = (value.detach() < 0.0) & (value.detach() >= -off)
+        value = value - torch.where(nothing, value.detach(), 0.0)
     if not shortfall and all(s.converged for s in solutions.values()):
         shortfall = inexact(off, value.detach(), solved, options)
     divergence = Divergence(
@@ -230,7 +233,12 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
         if not s.converged and options.iterations is None:
             warnings.warn(
                 f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}, and "
-                f"the value may be off by {float(torch.as_tensor(s.value_error).max()):.1e}.",
+                f"the value may be off by {_largest(s.value_error):.1e}.",
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )
+
+
+def _largest(numbers: Any) -> float:
+    """Of a number or of those of a batch."""
+    return float(numbers.max()) if hasattr(numbers, "max") else float(numbers)

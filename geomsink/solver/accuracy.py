@@ -17,6 +17,8 @@ class Accuracy:
         What Newton's step gains, at most; infinite where Newton's equation does not tell.
     left : Tensor
         What mass costs that Newton's equation leaves uncorrected, at most.
+    rounded : Tensor
+        The same, where no more mass is left than rounding of the sums accounts for.
     potentials : Tensor
         What they are off by, in units of ε: the root of the weighted mean square.
     step : pair of Tensor, shapes (..., N) and (..., M), or None
@@ -27,6 +29,7 @@ class Accuracy:
 
     decrement: Tensor
     left: Tensor
+    rounded: Tensor
     potentials: Tensor
     step: tuple[Tensor, Tensor] | None
     fall: Tensor

@@ -23,6 +23,7 @@ from ..choose import ROUNDING, by_products
 from .accuracy import Accuracy
 from .iterate import Iterate
 from .newton import NewtonOperator
+from .penalties import TV
 from .sums import Sums
 
 MODEL = 0.5
@@ -31,6 +32,10 @@ WORST = 0.9
 """Contraction above which an approximate step is believed no less."""
 ROUNDED = 4.0
 """Roundings in a value, relative to its parts."""
+NOISE = 10.0
+"""Marginal error, in units of the floor, up to which it is nothing but rounding."""
+KINKS = 4.0
+"""Margin for what such steps do to other points."""
 LEFT = 0.1
 """Share of the error that a value may have, and of each point's mass, which Newton's equation may leave."""
 
@@ -57,10 +62,14 @@ def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None) -> Accu
         return matched & (left.abs().sum(-1) * farthest <= LEFT * allowed)
 
     step = operator.solve(r, s, enough)
-    found = judged(solver, (r, r if problem.is_self else s), step, operator.left.abs().sum(-1) * farthest)
+    left = operator.left.abs().sum(-1)
+    noise = left <= NOISE * problem.floor() * solver.mass
+    cost, kinks = left * farthest, _at_kinks(solver)
+    left, rounded = torch.where(noise, 0.0, cost) + kinks, torch.where(noise, cost, 0.0)
+    found = judged(solver, (r, r if problem.is_self else s), step, left)
     # Points that are left without a match say so, however light they are.
     unmatched = (operator.left.abs() / operator.rows).amax(-1)
-    return replace(found, decrement=torch.where(unmatched <= MODEL, found.decrement, math.inf))
+    return replace(found, decrement=torch.where(unmatched <= MODEL, found.decrement, math.inf), rounded=rounded)
 
 
 def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor], left: Tensor) -> Accuracy:
@@ -83,7 +92,23 @@ def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, 
         (w * h * h).sum(-1) / w.sum(-1).clamp(min=1e-300)
         for w, h in zip(weights, (step[0] + t, step[1] - t), strict=True)
     ]
-    return Accuracy(gained, left, sum(squares).sqrt(), step, fall)
+    return Accuracy(gained, left, torch.zeros_like(left), sum(squares).sqrt(), step, fall)
+
+
+def _at_kinks(solver: Iterate) -> Tensor:
+    """What potentials that come to the end of their range, or leave it, gain on the way, at most: Newton's equation has them
+    fixed or free."""
+    state = solver.state
+    gained = torch.zeros_like(state.f[..., 0])
+    sides = ((solver.problem.alpha, state.f, state.log_rows), (solver.problem.beta, state.g, state.log_columns))
+    for side, (measure, potential, log_sums) in enumerate(sides):
+        penalty = solver.problem.penalties[side]
+        if isinstance(penalty, TV):
+            after = solver.exact(side)[0]
+            turned = (potential.abs() < penalty.rho) != (after.abs() < penalty.rho)
+            slope = measure.weights * log_sums.clamp(max=700.0).expm1().abs()
+            gained = gained + torch.where(turned, slope * (after - potential).abs(), 0.0).sum(-1)
+    return KINKS * gained
 
 
 def of_self(solver: Iterate) -> Accuracy:
@@ -138,6 +163,8 @@ def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
         if by_products(dimension, kappa is not None):  # costs are rounded like the squares that they are made of
             size = size + kappa * (measure.weights * measure.points.square().sum(-1)).sum(-1)
     found = ROUNDED * ROUNDING[problem.pair.x.dtype] * size
+    if solver.accuracy is not None:
+        found = found + solver.accuracy.rounded
     return found if not sharp or problem.epsilon == math.inf else found + problem.floor() * spread(solver)
 
 

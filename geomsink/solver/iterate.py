@@ -104,9 +104,13 @@ class Iterate:
         """Of each item of a batch, shape () or (B,)."""
         rows = self.missing(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
         columns = self.missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
+        return (rows + columns) / self.mass + self.allowance
+
+    @property
+    def mass(self) -> Tensor:
+        """What marginal errors are relative to, shape () or (B,)."""
         first, second = self.problem.masses
-        mass = 0.5 * (first + second) if self.balanced else self.transported.clamp(min=LEAST)
-        return (rows + columns) / mass + self.allowance
+        return 0.5 * (first + second) if self.balanced else self.transported.clamp(min=LEAST)
 
     @property
     def balanced(self) -> bool:

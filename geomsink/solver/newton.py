@@ -50,7 +50,7 @@ class LinearSolve:
 
 def floored(weights: Tensor) -> Tensor:
     """Weights with a little in place of zeros, so that potentials there have derivatives, too."""
-    return weights + torch.where(weights > 0.0, 0.0, LITTLE)
+    return torch.where(weights > 0.0, weights, LITTLE)
 
 
 class NewtonOperator:

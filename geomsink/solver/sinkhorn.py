@@ -161,19 +161,16 @@ class Solver(Iterate):
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:
         problem, state = self.problem, self.state
-        quadratic = problem.pair.cost.quadratic is not None
-        if (
-            problem.is_self
-            and quadratic
-            and not plan_is_stored(problem.alpha.weights.numel() * len(problem.beta.weights))
-        ):
+        full, quadratic = isinstance(self.sums, FullSums), problem.pair.cost.quadratic is not None
+        pairs = problem.alpha.weights.numel() * problem.beta.weights.shape[-1]
+        if problem.is_self and quadratic and not (full and plan_is_stored(pairs)):
             return of_self(self)
         if self._smoother is not None:
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
             smooth = self._smoother.step(state.f, state.g, rho, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):
                 return by_contraction(self, rho, smooth, self._contraction)
-        return accuracy(self, allowed, None if isinstance(self.sums, FullSums) else self.sums)
+        return accuracy(self, allowed, None if full else self.sums)
 
     def _newton_step(self, found: Accuracy) -> bool:
         """Newton's step, shorter where entries of the plan would fall too far; whether it raised a value."""

@@ -178,9 +178,7 @@ def loss_of(loss: Any, blur: Any) -> Loss:
     return called
 
 
-def size_of(
-    loss: Loss, points: Tensor, target: tuple[Tensor, Tensor], weighted: bool = True
-) -> tuple[float, float]:
+def size_of(loss: Loss, points: Tensor, target: tuple[Tensor, Tensor], weighted: bool = True) -> tuple[float, float]:
     """What a loss is about between clouds that are far apart, for their extent, and that distance: from one point of
     the cloud to some of the target. Zeros where it cannot be evaluated on these.
 
