@@ -103,6 +103,9 @@ def truths(drawn: Drawn, seconds: float = 6.0) -> list[Truth]:
         x, y = (t.astype(np.float64) for t in (item.x, item.y))
         a = np.full(len(x), 1.0 / len(x)) if item.a is None else item.a.astype(np.float64)
         b = np.full(len(y), 1.0 / len(y)) if item.b is None else item.b.astype(np.float64)
+        if drawn.balanced:  # masses of single-precision weights differ: both measures have the mean
+            mass = 0.5 * (a.sum() + b.sum())
+            a, b = mass / a.sum() * a, mass / b.sum() * b
         divergence = drawn.function == "sinkhorn_divergence"
         asked = Asked(x, y, a, b, drawn.ground, drawn.epsilon, drawn.penalties, divergence, drawn.sharp)
         found.append(truth(asked, seconds))

@@ -135,16 +135,16 @@ def compare(
         scaled = {name: s.interval for name, s in solutions.items() if s.interval is not None}
         interval = combined(scaled, SHARES, offset)
         lower, upper = container.bound(interval.lower, -1), container.bound(interval.upper, 1)
-    off = sum(
-        abs(SHARES[name]) * stated_error(problems, one, options.form == "sharp", intervals.get(name))
-        for name, one in solved.items()
-    )
-    off = off * request.mass if options.balanced else off
-    if options.form == "entropic":  # what is below 0 by no more than it may be off is 0
-        nothing = (value.detach() < 0.0) & (value.detach() >= -off)
-        value = value - torch.where(nothing, value.detach(), 0.0)
+    off, rounded = torch.zeros_like(request.mass), torch.zeros_like(request.mass)
+    mass, sharp = request.mass if options.balanced else torch.ones_like(request.mass), options.form == "sharp"
+    for name, one in solved.items():
+        off = off + abs(SHARES[name]) * mass * stated_error(problems, one, sharp, intervals.get(name))
+        rounded = rounded + abs(SHARES[name]) * mass * rounding(one.solver, sharp)
+    if not sharp:  # what rounding has put below 0 is 0
+        found = value.detach()
+        value = value - torch.where((found < 0.0) & (found >= -rounded), found, 0.0)
     if not shortfall and all(s.converged for s in solutions.values()):
-        shortfall = inexact(off, value.detach(), solved, options)
+        shortfall = inexact(off, rounded, value.detach(), options.tol)
     divergence = Divergence(
         container.number(value),
         options.form,
@@ -161,14 +161,12 @@ def compare(
     return divergence, Memory(problems.constant(), **solved)
 
 
-def inexact(off: Tensor, value: Tensor, solved: dict[str, Solved], options: Options) -> str:
-    """Why a value is less right than it should be, or nothing."""
-    rounded = sum(abs(SHARES[name]) * rounding(one.solver, options.form == "sharp") for name, one in solved.items())
-    allowed = SHARE * options.tol * value.abs()
-    if bool((off <= allowed + 4.0 * rounded).all()):
+def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:
+    """Why a value is less right than ``tol`` asks for, or nothing; rounding is nobody's failure."""
+    if bool((off <= SHARE * tol * value.abs() + 4.0 * rounded).all()):
         return ""
     worst = float((off / value.abs().clamp(min=1e-300)).max())
-    return f"the value may be off by {worst:.1e} of itself, and tol asks for {SHARE * options.tol:.1e}"
+    return f"the value may be off by {worst:.1e} of itself, and tol asks for {SHARE * tol:.1e}"
 
 
 def _constant_of_mass_1(request: Request) -> Tensor:

@@ -44,7 +44,7 @@ def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Inte
     solver = solved.solver
     found, exact = solver.accuracy, torch.zeros_like(solver.value())
     if found is None or not bool(found.value.isfinite().all()):
-        found = Accuracy(exact + math.inf, exact, exact, exact, None, exact)
+        found = Accuracy(exact + math.inf, exact, exact, exact, solved.potentials, exact)
         interval = interval or certified(problems, solved)
     if interval is not None:
         value = solver.value()

@@ -21,7 +21,7 @@ class Accuracy:
         The same, where no more mass is left than rounding of the sums accounts for.
     potentials : Tensor
         What they are off by, in units of ε: the root of the weighted mean square.
-    step : pair of Tensor, shapes (..., N) and (..., M), or None
+    step : pair of Tensor, shapes (..., N) and (..., M)
         Newton's, in units of ε.
     fall : Tensor
         Largest relative fall of an entry of the plan in that step.
@@ -31,7 +31,7 @@ class Accuracy:
     left: Tensor
     rounded: Tensor
     potentials: Tensor
-    step: tuple[Tensor, Tensor] | None
+    step: tuple[Tensor, Tensor]
     fall: Tensor
 
     @property

@@ -79,20 +79,20 @@ def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, 
         m.weights * log_sums.clamp(-300.0, 300.0).exp()
         for m, log_sums in ((problem.alpha, solver.state.log_rows), (problem.beta, solver.state.log_columns))
     ]
-    step = tuple(torch.where(w > 0.0, h, 0.0) for w, h in zip(weights, step, strict=True))
-    fall = (-step[0]).amax(-1) + (-step[1]).amax(-1)
+    du, dv = (torch.where(w > 0.0, h, 0.0) for w, h in zip(weights, step, strict=True))
+    step = du, dv
+    fall = (-du).amax(-1) + (-dv).amax(-1)
     for penalty, h in zip(problem.penalties, step, strict=True):  # asked marginals change by factors of their own
         fall = fall.maximum(penalty.softness * problem.epsilon * h.abs().amax(-1))
-    decrement = sum((m * h).sum(-1) for m, h in zip(missing, step, strict=True))
+    decrement = (missing[0] * du).sum(-1) + (missing[1] * dv).sum(-1)
     gained = 0.5 * problem.epsilon * decrement.clamp(min=0.0) * (1.0 + 2.0 * fall.clamp(min=0.0))
     gained = torch.where((fall <= MODEL) & gained.isfinite(), gained, math.inf)
     means = [(w * h).sum(-1) / w.sum(-1).clamp(min=1e-300) for w, h in zip(weights, step, strict=True)]
     t = 0.5 * (means[1] - means[0])[..., None]  # a constant may pass from one to the other
-    squares = [
-        (w * h * h).sum(-1) / w.sum(-1).clamp(min=1e-300)
-        for w, h in zip(weights, (step[0] + t, step[1] - t), strict=True)
-    ]
-    return Accuracy(gained, left, torch.zeros_like(left), sum(squares).sqrt(), step, fall)
+    square = torch.zeros_like(fall)
+    for w, h in zip(weights, (du + t, dv - t), strict=True):
+        square = square + (w * h * h).sum(-1) / w.sum(-1).clamp(min=1e-300)
+    return Accuracy(gained, left, torch.zeros_like(left), square.sqrt(), step, fall)
 
 
 def _at_kinks(solver: Iterate) -> Tensor:
@@ -160,7 +160,7 @@ def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
     kappa, dimension = problem.pair.cost.quadratic, problem.pair.x.shape[-1]
     for measure, potential in ((problem.alpha, state.f), (problem.beta, state.g)):
         size = size + (measure.weights * potential.abs()).sum(-1)
-        if by_products(dimension, kappa is not None):  # costs are rounded like the squares that they are made of
+        if kappa is not None and by_products(dimension):  # costs are rounded like the squares that they are made of
             size = size + kappa * (measure.weights * measure.points.square().sum(-1)).sum(-1)
     found = ROUNDED * ROUNDING[problem.pair.x.dtype] * size
     if solver.accuracy is not None:

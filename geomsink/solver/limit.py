@@ -43,5 +43,5 @@ class Limit:
         mean = (problem.alpha.weights * f).sum(-1, keepdim=True)
         solver.take(f - 0.5 * mean, g - 0.5 * mean, evaluations=2)
         exact = torch.zeros_like(mean[..., 0])
-        solver.accuracy = Accuracy(exact, exact, exact, exact, None, exact)
+        solver.accuracy = Accuracy(exact, exact, exact, exact, (torch.zeros_like(f), torch.zeros_like(g)), exact)
         return Solved(solver, "converged", time.perf_counter() - began, self.name).after(before)
