@@ -77,6 +77,7 @@ def solve_rows(result: Any, solution: Any) -> list[Row]:
     first, last = result.temperatures[0], result.temperatures[-1]
     return [
         state_row(result.converged, result.status),
+        ("value error", f"{finite(result.value_error) or 0.0:.1e} at most, about"),
         ("marginal error", f"{result.marginal_error:.2e} (tol {result.tol:.1e})"),
         ("iterations", f"{result.n_iter}"),
         ("temperatures", f"{len(result.temperatures)}, from {first:.3g} to {last:.3g}"),
@@ -90,7 +91,7 @@ def solve_rows(result: Any, solution: Any) -> list[Row]:
 def solve_report(result: Any) -> dict[str, Any]:
     """The same for ``--json``: names as in the library, numbers at full precision."""
     report: dict[str, Any] = {}
-    for key in ("value", "converged", "status", "marginal_error", "tol", "n_iter", "epsilon"):
+    for key in ("value", "value_error", "converged", "status", "marginal_error", "tol", "n_iter", "epsilon"):
         report[key] = finite(getattr(result, key))
     report["temperatures"] = [finite(temperature) for temperature in result.temperatures]
     for key in ("engine", "dtype", "seconds"):
@@ -116,7 +117,7 @@ def descent_report(history: Any) -> dict[str, Any]:
 
 def part_report(solution: Any) -> dict[str, Any]:
     """One of the problems of a divergence."""
-    names = ("value", "converged", "status", "marginal_error", "n_iter")
+    names = ("value", "value_error", "converged", "status", "marginal_error", "n_iter")
     report = {name: finite(getattr(solution, name)) for name in names}
     report["approximation"] = approximation_report(solution)
     return report | interval_report(solution)

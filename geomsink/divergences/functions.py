@@ -64,10 +64,10 @@ def sinkhorn_divergence(
     form : {"entropic", "sharp"}, default "entropic"
         ``"sharp"`` has ⟨P, C⟩ in place of OT_ε: half of Ē_ε of Genevay et al. 2018.
     tol : float, default 1e-3
-        Marginal error ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁, relative to the mass, at which each problem stops. At the
-        default, surfaces scanned in the unit cube (blur 0.05, 0.02 and 0.01) come out right to 1e-5 in
-        value and to 1 % in the gradient that follows from the potentials. The sharp form is of first
-        order in the marginal error and wants a smaller one.
+        A solve stops at a marginal error ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of this, relative to the mass that is transported, if
+        the value, of either form, is also off by at most ``tol`` / 100 of itself, and potentials by 10 ``tol`` ε. At
+        the default, surfaces scanned in the unit cube (blur 0.05, 0.02 and 0.01) come out right to 1e-5 in
+        value and to 1 % in the gradient that follows from the potentials.
     max_iter : int, default 1000
         Cycles of updates, at most, for each problem; annealing and one cycle after it are done in any case.
     scaling : float, default 0.5
@@ -103,7 +103,7 @@ def sinkhorn_divergence(
     Warns
     -----
     ConvergenceWarning
-        If a problem did not reach ``tol``.
+        If a problem did not reach ``tol``, in its marginals or in its value.
 
     Notes
     -----

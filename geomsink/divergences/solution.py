@@ -15,7 +15,7 @@ from ..solver import Approximation, LinearSolve, Step
 
 
 class ConvergenceWarning(UserWarning):
-    """A solve stopped before its marginal error came below ``tol``."""
+    """A solve stopped before its marginal error, or the error of its value, was what ``tol`` asks for."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Solution(Constant):
     ----------
     value : float or Tensor
         The dual value, ⟨a, f⟩ + ⟨b, g⟩ − ε (Σ P_ij − m²) for fixed marginals of mass m; of a batch (B,). It is a lower
-        bound of OT_ε(α, β), whose error is of second order in the marginal error.
+        bound of OT_ε(α, β).
     potentials : tuple of arrays, shapes (N,) and (M,)
         f and g, in units of the cost, shifted so that ⟨a, f⟩ = ⟨b, g⟩ if both marginals are fixed. They have autograd
         history with implicit differentiation, and unrolled.
@@ -106,7 +106,8 @@ class Solution(Constant):
 
     @cached_property
     def transport_cost(self) -> float | Tensor:
-        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in the marginal error.
+        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in that of the plan, which the solve
+        did not look at.
 
         It has autograd history where the potentials have: with implicit differentiation, and unrolled.
         """

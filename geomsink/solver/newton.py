@@ -25,8 +25,10 @@ from .sums import FullSums, Sums
 RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
 """Relative residual at which the iterations stop: a few roundings of the products."""
 ITERATIONS, STALL = 500, (20, 100)
-"""At most, and without progress: of sums over pairs, and of a plan in memory, whose products are cheap."""
+"""At most, and without progress: as far as rounding goes, and to what is enough, which weakly coupled points delay."""
 LITTLE = 1e-30
+FAR = 10.0
+"""Newton's steps that are of use are shorter, in units of ε."""
 
 Enough = Callable[[Tensor], Tensor]
 """From what is left of the right-hand side, shape (..., N), whether that is little enough, shape (...)."""
@@ -164,10 +166,12 @@ class NewtonOperator:
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
         self.left = residual
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
-        while iterations < ITERATIONS and since < STALL[self._stored is not None]:
+        while iterations < ITERATIONS and since < STALL[enough is not None]:
             size = norm(residual) / scale
             since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
             better = size < best_size
+            if enough is not None:  # along what is not coupled at all rounding would be solved for
+                better = better & (z.abs().amax(-1) <= FAR)
             best, best_size = torch.where(better[..., None], z, best), torch.where(better, size, best_size)
             self.left = torch.where(better[..., None], residual, self.left)
             done = best_size <= RESIDUAL[dtype] ** 2

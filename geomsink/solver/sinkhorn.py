@@ -45,8 +45,8 @@ GROWTH = 1.5
 """Growth of the marginal error that a step may have which raises the dual value."""
 FAILURES = 4
 """Corrections undone in a row after which there are no more."""
-POLISHED = 4
-"""Newton's steps in a row, at most, where the marginal error is small and the value is not right."""
+POLISHED = 5
+"""A plain cycle and Newton's steps in a row, at most, where the marginal error is small and the value is not right."""
 ROUNDED = 100.0
 """Marginal error, in units of the floor, up to which potentials are as right as they can be."""
 TIGHTER = 0.3
@@ -141,7 +141,7 @@ class Solver(Iterate):
         goal = self.goal
         if not goal.asks_for_values:
             return True
-        for _ in range(POLISHED):
+        for k in range(POLISHED):
             rounded = rounding(self, goal.sharp)
             allowed = goal.allowed(self.value(), rounded)
             if not goal.final and bool((allowed <= rounded).any()):
@@ -154,7 +154,9 @@ class Solver(Iterate):
             if self.marginal_error <= self.tol and bool(right.all()):
                 self.accuracy = found
                 return True
-            if not self._newton_step(found):
+            if k == 0 and not self.problem.is_self:  # over-relaxed updates leave what a plain one takes away
+                self._plain_cycle()
+            elif not self._newton_step(found):
                 break
         self._target = TIGHTER * min(self._target, error)
         return False
@@ -169,13 +171,24 @@ class Solver(Iterate):
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
             smooth = self._smoother.step(state.f, state.g, rho, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):
-                return by_contraction(self, rho, smooth, self._contraction)
+                found = by_contraction(self, rho, smooth, self._contraction)
+                if bool(found.decrement.isfinite().all()):
+                    return found
         return accuracy(self, allowed, None if full else self.sums)
 
+    def _plain_cycle(self) -> None:
+        state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
+        state.g, _ = relaxed(columns, state.g, state.log_columns, 1.0, epsilon)
+        self._row_update((state.f, state.g))
+
     def _newton_step(self, found: Accuracy) -> bool:
-        """Newton's step, shorter where entries of the plan would fall too far; whether it raised a value."""
+        """Newton's step, shorter where entries of the plan would fall too far; whether it was of use.
+
+        It raises the value; or, where that is nothing beside rounding, it lowers the marginal error.
+        """
         state, problem, penalties = self.state, self.problem, self.problem.penalties
         before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
+        errors, rounded = self.marginal_errors(problem.epsilon), rounding(self)
         if not bool((found.value > 0.0).any()):
             return False
         length = (problem.epsilon / found.fall.clamp(min=1.0))[..., None]
@@ -186,7 +199,8 @@ class Solver(Iterate):
             self._note(problem.epsilon)
         else:
             self._row_update((f, g))
-        better = self.value() > value
+        gain = self.value() - value
+        better = (gain > rounded) | ((gain >= -rounded) & (self.marginal_errors(problem.epsilon) < errors))
         after = state.f, state.g, state.log_rows, state.log_columns
         kept = [torch.where(better[..., None], new, old) for new, old in zip(after, before, strict=True)]
         state.f, state.g, state.log_rows, state.log_columns = kept
