@@ -284,6 +284,8 @@ def check_gradients(outcome: Outcome, gradients: dict[str, list[Array]], result:
             right = t.gradients[name]
             if name in "xy":
                 off, size = float(np.linalg.norm(gradient - right)), float(np.linalg.norm(right))
+                # The plan is off by √(2 error / ε) in total variation, and the value by rounding in any case.
+                unit = unit + math.sqrt(2.0 * t.rounding / drawn.epsilon) * (drawn.epsilon < math.inf)
                 bar = GRADIENT * size + unit * t.sizes[name]
             else:
                 w = np.asarray(getattr(item, name), np.float64)

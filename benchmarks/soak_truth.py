@@ -150,7 +150,7 @@ def of_weights(found: Truth, name: str, asked: Asked) -> tuple[Array, Array]:
 
 
 def marginal_error(C: Array, a: Array, b: Array, f: Array, g: Array, epsilon: float, penalties: Pair) -> float:
-    """What the plan of potentials misses of the marginals that these ask for, relative to the mass."""
+    """What the plan of potentials misses of the marginals that these ask for, relative to the mass transported."""
     rows, columns = a > 0, b > 0
     a, b, f, g, C = a[rows], b[columns], f[rows], g[columns], C[np.ix_(rows, columns)]
     with np.errstate(all="ignore"):
@@ -166,7 +166,9 @@ def marginal_error(C: Array, a: Array, b: Array, f: Array, g: Array, epsilon: fl
             else:
                 wanted = w
             total += float(np.abs(wanted - sums).sum())
-    return total / (0.5 * float(a.sum() + b.sum()))
+    fixed = all(penalty.kind == "fixed" for penalty in penalties)
+    mass = 0.5 * float(a.sum() + b.sum()) if fixed else float(P.sum())
+    return total / mass if mass > 0.0 else total
 
 
 def norm(t: Array) -> float:

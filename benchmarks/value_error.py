@@ -2,9 +2,9 @@
 
     python benchmarks/value_error.py [--n 1000 10000 100000] [--blurs 0.05 0.02]
 
-Each divergence is solved once to warm up, and then as often as the benchmarks' rule says: the seconds in the estimate, and
-in the steps that follow from it, are taken within the same solve, so that the share does not depend on what else the
-machine does. The truth is a solve at a hundredth of the tolerance in float64.
+Each divergence is solved once to warm up and then a few times: the seconds in the estimate, and in the steps that
+follow from it, are taken within the same solve, so that the share does not depend on what else the machine does. The
+truth is a solve at a hundredth of the tolerance in float64.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Newton's system for implicit differentiation, with a preconditioner from cells.
 
-Since (D₁ − P D₂⁻¹ Pᵀ)⁻¹ = D₁⁻¹ + D₁⁻¹ P (D₂ − Pᵀ D₁⁻¹ P)⁻¹ Pᵀ D₁⁻¹, a plan between the points and coarse columns gives a
-preconditioner that is exact where cells are points: the two-grid correction in linear form.
+Since (D₁ − P D₂⁻¹ Pᵀ)⁻¹ = D₁⁻¹ + D₁⁻¹ P (D₂ − Pᵀ D₁⁻¹ P)⁻¹ Pᵀ D₁⁻¹, a plan between the points and coarse columns gives
+a preconditioner that is exact where cells are points: the two-grid correction in linear form.
 """
 
 from __future__ import annotations

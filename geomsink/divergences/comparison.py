@@ -230,8 +230,8 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
     for name, s in solutions.items():
         if not s.converged and options.iterations is None:
             warnings.warn(
-                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}, and "
-                f"the value may be off by {_largest(s.value_error):.1e}.",
+                f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}, "
+                f"and the value may be off by {_largest(s.value_error):.1e}.",
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )

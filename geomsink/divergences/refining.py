@@ -39,8 +39,8 @@ def error_of(solved: Solved, sharp: bool) -> Tensor:
 
 
 def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Interval | None = None) -> Tensor:
-    """What a value is off by, with rounding: where Newton's equation does not tell, or tells more than that, the distance to
-    the ends of a certified interval."""
+    """What a value is off by, with rounding: where Newton's equation does not tell, or tells more than that, the
+    distance to the ends of a certified interval."""
     solver = solved.solver
     found, exact = solver.accuracy, torch.zeros_like(solver.value())
     if found is None or not bool(found.value.isfinite().all()):

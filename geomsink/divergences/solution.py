@@ -40,8 +40,8 @@ class Solution(Constant):
     marginal_errors : array, shape (B,), or None
         Of each item of a batch.
     value_error : float or Tensor
-        What the value is off by, about and at most: Newton's decrement at the potentials found, with rounding, or, where
-        that tells nothing, the distance to a certified bound.
+        What the value is off by, about and at most: Newton's decrement at the potentials found, with rounding, or,
+        where that tells nothing, the distance to a certified bound.
     n_iter : int
         Cycles, of one update of each potential; annealing included.
     epsilon : float
@@ -106,8 +106,8 @@ class Solution(Constant):
 
     @cached_property
     def transport_cost(self) -> float | Tensor:
-        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in that of the plan, which the solve
-        did not look at.
+        """⟨P, C⟩, by one reduction when first asked for; its error is of first order in that of the plan, which the
+        solve did not look at.
 
         It has autograd history where the potentials have: with implicit differentiation, and unrolled.
         """

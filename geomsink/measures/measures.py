@@ -87,7 +87,8 @@ class Container:
         return narrow
 
     def error(self, size: Tensor, value: Tensor) -> Any:
-        """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision does."""
+        """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision
+        does."""
         if not self.is_numpy or value.ndim:
             size = size + (value.to(self.dtype).double() - value).abs()
         return self.bound(size, 1)

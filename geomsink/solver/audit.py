@@ -20,8 +20,8 @@ DRAWN = 256
 
 
 def audited(solver: Iterate) -> Tensor:
-    """By how much marginal errors of the present state may be larger in float64, shape () or (B,): of both sides the mean
-    absolute difference, and three standard errors."""
+    """By how much marginal errors of the present state may be larger in float64, shape () or (B,): of both sides the
+    mean absolute difference, and three standard errors."""
     problem, state = solver.problem, solver.state
     rows = _off(problem.pair, problem.alpha, problem.beta, state.f, state.g, state.log_rows, problem.epsilon)
     if problem.is_self:

@@ -6,9 +6,9 @@ negative it is feasible, so that
 
     OT_ε − D(f, g) ≤ ε Σ P_ij φ(δu_i + δv_j) ≤ ½ ε (1 + n) Σ P_ij (δu_i + δv_j)²,    φ(t) = (1 + t) log(1 + t) − t,
 
-n the largest of −δu_i − δv_j, at most 1; 2n is taken, for marginals with penalties. The sum is ρᵀ M⁺ ρ for the gradient ρ of the dual and Newton's matrix M: half
-of it is what Newton's step gains. Mass e that the solution leaves uncorrected has to be moved: by a cost of at most
-max(C − f − g) a unit.
+n the largest of −δu_i − δv_j, at most 1; 2n is taken, for marginals with penalties. The sum is ρᵀ M⁺ ρ for the gradient
+ρ of the dual and Newton's matrix M: half of it is what Newton's step gains. Mass e that the solution leaves uncorrected
+has to be moved: by a cost of at most max(C − f − g) a unit.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, 
 
 
 def _at_kinks(solver: Iterate) -> Tensor:
-    """What potentials that come to the end of their range, or leave it, gain on the way, at most: Newton's equation has them
-    fixed or free."""
+    """What potentials that come to the end of their range, or leave it, gain on the way, at most: Newton's equation has
+    them fixed or free."""
     state = solver.state
     gained = torch.zeros_like(state.f[..., 0])
     sides = ((solver.problem.alpha, state.f, state.log_rows), (solver.problem.beta, state.g, state.log_columns))
@@ -120,8 +120,8 @@ def of_self(solver: Iterate) -> Accuracy:
 
 
 def by_contraction(solver: Iterate, rho: Tensor, smooth: Tensor, contraction: float) -> Accuracy:
-    """After a row update, from an approximate Newton step that makes errors smaller by a known factor c: the step itself
-    is 1 − c of Newton's, at least.
+    """After a row update, from an approximate Newton step that makes errors smaller by a known factor c: the step
+    itself is 1 − c of Newton's, at least.
 
     ``rho`` is what columns miss, ``smooth`` what the step has beside the plain update.
     """
@@ -143,8 +143,8 @@ def marginal(solver: Iterate, side: int) -> Tensor:
 def value_error(solver: Iterate, found: Accuracy, sharp: bool = False) -> Tensor:
     """What the value is off by, shape () or (B,), without rounding; or the ``sharp`` one, ⟨P, C⟩ and penalties.
 
-    The plan is off by √(2 error / ε) in total variation (Pinsker), and the sharp value by that times the spread of what it
-    pays.
+    The plan is off by √(2 error / ε) in total variation (Pinsker), and the sharp value by that times the spread of what
+    it pays.
     """
     if not sharp or solver.problem.epsilon == math.inf:
         return found.value

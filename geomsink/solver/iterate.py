@@ -119,7 +119,7 @@ class Iterate:
 
     @property
     def transported(self) -> Tensor:
-        """The plan's mass, shape () or (B,): that which the potentials ask for or that which it has, whichever is less."""
+        """The plan's mass, shape () or (B,): what the potentials ask for or what it has, whichever is less."""
         state, problem = self.state, self.problem
         sides = ((state.f, state.log_rows, problem.alpha), (state.g, state.log_columns, problem.beta))
         wanted = [

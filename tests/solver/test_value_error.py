@@ -1,5 +1,5 @@
-"""What a solve says that its value is off by, against dense float64 solutions of problems that deceive the marginal error:
-clusters whose masses differ, and light points, of which a small marginal error is the whole mass."""
+"""What a solve says that its value is off by, against dense float64 solutions of problems that deceive the marginal
+error: clusters whose masses differ, and light points, of which a small marginal error is the whole mass."""
 
 import math
 
@@ -23,7 +23,9 @@ def distances(x, y):
 def truth(x, y, a, b, epsilon, penalty=None):
     """S_ε, and what the reference and float64 are off by."""
     kind = (Penalty(), Penalty()) if penalty is None else (Penalty("kl", penalty), Penalty("kl", penalty))
-    parts = [transport(distances(*p), *w, epsilon, *kind) for p, w in (((x, y), (a, b)), ((x, x), (a, a)), ((y, y), (b, b)))]
+    parts = [
+        transport(distances(*p), *w, epsilon, *kind) for p, w in (((x, y), (a, b)), ((x, x), (a, a)), ((y, y), (b, b)))
+    ]
     value = parts[0].value - 0.5 * parts[1].value - 0.5 * parts[2].value
     if penalty is not None:
         value += 0.5 * epsilon * (a.sum() - b.sum()) ** 2
@@ -72,15 +74,15 @@ def check(result, problems, penalty=None):
 @pytest.mark.parametrize("penalty", [None, 0.5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_by_one(kind, penalty):
-    """150 problems of each kind, each with its own temperature, balanced and unbalanced."""
+    """100 problems of each kind, each with its own temperature, balanced and unbalanced."""
     converged = 0
-    for seed in range(150):
+    for seed in range(100):
         problem = KINDS[kind](default_rng(seed))
         x, y, a, b, epsilon = problem
         rho = None if penalty is None else penalty * epsilon
-        result = geomsink.sinkhorn_divergence(x, y, a, b, epsilon=epsilon, rho=rho, max_iter=300)
+        result = geomsink.sinkhorn_divergence(x, y, a, b, epsilon=epsilon, rho=rho, max_iter=100)
         converged += check(result, [problem], rho)
-    assert converged >= 50
+    assert converged >= 35
 
 
 @pytest.mark.filterwarnings("ignore::geomsink.ConvergenceWarning")
@@ -98,14 +100,14 @@ def test_in_batches(kind, penalty):
             problem[4] = epsilon
         rho = None if penalty is None else penalty * epsilon
         arrays = [np.stack([problem[k] for problem in drawn]) for k in range(4)]
-        result = geomsink.sinkhorn_divergence(*arrays, epsilon=epsilon, rho=rho, max_iter=300)
+        result = geomsink.sinkhorn_divergence(*arrays, epsilon=epsilon, rho=rho, max_iter=100)
         check(result, drawn, rho)
 
 
 @pytest.mark.filterwarnings("ignore::geomsink.ConvergenceWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_several_levels(kind):
-    for seed in range(6):
+    for seed in range(3):
         r = default_rng(2000 + seed)
         x, y, a, b, epsilon = KINDS[kind](r, 400)
         result = geomsink.sinkhorn_divergence(x, y, a, b, epsilon=10 * epsilon, multiscale=True, max_iter=100)
@@ -196,6 +198,44 @@ def test_unbalanced_with_a_small_reach():
         assert result.converged
         found.append(torch.autograd.grad(result.value, x)[0])
     assert float((found[0] - found[1]).norm() / found[1].norm()) <= 1e-2
+
+
+@pytest.mark.parametrize("dimension", [3, 40])
+@pytest.mark.parametrize("scale", [1.0, 1e10, 1e20])
+def test_clouds_that_are_equal_to_rounding(scale, dimension):
+    """At large scales their divergence was -1e20: it is 0 to within what is stated, and not negative."""
+    x = scale * default_rng(0).random((60, dimension))
+    for y in (x * (1 + 1e-16), default_rng(1).permutation(x)):
+        result = geomsink.sinkhorn_divergence(x, y, blur=0.1 * scale)
+        assert result.converged and 0.0 <= result.value <= result.value_error <= 1e-11 * dimension * scale**2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e8])
+@pytest.mark.parametrize("cost", ["sqeuclidean", "mahalanobis:0.1,0.3"])
+@pytest.mark.filterwarnings("ignore::geomsink.ConvergenceWarning")
+def test_converged_marginals_hold_in_float64(cost, offset):
+    """Found again from the potentials in another order of operations; at low temperatures rounding is more than tol."""
+    x, y = offset + default_rng(3).random((80, 2)), offset + default_rng(4).random((70, 2))
+    ground = geomsink.costs.get(cost)
+    C = ground(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+    for epsilon in 10.0 ** np.arange(-13.0, 0.0, 2.0):
+        result = geomsink.solve(x, y, epsilon=epsilon, cost=cost, max_iter=100)
+        f, g = result.potentials
+        P = np.exp((f[:, None] + g - C) / epsilon) / (80 * 70)
+        error = np.abs(P.sum(1) - 1 / 80).sum() + np.abs(P.sum(0) - 1 / 70).sum()
+        # With the offset the clouds themselves are rounded, to 1e-8, and so are these costs.
+        if result.converged and (offset == 0.0 or epsilon > 1e-3):
+            assert error <= 1.01 * result.tol
+
+
+def test_float32_marginals_hold_in_float64():
+    x, y = (default_rng(k).random((1500, 3)).astype(np.float32) for k in (5, 6))
+    result = geomsink.solve(x, y, blur=0.05, multiscale=False)
+    assert result.dtype == "float32" and result.converged
+    f, g = (h.astype(np.float64) for h in result.potentials)
+    P = np.exp((f[:, None] + g - distances(x.astype(np.float64), y.astype(np.float64))) / result.epsilon) / 1500**2
+    error = np.abs(P.sum(1) - 1 / 1500).sum() + np.abs(P.sum(0) - 1 / 1500).sum()
+    assert error <= result.marginal_error <= result.tol
 
 
 def test_a_status_says_what_is_wrong():
