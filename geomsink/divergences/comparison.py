@@ -17,7 +17,7 @@ from ..solver import SHARE, Potentials, Solved, free_constant, rounding
 from .narrowing import Intervals, combined, narrowed
 from .options import Options
 from .problems import Problems
-from .refining import refined, stated_error
+from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
@@ -117,7 +117,8 @@ def compare(
         if options.form == "entropic":
             offset = _difference_of_masses(request).detach()
         others = 0.5 * (xx.solver.value() + yy.solver.value()) - offset
-        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=problems.goal(others))
+        nearest = CLOSE * request.epsilon if request.epsilon < math.inf else 0.0  # closer ones are refined
+        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=problems.goal(others, nearest))
         solved, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
         if options.iterations is None:
             solved = refined(problems, solved, SHARES, offset, bar)

@@ -106,10 +106,11 @@ class Problems:
             solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal)
         return solved
 
-    def goal(self, offset: Tensor | float = 0.0) -> Goal:
-        """That of the options, for values that are compared with an offset."""
+    def goal(self, offset: Tensor | float = 0.0, nearest: float = 0.0) -> Goal:
+        """That of the options, for values that are compared with an offset, and count as so far from it at least."""
         options = self.request.options
-        return Goal(options.tol, SHARE * options.tol, offset, sharp=options.form == "sharp")
+        share, sharp = SHARE * options.tol, options.form == "sharp"
+        return Goal(options.tol, share, offset, least=share * nearest, sharp=sharp)
 
     def _solve_as(
         self,
