@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..measures import OutOfRange
 from . import processes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -95,7 +97,10 @@ class Objective:
         x, y = processes.gather(x.flatten(1)), processes.gather(y.flatten(1))
         finite("generated points" if self._phi is None else "features", x)
         finite("data" if self._phi is None else "features", y)
-        value = self.loss(x, y)
+        try:
+            value = self.loss(x, y)
+        except OutOfRange as error:
+            raise NotFinite("loss", math.inf) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise TypeError(f"loss: it returned {found}, expected a scalar tensor.")

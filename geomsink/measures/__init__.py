@@ -4,13 +4,14 @@ Imports nothing of the house. Hands on `Measure`, `Container`, and the functions
 """
 
 from .batches import Layout, is_list
-from .measures import MASS_TOLERANCE, Container, Measure, as_tensor, measure, pair_of_measures, potentials
+from .measures import MASS_TOLERANCE, Container, Measure, OutOfRange, as_tensor, measure, pair_of_measures, potentials
 
 __all__ = [
     "MASS_TOLERANCE",
     "Container",
     "Layout",
     "Measure",
+    "OutOfRange",
     "as_tensor",
     "is_list",
     "measure",

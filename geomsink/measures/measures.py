@@ -41,6 +41,10 @@ class Measure:
         return self.weights.log().clamp(min=-1e30)
 
 
+class OutOfRange(ValueError):
+    """A result that the caller's precision does not hold."""
+
+
 @dataclass(frozen=True)
 class Container:
     """What the caller's arrays were, so that answers come back as the same.
@@ -77,13 +81,13 @@ class Container:
 
         Raises
         ------
-        ValueError
+        OutOfRange
             For finite numbers that it does not hold.
         """
         narrow = t.to(self.dtype)
         if self.dtype == torch.float32 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
             most = float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max())
-            raise ValueError(f"x, y: results reach {most:.3g}, which float32 does not hold; give points in float64.")
+            raise OutOfRange(f"x, y: results reach {most:.3g}, which float32 does not hold; give points in float64.")
         return narrow
 
     def error(self, size: Tensor, value: Tensor) -> Any:
