@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,9 @@ from .goal import Goal
 from .problem import Problem
 from .sinkhorn import Correction, Solver
 from .strategy import FLOOR, Potentials, Solved
+
+ROOM = 1.5
+"""Times what rounding was found to do to marginals that is left for it, where it is too much beside the rest."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,16 @@ class OneLevel:
     ) -> Solved:
         """See `geomsink.solver.Strategy`; without a start, annealed from zero."""
         began = time.perf_counter()
-        earlier = before.solver if before else None
-        solver = Solver(problem, self.goal, self.max_iter, progress, earlier, newton=self.newton)
-        status = solver.run(start)
-        solver.allowance = audited(solver) if problem.pair.x.dtype == torch.float32 else of_exponents(solver)
+        rounding = audited if problem.pair.x.dtype == torch.float32 else of_exponents
+        earlier, wanted = before.solver if before else None, self.goal
+        for _ in range(2):
+            solver = Solver(problem, wanted, self.max_iter, progress, earlier, newton=self.newton)
+            status = solver.run(start)
+            solver.allowance = rounding(solver)
+            room = self.goal.tol - ROOM * float(solver.allowance.max())
+            if status != "converged" or solver.marginal_error <= self.goal.tol or room <= 0.5 * self.goal.tol:
+                break
+            start, earlier, wanted = (solver.state.f, solver.state.g), solver, replace(self.goal, tol=room)
         if status == "converged" and solver.marginal_error > self.goal.tol:
             status = f"{FLOOR} {solver.dtype} is reached"
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
