@@ -116,8 +116,8 @@ def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
     return looked_at <= max(LOOKED_AT[0], min(pairs // 8, LOOKED_AT[1]))
 
 
-KEPT = 2**20
-"""Pairs up to which a plan is kept as a matrix for the products of Newton's equation."""
+KEPT = 2**22
+"""Pairs up to which a plan is kept as a matrix for the products of Newton's equation, on the dense engine: 32 MB."""
 
 
 def plan_is_stored(pairs: int) -> bool:

@@ -8,7 +8,7 @@ negative it is feasible, so that
 
 n the largest of −δu_i − δv_j, at most 1; 2n is taken, for marginals with penalties. The sum is ρᵀ M⁺ ρ for the gradient
 ρ of the dual and Newton's matrix M: half of it is what Newton's step gains. Mass e that the solution leaves uncorrected
-has to be moved: by a cost of at most max(C − f − g) a unit.
+has to be moved to anywhere: at the mean of C − f − g over the columns a unit.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ ROUNDED = 4.0
 """Roundings in a value, relative to its parts."""
 NOISE = 10.0
 """Marginal error, in units of the floor, up to which it is nothing but rounding."""
+SMALL = 100.0
+"""Cost of moving it, in units of what rounding does to the value, up to which it is."""
+FEW = 4
+"""Iterations from which on their rate of convergence is believed."""
 KINKS = 4.0
 """Margin for what such steps do to other points."""
 LEFT = 0.1
@@ -52,19 +56,31 @@ def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None) -> Accu
         How products with the plan are found. Default: over all pairs.
     """
     problem, state = solver.problem, solver.state
-    epsilon, farthest = problem.epsilon, _farthest(solver)
+    epsilon, price = problem.epsilon, _price(solver)
     r = solver.missing(0, state.f, state.log_rows, epsilon)
     s = torch.zeros_like(r) if problem.is_self else solver.missing(1, state.g, state.log_columns, epsilon)
     operator = NewtonOperator(solver, sums)
 
+    sizes: list[Tensor] = []
+
+    def cost_of(left: Tensor) -> Tensor:
+        """By moving it; or, where products are dear, by Newton's equation again, whose matrix is as large as conjugate
+        gradients have found it, at least."""
+        moved = (left.abs() * price).sum(-1)
+        if operator.is_stored or len(sizes) < FEW:
+            return moved
+        rate = ((sizes[-1] / sizes[0]) ** (0.5 / (len(sizes) - 1))).clamp(max=0.999)
+        return moved.minimum(epsilon * sizes[-1] * ((1.0 + rate) / (1.0 - rate)) ** 2)
+
     def enough(left: Tensor) -> Tensor:
+        sizes.append((left.square() / operator.rows).sum(-1).clamp(min=1e-300))
         matched = (left.abs() <= LEFT * operator.rows).all(-1)
-        return matched & (left.abs().sum(-1) * farthest <= LEFT * allowed)
+        return matched & (cost_of(left) <= LEFT * allowed)
 
     step = operator.solve(r, s, enough)
     left = operator.left.abs().sum(-1)
-    noise = left <= NOISE * problem.floor() * solver.mass
-    cost, kinks = left * farthest, _at_kinks(solver)
+    cost, kinks = cost_of(operator.left), _at_kinks(solver)
+    noise = (left <= NOISE * problem.floor() * solver.mass) & (cost <= SMALL * _rounding(solver))
     left, rounded = torch.where(noise, 0.0, cost) + kinks, torch.where(noise, cost, 0.0)
     found = judged(solver, (r, r if problem.is_self else s), step, left)
     # Points that are left without a match say so, however light they are.
@@ -153,6 +169,16 @@ def value_error(solver: Iterate, found: Accuracy, sharp: bool = False) -> Tensor
 
 def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
     """About what rounding does to the value, shape () or (B,), or to the ``sharp`` one."""
+    found = _rounding(solver)
+    if solver.accuracy is not None:
+        found = found + solver.accuracy.rounded
+    if not sharp or solver.problem.epsilon == math.inf:
+        return found
+    return found + solver.problem.floor() * spread(solver)
+
+
+def _rounding(solver: Iterate) -> Tensor:
+    """Of the sums that the dual value consists of."""
     problem, state = solver.problem, solver.state
     size = torch.zeros_like(state.f[..., 0])
     if problem.epsilon < math.inf:
@@ -162,10 +188,7 @@ def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
         size = size + (measure.weights * potential.abs()).sum(-1)
         if kappa is not None and by_products(dimension):  # costs are rounded like the squares that they are made of
             size = size + kappa * (measure.weights * measure.points.square().sum(-1)).sum(-1)
-    found = ROUNDED * ROUNDING[problem.pair.x.dtype] * size
-    if solver.accuracy is not None:
-        found = found + solver.accuracy.rounded
-    return found if not sharp or problem.epsilon == math.inf else found + problem.floor() * spread(solver)
+    return ROUNDED * ROUNDING[problem.pair.x.dtype] * size
 
 
 def spread(solver: Iterate) -> Tensor:
@@ -186,11 +209,17 @@ def _root_mean_square(solver: Iterate, step: Tensor) -> Tensor:
     return ((weights * (step - mean) ** 2).sum(-1) / weights.sum(-1)).sqrt()
 
 
-def _farthest(solver: Iterate) -> Tensor:
-    """About the largest C − f − g, and ε: what it costs to move a unit of mass."""
+def _price(solver: Iterate) -> Tensor:
+    """What it costs to move a unit of a row's mass to anywhere, shape (..., N): the mean of C − f − g over columns, and
+    ε; where that is not known at once, about the largest."""
     problem, state = solver.problem, solver.state
-    lowest = [
-        torch.where(m.weights > 0.0, h, math.inf).amin(-1)
-        for m, h in zip((problem.alpha, problem.beta), (state.f, state.g), strict=True)
-    ]
-    return (problem.cost_scale - lowest[0] - lowest[1]).clamp(min=0.0) + problem.epsilon
+    kappa, (alpha, beta) = problem.pair.cost.quadratic, (problem.alpha, problem.beta)
+    if kappa is not None:
+        share = (beta.weights / beta.weights.sum(-1, keepdim=True))[..., None]
+        mean, square = (share * beta.points).sum(-2, keepdim=True), (share * beta.points.square()).sum((-2, -1))
+        costs = kappa * (alpha.points.square().sum(-1) - 2.0 * (alpha.points * mean).sum(-1) + square[..., None])
+        price = costs - state.f - (share[..., 0] * state.g).sum(-1, keepdim=True)
+    else:
+        lowest = [torch.where(m.weights > 0.0, h, math.inf).amin(-1) for m, h in ((alpha, state.f), (beta, state.g))]
+        price = (problem.cost_scale - lowest[0] - lowest[1])[..., None].expand_as(state.f)
+    return price.clamp(min=0.0) + problem.epsilon

@@ -24,7 +24,7 @@ from .sums import FullSums, Sums
 
 RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
 """Relative residual at which the iterations stop: a few roundings of the products."""
-ITERATIONS, STALL = 500, (20, 100)
+ITERATIONS, STALL = (500, 150), (20, 60)
 """At most, and without progress: as far as rounding goes, and to what is enough, which weakly coupled points delay."""
 LITTLE = 1e-30
 FAR = 10.0
@@ -118,6 +118,11 @@ class NewtonOperator:
         problem = self.solver.problem
         return problem.penalties[side].curvature(self.solver.exact(side)[0], problem.epsilon)
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether products are made from entries in memory."""
+        return self._stored is not None
+
     @cached_property
     def _floored(self) -> tuple[Measure, Measure]:
         problem = self.solver.problem
@@ -166,7 +171,7 @@ class NewtonOperator:
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
         self.left = residual
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
-        while iterations < ITERATIONS and since < STALL[enough is not None]:
+        while iterations < ITERATIONS[enough is not None] and since < STALL[enough is not None]:
             size = norm(residual) / scale
             since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
             better = size < best_size

@@ -49,6 +49,11 @@ POLISHED = 5
 """A plain cycle and Newton's steps in a row, at most, where the marginal error is small and the value is not right."""
 ROUNDED = 100.0
 """Marginal error, in units of the floor, up to which potentials are as right as they can be."""
+LENGTHS = 5.0, 1.0
+"""Falls of entries of the plan to which Newton's steps are cut, one after the other until one is of use."""
+JUDGED = 6
+"""Times that a value is found not to be right, at ever smaller marginal errors, after which a solve gives up; or after
+as many cycles as it took to the first time, and 50."""
 TIGHTER = 0.3
 """Share of a marginal error, at which the value was not right, to go on to."""
 STEPS, SLOW = 8, 0.5
@@ -102,9 +107,9 @@ class Solver(Iterate):
     ):
         super().__init__(problem, goal.tol, progress, before, sums)
         self.goal, self._target = goal, goal.tol
-        self._smoother: Correction | None = None
-        self._contraction = 0.0
-        self._needs_precision = False
+        self._smoother, self._contraction = correction, 0.5
+        self._needs_precision, self._judged = False, 0
+        self._first: int | None = None
         self.max_iter, self.correction, self.newton, self.patience = max_iter, correction, newton, patience
         self.cycles_before: int = before.cycles if before else 0
 
@@ -120,6 +125,9 @@ class Solver(Iterate):
                 return "converged"
             if self._needs_precision:
                 return f"{FLOOR} {self.dtype} is reached"
+            late = self._first is not None and self.cycles - self._first > 50 + self._first - self.cycles_before
+            if self._judged >= JUDGED or late:
+                return "the error of the value does not fall"
             if math.isnan(error):
                 return "the marginal error is not a number"
             best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
@@ -150,7 +158,7 @@ class Solver(Iterate):
             found = self._accuracy(allowed)
             right = value_error(self, found, goal.sharp) <= allowed
             if self.marginal_error > ROUNDED * self.problem.floor():
-                right = right & (found.potentials <= LOOSE * goal.tol)
+                right = right & (found.potentials <= LOOSE * goal.tol * self._spread())
             if self.marginal_error <= self.tol and bool(right.all()):
                 self.accuracy = found
                 return True
@@ -158,7 +166,8 @@ class Solver(Iterate):
                 self._plain_cycle()
             elif not self._newton_step(found):
                 break
-        self._target = TIGHTER * min(self._target, error)
+        self._first = self.cycles if self._first is None else self._first
+        self._target, self._judged = TIGHTER * min(self._target, error), self._judged + 1
         return False
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:
@@ -176,6 +185,16 @@ class Solver(Iterate):
                     return found
         return accuracy(self, allowed, None if full else self.sums)
 
+    def _spread(self) -> Tensor:
+        """Of the potentials, in units of ε and one at least: the root of the weighted variance."""
+        sides = (self.problem.alpha.weights, self.state.f), (self.problem.beta.weights, self.state.g)
+        found = torch.ones_like(self.state.f[..., 0])
+        for weights, potential in sides:
+            share = weights / weights.sum(-1, keepdim=True)
+            mean = (share * potential).sum(-1, keepdim=True)
+            found = found.maximum((share * (potential - mean) ** 2).sum(-1).sqrt() / self.problem.epsilon)
+        return found
+
     def _plain_cycle(self) -> None:
         state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
         state.g, _ = relaxed(columns, state.g, state.log_columns, 1.0, epsilon)
@@ -191,20 +210,23 @@ class Solver(Iterate):
         errors, rounded = self.marginal_errors(problem.epsilon), rounding(self)
         if not bool((found.value > 0.0).any()):
             return False
-        length = (problem.epsilon / found.fall.clamp(min=1.0))[..., None]
-        f, g = (within(p, h + length * step) for p, h, step in zip(penalties, before[:2], found.step, strict=True))
-        if problem.is_self:
-            state.f = state.g = f
-            state.log_rows = state.log_columns = self._log_rows(problem.epsilon)
-            self._note(problem.epsilon)
-        else:
-            self._row_update((f, g))
-        gain = self.value() - value
-        better = (gain > rounded) | ((gain >= -rounded) & (self.marginal_errors(problem.epsilon) < errors))
-        after = state.f, state.g, state.log_rows, state.log_columns
-        kept = [torch.where(better[..., None], new, old) for new, old in zip(after, before, strict=True)]
-        state.f, state.g, state.log_rows, state.log_columns = kept
-        return bool(better.any())
+        for most in LENGTHS:
+            length = (problem.epsilon * (most / found.fall.clamp(min=1e-300)).clamp(max=1.0))[..., None]
+            f, g = (within(p, h + length * step) for p, h, step in zip(penalties, before[:2], found.step, strict=True))
+            if problem.is_self:
+                state.f = state.g = f
+                state.log_rows = state.log_columns = self._log_rows(problem.epsilon)
+                self._note(problem.epsilon)
+            else:
+                self._row_update((f, g))
+            gain = self.value() - value
+            better = (gain > rounded) | ((gain >= -rounded) & (self.marginal_errors(problem.epsilon) < errors))
+            after = state.f, state.g, state.log_rows, state.log_columns
+            chosen = [torch.where(better[..., None], new, old) for new, old in zip(after, before, strict=True)]
+            state.f, state.g, state.log_rows, state.log_columns = chosen
+            if bool(better.any()) or bool((found.fall <= LENGTHS[-1]).all()):
+                return bool(better.any())
+        return False
 
     # ------------------------------------------------------------------ updates
 
