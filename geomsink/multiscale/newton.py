@@ -31,8 +31,8 @@ from .truncation import pattern
 
 PRODUCTS = 300
 """Iterations of conjugate gradients, at most."""
-RESIDUAL = 1e-2
-"""Of the system, relative: the step is corrected by the next one anyway."""
+RESIDUAL, EXACTLY = 1e-2, 1e-6
+"""Of the system, relative: a step is corrected by the next one anyway; and where it says what a value is off by."""
 CHUNK = 2**20
 """Pairs in memory at a time."""
 DROPPED = 1e-7
@@ -105,6 +105,11 @@ class NewtonSystem:
     curvatures : pair of array (N,), (M,) or float, default 1
         Factors κ of the diagonal blocks, from the penalties of the marginals.
 
+    Attributes
+    ----------
+    left : float
+        Mass that the last solution leaves where it is too much.
+
     Examples
     --------
     Two pairs of points far apart: what one column has too much moves to its own neighbour alone.
@@ -123,11 +128,12 @@ class NewtonSystem:
         rows, columns = plan @ np.ones(plan.shape[1]), plan.T @ np.ones(plan.shape[0])
         least = LEAST * columns.sum() / len(columns)
         self._a, self._b = rows.clip(least) * curvatures[0], columns.clip(least) * curvatures[1]
+        self.left = 0.0
         # Constants are in the null space if both marginals are fixed.
         self._singular = bool(np.all(curvatures[0] == 1.0) and np.all(curvatures[1] == 1.0))
 
     def solve(self, rho: Tensor, shift: float) -> Tensor:
-        """ξ, shape (N,), for the residual ρ, shape (M,), and ``shift`` diag(a) added to the matrix."""
+        """ξ, shape (N,), for the residual ρ, shape (M,), and ``shift`` diag(a) added; exact without it."""
         root = np.sqrt(self._a)
         constant = self._singular * root / np.linalg.norm(root)  # the null space, in the variables √a ξ
 
@@ -142,7 +148,7 @@ class NewtonSystem:
         right -= (right @ constant) * constant
         z, residual = np.zeros_like(right), right
         direction, norm = residual, residual @ residual
-        enough = RESIDUAL**2 * norm
+        enough = (RESIDUAL if shift else EXACTLY) ** 2 * norm
         for _ in range(PRODUCTS):
             if not norm > enough:
                 break
@@ -154,6 +160,7 @@ class NewtonSystem:
             z, residual = z + step * direction, residual - step * image
             new = residual @ residual
             direction, norm = residual + (new / norm) * direction, new
+        self.left = float(np.abs(residual * root).sum())
         return torch.from_numpy(z / root).to(rho)
 
     def smooth(self, rho: Tensor, shift: float) -> Tensor:
@@ -201,6 +208,7 @@ class Newton:
         self._rows, self._columns, self._cost, self._epsilon = rows, columns, cost, epsilon
         self._penalties = penalties
         self._plan: SparsePlan | None = None
+        self.left = 0.0
         self._built_for = torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:

@@ -41,10 +41,12 @@ class TwoGrid:
     ):  # fmt: skip
         self._system, self._pair, self._exponents = system, pair, exponents
         self._penalty, self._cell, self._cells, self._epsilon = penalty, cell, cells, epsilon
+        self.left = 0.0
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor:
         """See `geomsink.solver.Correction`."""
         xi = self._system.solve(rho.new_zeros(self._cells).index_add_(0, self._cell, rho), shift)
+        self.left = self._system.left
         averaged = averages(self._pair, g / self._epsilon, self._exponents, self._epsilon, xi[:, None])[:, 0]
         averaged = averaged / self._penalty.curvature(g, self._epsilon)
         return self._epsilon * torch.where(averaged.isfinite(), averaged, 0.0)

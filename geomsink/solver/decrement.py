@@ -135,16 +135,18 @@ def of_self(solver: Iterate) -> Accuracy:
     return judged(solver, (r, r), (step, step), torch.zeros_like(r[..., 0]))
 
 
-def by_contraction(solver: Iterate, rho: Tensor, smooth: Tensor, contraction: float) -> Accuracy:
+def by_contraction(solver: Iterate, rho: Tensor, smooth: Tensor, contraction: float, left: float) -> Accuracy:
     """After a row update, from an approximate Newton step that makes errors smaller by a known factor c: the step
     itself is 1 − c of Newton's, at least.
 
-    ``rho`` is what columns miss, ``smooth`` what the step has beside the plain update.
+    ``rho`` is what columns miss, ``smooth`` what the step has beside the plain update, and mass that it has ``left``
+    counts at the highest price.
     """
     epsilon, remains = solver.problem.epsilon, 1.0 - min(max(contraction, 0.0), WORST)
     step = (smooth / epsilon + rho / marginal(solver, 1)) / remains
     of_rows = (-step.abs()).amin(-1, keepdim=True).expand_as(solver.state.f)  # bounds a mean of steps
-    found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), torch.zeros_like(rho[..., 0]))
+    cost = left * _price(solver).amax(-1)
+    found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), cost)
     return replace(found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _root_mean_square(solver, step))
 
 

@@ -133,9 +133,7 @@ class NewtonOperator:
     def _stored(self) -> Tensor | None:
         """The plan as a matrix, where it is small."""
         problem, state = self.solver.problem, self.solver.state
-        if self._given is not None or not plan_is_stored(
-            problem.alpha.weights.numel() * problem.beta.weights.shape[-1]
-        ):
+        if not plan_is_stored(problem.alpha.weights.numel() * problem.beta.weights.shape[-1]):
             return None
         alpha, beta = self._floored
         u, v = state.f / problem.epsilon + alpha.log_weights, state.g / problem.epsilon + beta.log_weights

@@ -68,6 +68,11 @@ class Correction(Protocol):
         short of ρ, shape (M,); less of it the larger ``shift`` is."""
         ...
 
+    @property
+    def left(self) -> float:
+        """Mass that the last step leaves uncorrected, as far as it knows."""
+        ...
+
 
 class Solver(Iterate):
     """Solves one problem; an object because a solve can be taken up again, finer or in higher precision.
@@ -180,8 +185,8 @@ class Solver(Iterate):
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
             smooth = self._smoother.step(state.f, state.g, rho, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):
-                found = by_contraction(self, rho, smooth, self._contraction)
-                if bool(found.decrement.isfinite().all()):
+                found = by_contraction(self, rho, smooth, self._contraction, self._smoother.left)
+                if bool((found.value <= allowed).all()):
                     return found
         return accuracy(self, allowed, None if full else self.sums)
 
