@@ -167,8 +167,9 @@ def marginal_error(C: Array, a: Array, b: Array, f: Array, g: Array, epsilon: fl
                 wanted = w
             total += float(np.abs(wanted - sums).sum())
     fixed = all(penalty.kind == "fixed" for penalty in penalties)
-    mass = 0.5 * float(a.sum() + b.sum()) if fixed else float(P.sum())
-    return total / mass if mass > 0.0 else total
+    whole = 0.5 * float(a.sum() + b.sum())
+    # Next to nothing is as good as nothing: its shares are rounding.
+    return total / (whole if fixed or float(P.sum()) < 1e-9 * whole else float(P.sum()))
 
 
 def norm(t: Array) -> float:

@@ -65,7 +65,7 @@ def sinkhorn_divergence(
         ``"sharp"`` has ⟨P, C⟩ in place of OT_ε: half of Ē_ε of Genevay et al. 2018.
     tol : float, default 1e-3
         A solve stops at a marginal error ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of this, relative to the mass that is transported, if
-        the value, of either form, is also off by at most ``tol`` / 100 of itself, and potentials by 10 ``tol`` ε. At
+        the value, of either form, is also off by at most ``tol`` / 100 of itself, and potentials by 5 ``tol`` ε. At
         the default, surfaces scanned in the unit cube (blur 0.05, 0.02 and 0.01) come out right to 1e-5 in
         value and to 1 % in the gradient that follows from the potentials.
     max_iter : int, default 1000

@@ -50,7 +50,11 @@ def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Inte
         value = solver.value()
         farthest = (interval.upper - value).abs().maximum((value - interval.lower).abs())
         found = replace(found, decrement=found.decrement.minimum(farthest))
-    return value_error(solver, found, sharp) + rounding(solver, sharp)
+    limit = 0.0
+    if solver.problem.epsilon == math.inf and problems.request.epsilon < math.inf:
+        # What the limit of ε is above OT_ε: Hoeffding's lemma, with room for what `largest_cost` overlooks.
+        limit = 2.0 * solver.problem.cost_scale**2 / (8.0 * problems.request.epsilon)
+    return value_error(solver, found, sharp) + rounding(solver, sharp) + limit
 
 
 def refined(

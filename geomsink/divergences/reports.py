@@ -52,8 +52,9 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
     reported, constant = (f, g), torch.zeros_like(value)
     if options.balanced:
         shift, lower = 0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)), torch.zeros_like(inputs.mass)
+        value = inputs.mass * value
         if request.epsilon < math.inf:
-            value, (constant, _) = inputs.mass * value, free_constant(inputs.mass, inputs.epsilon)
+            constant, _ = free_constant(inputs.mass, inputs.epsilon)
             lower = 0.5 * inputs.epsilon * inputs.mass.log()
         reported = f + (shift - lower)[..., None], g - (shift + lower)[..., None]
     error, container = solver.marginal_error, request.container_of(problem.alpha, problem.beta)

@@ -44,7 +44,7 @@ LEFT = 0.1
 """Share of the error that a value may have, and of each point's mass, which Newton's equation may leave."""
 
 
-def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None) -> Accuracy:
+def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None, sharp: bool = False) -> Accuracy:
     """Of the present state, by conjugate gradients.
 
     Parameters
@@ -54,7 +54,10 @@ def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None) -> Accu
         Error that the value may have: what Newton's equation leaves is to be little of it.
     sums : Sums, optional
         How products with the plan are found. Default: over all pairs.
+    sharp : bool
+        Whether the value is ⟨P, C⟩ and the penalties of the marginals.
     """
+    allowed = _share(solver) * allowed if sharp else allowed
     problem, state = solver.problem, solver.state
     epsilon, price = problem.epsilon, _price(solver)
     r = solver.missing(0, state.f, state.log_rows, epsilon)
@@ -166,7 +169,13 @@ def value_error(solver: Iterate, found: Accuracy, sharp: bool = False) -> Tensor
     """
     if not sharp or solver.problem.epsilon == math.inf:
         return found.value
-    return found.value + spread(solver) * (2.0 * found.decrement / solver.problem.epsilon).sqrt()
+    moved = spread(solver) * (2.0 * found.decrement / solver.problem.epsilon).sqrt()
+    return found.decrement + moved + found.left / _share(solver)
+
+
+def _share(solver: Iterate) -> float:
+    """Of what mass that is left costs the dual value, at ε a unit and more, and the sharp one, at the largest cost."""
+    return min(1.0, solver.problem.epsilon / max(solver.problem.cost_scale, 1e-300))
 
 
 def rounding(solver: Iterate, sharp: bool = False) -> Tensor:

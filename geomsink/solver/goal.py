@@ -9,7 +9,7 @@ from torch import Tensor
 
 SHARE = 1e-2
 """Relative error that a value may have, in units of ``tol``."""
-LOOSE = 10.0
+LOOSE = 5.0
 """What a potential may be off by, the weighted mean square, in units of ``tol`` ε."""
 
 

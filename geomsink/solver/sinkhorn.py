@@ -188,7 +188,7 @@ class Solver(Iterate):
                 found = by_contraction(self, rho, smooth, self._contraction, self._smoother.left)
                 if bool((found.value <= allowed).all()):
                     return found
-        return accuracy(self, allowed, None if full else self.sums)
+        return accuracy(self, allowed, None if full else self.sums, self.goal.sharp)
 
     def _spread(self) -> Tensor:
         """Of the potentials, in units of ε and one at least: the root of the weighted variance."""
