@@ -117,7 +117,8 @@ def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
 
 
 KEPT = 2**22
-"""Pairs up to which a plan is kept as a matrix for the products of Newton's equation, on the dense engine: 32 MB."""
+"""Pairs up to which a plan is kept as a matrix for the products of Newton's equation, on the dense engine: 32 MB. A
+product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand)."""
 
 
 def plan_is_stored(pairs: int) -> bool:

@@ -34,7 +34,7 @@ ROUNDED = 4.0
 """Roundings in a value, relative to its parts."""
 NOISE = 10.0
 """Marginal error, in units of the floor, up to which it is nothing but rounding."""
-SMALL = 100.0
+SMALL = 1000.0
 """Cost of moving it, in units of what rounding does to the value, up to which it is."""
 FEW = 4
 """Iterations from which on their rate of convergence is believed."""

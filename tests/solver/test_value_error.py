@@ -74,25 +74,25 @@ def check(result, problems, penalty=None):
 @pytest.mark.parametrize("penalty", [None, 0.5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_by_one(kind, penalty):
-    """100 problems of each kind, each with its own temperature, balanced and unbalanced."""
+    """60 problems of each kind, each with its own temperature, balanced and unbalanced."""
     converged = 0
-    for seed in range(100):
+    for seed in range(60):
         problem = KINDS[kind](default_rng(seed))
         x, y, a, b, epsilon = problem
         rho = None if penalty is None else penalty * epsilon
         result = geomsink.sinkhorn_divergence(x, y, a, b, epsilon=epsilon, rho=rho, max_iter=100)
         converged += check(result, [problem], rho)
-    assert converged >= 35
+    assert converged >= 20
 
 
 @pytest.mark.filterwarnings("ignore::geomsink.ConvergenceWarning")
 @pytest.mark.parametrize("penalty", [None, 0.5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_batches(kind, penalty):
-    """Four batches of 100 problems of each kind that have one temperature."""
+    """Four batches of 125 problems of each kind that have one temperature."""
     for seed in range(4):
         r = default_rng(1000 + seed)
-        drawn = [list(KINDS[kind](r)) for _ in range(100)]
+        drawn = [list(KINDS[kind](r)) for _ in range(125)]
         epsilon = float(np.median([problem[4] for problem in drawn])) * (1.0, 0.3, 3.0, 10.0)[seed]
         dimension = max(problem[0].shape[1] for problem in drawn)
         for problem in drawn:
