@@ -30,6 +30,7 @@ from geomsink.divergences.options import MAX_ITER, Options
 from geomsink.divergences.requests import Request
 from geomsink.progress import Progress
 from geomsink.solver.annealing import temperatures
+from geomsink.solver.goal import Goal
 from geomsink.solver.onelevel import OneLevel
 from geomsink.solver.problem import Problem
 
@@ -114,7 +115,7 @@ def over_relaxed(x: np.ndarray, y: np.ndarray, blur: float) -> dict[str, Any]:
     pair = engine.pair(request.alpha.points, request.beta.points, request.cost)
     steps = temperatures(request.cost_scale, request.epsilon, request.options.scaling, request.cost.degree)
     problem = Problem(request.alpha, request.beta, pair, steps, request.cost_scale)
-    solved = OneLevel(TOL, MAX_ITER).solve(problem, Progress(show=False))
+    solved = OneLevel(Goal(TOL), MAX_ITER).solve(problem, Progress(show=False))
     history = [(step.evaluations, step.marginal_error) for step in solved.solver.history if step.epsilon == steps[-1]]
     remark = "" if solved.status == "converged" else solved.status
     return {"history": history, "seconds": solved.seconds, "remark": remark}

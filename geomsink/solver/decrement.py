@@ -38,6 +38,8 @@ SMALL = 1000.0
 """Cost of moving it, in units of what rounding does to the value, up to which it is."""
 FEW = 4
 """Iterations from which on their rate of convergence is believed."""
+EXACT = 1e-12
+"""Or a floor, up to which it is whatever it costs."""
 KINKS = 4.0
 """Margin for what such steps do to other points."""
 LEFT = 0.1
@@ -83,7 +85,8 @@ def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None, sharp: 
     step = operator.solve(r, s, enough)
     left = operator.left.abs().sum(-1)
     cost, kinks = cost_of(operator.left), _at_kinks(solver)
-    noise = (left <= NOISE * problem.floor() * solver.mass) & (cost <= SMALL * _rounding(solver))
+    cheap = cost <= SMALL * _rounding(solver)
+    noise = (left <= NOISE * problem.floor() * solver.mass) & (cheap | (problem.floor() <= EXACT))
     left, rounded = torch.where(noise, 0.0, cost) + kinks, torch.where(noise, cost, 0.0)
     found = judged(solver, (r, r if problem.is_self else s), step, left)
     # Points that are left without a match say so, however light they are.

@@ -24,7 +24,9 @@ from .sums import FullSums, Sums
 
 RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
 """Relative residual at which the iterations stop: a few roundings of the products."""
-ITERATIONS, STALL = (500, 150), (20, 60)
+FEW = 2**19
+"""Entries of a plan in memory from which on its products are dear."""
+ITERATIONS, STALL = (500, 150), (20, 100)
 """At most, and without progress: as far as rounding goes, and to what is enough, which weakly coupled points delay."""
 LITTLE = 1e-30
 FAR = 10.0
@@ -169,7 +171,8 @@ class NewtonOperator:
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
         self.left = residual
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
-        while iterations < ITERATIONS[enough is not None] and since < STALL[enough is not None]:
+        dear = enough is not None and (self._stored is None or self._stored.numel() > FEW)
+        while iterations < ITERATIONS[dear] and since < STALL[enough is not None]:
             size = norm(residual) / scale
             since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
             better = size < best_size

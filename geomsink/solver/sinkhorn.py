@@ -51,9 +51,9 @@ ROUNDED = 100.0
 """Marginal error, in units of the floor, up to which potentials are as right as they can be."""
 LENGTHS = 5.0, 1.0
 """Falls of entries of the plan to which Newton's steps are cut, one after the other until one is of use."""
-JUDGED = 6
+JUDGED, PATIENT = 10, 150
 """Times that a value is found not to be right, at ever smaller marginal errors, after which a solve gives up; or after
-as many cycles as it took to the first time, and 50."""
+as many cycles as it took to the first time, and so many more."""
 TIGHTER = 0.3
 """Share of a marginal error, at which the value was not right, to go on to."""
 STEPS, SLOW = 8, 0.5
@@ -130,7 +130,7 @@ class Solver(Iterate):
                 return "converged"
             if self._needs_precision:
                 return f"{FLOOR} {self.dtype} is reached"
-            late = self._first is not None and self.cycles - self._first > 50 + self._first - self.cycles_before
+            late = self._first is not None and self.cycles - self._first > PATIENT + self._first - self.cycles_before
             if self._judged >= JUDGED or late:
                 return "the error of the value does not fall"
             if math.isnan(error):

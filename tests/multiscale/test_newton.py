@@ -151,6 +151,7 @@ def solved(P, rho, shift):
 @pytest.mark.parametrize("kind", ["sparse", "float64", "float32"])
 def test_newtons_equation(shift, kind, monkeypatch):
     monkeypatch.setattr(newton, "RESIDUAL", 1e-12 if kind != "float32" else 1e-5)
+    monkeypatch.setattr(newton, "EXACTLY", 1e-12 if kind != "float32" else 1e-5)
     p = problem(120, 100, 0.07, 30)
     P = plan_of(p)
     rho = p.b - P.sum(0)

@@ -14,7 +14,7 @@ from geomsink.derivatives import Terms, Unrolled
 from geomsink.measures import Measure
 from geomsink.multiscale import Cloud, CoarseToFine, Levels, Newton
 from geomsink.progress import Progress
-from geomsink.solver import Balanced, Limit, OneLevel, Problem, Strategy, temperatures
+from geomsink.solver import Balanced, Goal, Limit, OneLevel, Problem, Strategy, temperatures
 
 COST = costs.get("sqeuclidean")
 EPSILON, TOL = 0.05, 1e-9
@@ -36,17 +36,17 @@ def problem(alpha, beta, epsilon=EPSILON):
 
 
 def one_level(p):
-    return OneLevel(TOL, 1000)
+    return OneLevel(Goal(TOL), 1000)
 
 
 def with_newton(p):
     clouds = Cloud(p.alpha, COST, EPSILON), Cloud(p.beta, COST, EPSILON)
-    return OneLevel(TOL, 1000, Newton(*clouds, COST, EPSILON, PENALTIES))
+    return OneLevel(Goal(TOL), 1000, Newton(*clouds, COST, EPSILON, PENALTIES))
 
 
 def coarse_to_fine(p):
     clouds = Cloud(p.alpha, COST, EPSILON), Cloud(p.beta, COST, EPSILON)
-    return CoarseToFine(TOL, 1000, 0.5, "dense", clouds, Levels.of(*clouds, deep=True))
+    return CoarseToFine(Goal(TOL), 1000, 0.5, "dense", clouds, Levels.of(*clouds, deep=True))
 
 
 def unrolled(p):
@@ -85,7 +85,7 @@ def test_a_solve_goes_on_from_another(make, solved_by_hand):
     alpha, beta, (value, *_) = solved_by_hand
     p = problem(alpha, beta)
     strategy = make(p)
-    rough = dataclasses.replace(strategy, tol=1e-3).solve(p, Progress(False))
+    rough = dataclasses.replace(strategy, goal=Goal(1e-3)).solve(p, Progress(False))
     fine = strategy.solve(p, Progress(False), rough.potentials, rough)
     assert rough.solver.marginal_error > TOL >= fine.solver.marginal_error
     assert fine.seconds > rough.seconds and fine.solver.evaluations > rough.solver.evaluations
