@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..progress import Progress
-from ..solver import SHARE, Iterate, Potentials, Problem, Solved, accuracy
+from ..solver import Iterate, Potentials, Problem, Solved, accuracy, share_of
 from .gradients import Terms, softmin
 
 
@@ -51,7 +51,7 @@ class Unrolled:
         f, g = unrolled_potentials(problem, self.terms, self.iterations, self.recompute, start)
         solver = Iterate(problem, self.tol, progress)
         solver.load(f.detach(), g.detach(), self.iterations)
-        solver.accuracy = accuracy(solver, SHARE * self.tol * solver.value().abs())
+        solver.accuracy = accuracy(solver, share_of(self.tol) * solver.value().abs())
         status = f"{self.iterations} iterations are done"
         return Solved(solver, status, time.perf_counter() - began, self.name, (f, g))
 

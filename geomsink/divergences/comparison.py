@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..progress import Progress
-from ..solver import SHARE, Potentials, Solved, free_constant, rounding
+from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
 from .options import Options
 from .problems import Problems
@@ -144,7 +144,7 @@ def compare(
     if not sharp:  # what rounding has put below 0 is 0
         found = value.detach()
         value = value - torch.where((found < 0.0) & (found >= -rounded), found, 0.0)
-    if not shortfall and all(s.converged for s in solutions.values()):
+    if not shortfall and request.temperature < math.inf and all(s.converged for s in solutions.values()):
         shortfall = inexact(off, rounded, value.detach(), options.tol)
     divergence = Divergence(
         container.number(value),
@@ -164,10 +164,10 @@ def compare(
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:
     """Why a value is less right than ``tol`` asks for, or nothing; rounding is nobody's failure."""
-    if bool((off <= SHARE * tol * value.abs() + 4.0 * rounded).all()):
+    if bool((off <= share_of(tol) * value.abs() + 4.0 * rounded).all()):
         return ""
     worst = float((off / value.abs().clamp(min=1e-300)).max())
-    return f"the value may be off by {worst:.1e} of itself, and tol asks for {SHARE * tol:.1e}"
+    return f"the value may be off by {worst:.1e} of itself, and tol asks for {share_of(tol):.1e}"
 
 
 def _constant_of_mass_1(request: Request) -> Tensor:

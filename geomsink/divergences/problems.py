@@ -14,7 +14,7 @@ from ..derivatives import Terms, Unrolled
 from ..measures import Measure
 from ..multiscale import Cloud, CoarseToFine, Levels, Newton
 from ..progress import Progress
-from ..solver import SHARE, Goal, Limit, OneLevel, Potentials, Problem, Solved, Strategy, temperatures
+from ..solver import Goal, Limit, OneLevel, Potentials, Problem, Solved, Strategy, share_of, temperatures
 from .requests import Request
 
 
@@ -109,7 +109,7 @@ class Problems:
     def goal(self, offset: Tensor | float = 0.0, nearest: float = 0.0) -> Goal:
         """That of the options, for values that are compared with an offset, and count as so far from it at least."""
         options = self.request.options
-        share, sharp = SHARE * options.tol, options.form == "sharp"
+        share, sharp = share_of(options.tol), options.form == "sharp"
         return Goal(options.tol, share, offset, least=share * nearest, sharp=sharp)
 
     def _solve_as(

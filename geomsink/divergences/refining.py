@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..certificates import Interval
 from ..progress import Progress
-from ..solver import SHARE, Accuracy, Goal, Solved, rounding, value_error
+from ..solver import Accuracy, Goal, Solved, rounding, share_of, value_error
 from .narrowing import certified
 from .problems import Problems
 
@@ -60,7 +60,7 @@ def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Inte
 def refined(
     problems: Problems, solved: Solutions, shares: dict[str, float], offset: Tensor, bar: Progress
 ) -> Solutions:
-    """Solved further, until Σ share · value + offset is right to `geomsink.solver.SHARE` of ``tol``.
+    """Solved further, until Σ share · value + offset is right to `geomsink.solver.share_of` of ``tol``.
 
     Where a divergence is much below ε, the problem xy starts again from the self problems' potentials p and q, because
     D_xy(p, q) − ½ D_xx(p) − ½ D_yy(q) = ½ ε ‖α e^{p/ε} − β e^{q/ε}‖² in the norm of the kernel exp(−C/ε)
@@ -68,7 +68,7 @@ def refined(
     """
     solved, options = dict(solved), problems.request.options
     sharp = options.form == "sharp"
-    epsilon, share = problems.request.temperature, SHARE * options.tol
+    epsilon, share = problems.request.temperature, share_of(options.tol)
     if epsilon == math.inf:
         return solved
     for _ in range(REFINEMENTS):

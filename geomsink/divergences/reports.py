@@ -15,7 +15,7 @@ from ..certificates import Interval
 from ..derivatives import ImplicitOperator, optimal_potentials, optimal_value
 from ..engine import UNIT
 from ..plan import Clouds, Plan
-from ..solver import SHARE, Problem, Solved, free_constant, rounding
+from ..solver import Problem, Solved, free_constant, rounding, share_of
 from .options import Options
 from .problems import Problems
 from .refining import stated_error
@@ -102,7 +102,7 @@ def verdict(solved: Solved, options: Options, off: Tensor, value: Tensor) -> tup
         return False, found
     if options.iterations is None:
         return solved.status == "converged", solved.status
-    if bool((off <= SHARE * options.tol * value.abs() + rounding(solved.solver)).all()):
+    if bool((off <= share_of(options.tol) * value.abs() + rounding(solved.solver)).all()):
         return True, "converged"
     return False, solved.status
 

@@ -7,7 +7,7 @@ what others are made of: `Solver`, penalties, sums, temperatures.
 from .accuracy import Accuracy
 from .annealing import largest_cost, temperatures
 from .decrement import accuracy, rounding, value_error
-from .goal import LOOSE, SHARE, Goal
+from .goal import Goal, share_of
 from .iterate import Iterate
 from .limit import Limit
 from .newton import Enough, LinearSolve, NewtonOperator, floored
@@ -20,9 +20,7 @@ from .sums import SAFE, Approximation, FullSums, Sums, log_sums
 
 __all__ = [
     "KL",
-    "LOOSE",
     "SAFE",
-    "SHARE",
     "TV",
     "Accuracy",
     "Approximation",
@@ -53,6 +51,7 @@ __all__ = [
     "relaxed",
     "residual",
     "rounding",
+    "share_of",
     "temperatures",
     "value_error",
     "within",

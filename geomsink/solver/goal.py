@@ -9,8 +9,21 @@ from torch import Tensor
 
 SHARE = 1e-2
 """Relative error that a value may have, in units of ``tol``."""
+FINEST = 1e-10
+"""The least that is asked for: sums of many numbers have no more digits."""
 LOOSE = 5.0
 """What a potential may be off by, the weighted mean square, in units of ``tol`` ε."""
+
+
+def share_of(tol: float) -> float:
+    """Relative error that a value may have.
+
+    Examples
+    --------
+    >>> share_of(1e-3)
+    1e-05
+    """
+    return max(SHARE * tol, FINEST)
 
 
 @dataclass(frozen=True)
