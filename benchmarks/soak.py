@@ -95,7 +95,7 @@ def soak(seed: int, minutes: float, only: str | None, problems: int | None = Non
         outcome = recorded(seed, index)
         if outcome["faults"]:
             print(line(outcome), flush=True)
-        if not outcome["faults"] and outcome["state"] != "warned":
+        if not outcome["faults"]:
             outcome["numbers"] = {}
         outcomes.append(outcome)
     return {"about": machine(), "seed": seed, "minutes": minutes, "outcomes": outcomes}
