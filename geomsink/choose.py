@@ -196,9 +196,12 @@ class Choice:
 
     def refined(self, wanted: Wanted) -> Choice | None:
         """The same in float64, after rounding has kept a solve from its tolerance; None if the caller chose."""
-        if wanted.working_dtype is not None or self.dtype == torch.float64:
-            return None
-        return replace(self, dtype=torch.float64)
+        return None if is_final(self.dtype, wanted) else replace(self, dtype=torch.float64)
+
+
+def is_final(dtype: torch.dtype, wanted: Wanted) -> bool:
+    """Whether there is no finer precision to go on in: what rounding does is to be accepted."""
+    return wanted.working_dtype is not None or dtype == torch.float64
 
 
 def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:

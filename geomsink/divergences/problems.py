@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import Choice, Facts, choose
+from ..choose import Choice, Facts, choose, is_final
 from ..derivatives import Terms, Unrolled
 from ..measures import Measure
 from ..multiscale import Cloud, CoarseToFine, Levels, Newton
@@ -105,6 +105,10 @@ class Problems:
         if solved.at_floor and finer is not None:
             solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal)
         return solved
+
+    def is_final(self, solved: Solved) -> bool:
+        """Whether a problem was solved in the finest precision that there is for it."""
+        return is_final(solved.solver.problem.pair.x.dtype, self.request.options)
 
     def goal(self, offset: Tensor | float = 0.0, nearest: float = 0.0) -> Goal:
         """That of the options, for values that are compared with an offset, and count as so far from it at least."""

@@ -75,10 +75,10 @@ def refined(
         parts = {name: (value_of(problems, one), error_of(one, sharp)) for name, one in solved.items()}
         value = sum((shares[name] * part[0] for name, part in parts.items()), offset)
         error = sum((abs(shares[name]) * part[1] for name, part in parts.items()), torch.zeros_like(value))
-        rounded = sum(
-            (abs(shares[name]) * rounding(one.solver, sharp) for name, one in solved.items()),
-            torch.zeros_like(value),
-        )
+        rounded = torch.zeros_like(value)
+        for name, one in solved.items():
+            if problems.is_final(one):  # otherwise it is solved in a finer precision
+                rounded = rounded + abs(shares[name]) * rounding(one.solver, sharp)
         allowed = (share * value.abs()).maximum(rounded)
         if not bool(error.isfinite().all()) or bool((error <= share * value.abs() + rounded).all()):
             break
