@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,22 +38,21 @@ def error_of(solved: Solved, sharp: bool) -> Tensor:
 
 
 def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Interval | None = None) -> Tensor:
-    """What a value is off by, with rounding: where Newton's equation does not tell, or tells more than that, the
-    distance to the ends of a certified interval."""
+    """What a value is off by, with rounding: by no more than the distance to the ends of a certified interval, which is
+    found, and kept as the solver's accuracy, where Newton's equation does not tell."""
     solver = solved.solver
-    found, exact = solver.accuracy, torch.zeros_like(solver.value())
-    if found is None or not bool(found.value.isfinite().all()):
-        found = Accuracy(exact + math.inf, exact, exact, exact, solved.potentials, exact)
+    if solver.accuracy is None or not bool(solver.accuracy.value.isfinite().all()):
         interval = interval or certified(problems, solved)
-    if interval is not None:
-        value = solver.value()
-        farthest = (interval.upper - value).abs().maximum((value - interval.lower).abs())
-        found = replace(found, decrement=found.decrement.minimum(farthest))
-    limit = 0.0
-    if solver.problem.epsilon == math.inf and problems.request.epsilon < math.inf:
-        # What the limit of ε is above OT_ε: Hoeffding's lemma, with room for what `largest_cost` overlooks.
-        limit = 2.0 * solver.problem.cost_scale**2 / (8.0 * problems.request.epsilon)
-    return value_error(solver, found, sharp) + rounding(solver, sharp) + limit
+        nothing = torch.zeros_like(solver.value())
+        distance = _distance(solver.value(), interval)
+        solver.accuracy = Accuracy(distance, nothing, nothing, nothing, solved.potentials, nothing)
+    error = value_error(solver, solver.accuracy, sharp) + rounding(solver, sharp)
+    return error if interval is None or sharp else error.minimum(_distance(solver.value(), interval))
+
+
+def _distance(value: Tensor, interval: Interval) -> Tensor:
+    """To the farther end."""
+    return (interval.upper - value).abs().maximum((value - interval.lower).abs())
 
 
 def refined(
