@@ -121,9 +121,9 @@ KEPT = 2**22
 product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand)."""
 
 
-def plan_is_stored(pairs: int) -> bool:
+def plan_is_stored(pairs: int, engine: str) -> bool:
     """Whether products with a plan of so many pairs are made from its entries in memory."""
-    return pairs <= KEPT
+    return engine == "dense" and pairs <= KEPT
 
 
 class Cells(Protocol):

@@ -37,11 +37,10 @@ def sides_of(problems: Problems, solved: Solved, dtype: torch.dtype | None = Non
     endless = problem.epsilon == math.inf
     products = by_products(problem.pair.x.shape[-1], cost.quadratic is not None)  # round in ways of their own
     known = cost.modulus is not None and not products and not endless
-    pairs = problem.alpha.weights.numel() * problem.beta.weights.shape[-1]
-    dtype = dtype or certified_precision(pairs, problem.pair.x.dtype, known)
+    dtype = dtype or certified_precision(problem.pairs, problem.pair.x.dtype, known)
     pair = problems.pair(problem.alpha, problem.beta, dtype)
     bounded = cost.lower_bound is not None and not endless
-    if not skips_pairs(pairs, request.container.device, bounded, request.batched):
+    if not skips_pairs(problem.pairs, request.container.device, bounded, request.batched):
         return Sides.full(problem, pair)
     clouds = problems.cloud(problem.alpha), problems.cloud(problem.beta)
     skipped = SKIPPED * max(solved.solver.marginal_error, ROUNDING[torch.float64])

@@ -104,11 +104,15 @@ class DensePair:
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
-def matrix(K: Gibbs) -> Tensor | None:
-    """The operator's entries, shape (..., N, M), on the dense engine; None on others."""
-    if not isinstance(K.pair, DensePair):
-        return None
-    return K.pair._by_rows(lambda entries, _: entries, K.u, K.v, K.epsilon, None, axis=-2)
+def matrix(K: Gibbs) -> Tensor:
+    """The entries of an operator, shape (..., N, M), in its precision and with the rounding of this engine."""
+    pair = K.pair if isinstance(K.pair, DensePair) else DensePair(K.pair.x, K.pair.y, K.pair.cost)
+    out = K.u.new_empty(*K.u.shape, K.v.shape[-1])
+    for rows in pair._row_chunks():
+        C = pair._cost_rows(rows, slice(None)) if pair._stored is None else pair._stored[..., rows, :]
+        z = torch.add(K.v[..., None, :], C, alpha=-1.0 / K.epsilon).add_(K.u[..., rows, None])
+        torch.exp(z, out=out[..., rows, :])
+    return out
 
 
 def _max(z: Tensor) -> Tensor:

@@ -64,18 +64,6 @@ class Entries:
         return Entries(matrix, self.kept)
 
 
-def dense(operator: Gibbs) -> Tensor:
-    """All entries, shape (..., N, M), in the working precision."""
-    x, y, u, v = operator.pair.x, operator.pair.y, operator.u, operator.v
-    items, temporaries = math.prod(u.shape[:-1]), operator.pair.cost.temporaries(x.shape[-1])
-    out = u.new_empty(*u.shape, v.shape[-1])
-    step = max(1, CHUNK // (items * v.shape[-1] * temporaries))
-    for start in range(0, u.shape[-1], step):
-        part = slice(start, start + step)
-        out[..., part, :] = _exponents(operator, x[..., part, :], y, u[..., part], v).exp_()
-    return out
-
-
 def _exponents(operator: Gibbs, x: Tensor, y: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """u_i + v_j − C_ij/ε between some points of an operator, with the rounding of the dense engine."""
     C = operator.pair.cost.between(x[..., :, None, :], y[..., None, :, :])

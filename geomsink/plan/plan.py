@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..copies import Constant
 from ..derivatives import Terms
-from ..engine import Gibbs
+from ..engine import Gibbs, matrix
 from ..measures import Container, as_tensor
-from .entries import Entries, Reader, dense
+from .entries import Entries, Reader
 
 MOST_ENTRIES = 2**26
 """Entries that are stored, at most: 0.5 GB of a matrix in float64."""
@@ -200,7 +200,7 @@ class Plan(Constant):
                 f"to_dense: P has {entries:,} entries, expected at most {MOST_ENTRIES:,}; multiply by it with @ or "
                 "linear_operator(), or take some entries with top_k() or to_sparse()."
             )
-        return replace(self.container, layouts=None).array(dense(self.operator), 0)
+        return replace(self.container, layouts=None).array(matrix(self.operator), 0)
 
     def top_k(self, k: int) -> Entries:
         """The k largest entries of each row, as a sparse matrix.

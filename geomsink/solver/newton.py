@@ -135,13 +135,12 @@ class NewtonOperator:
     def _stored(self) -> Tensor | None:
         """The plan as a matrix, where it is small."""
         problem, state = self.solver.problem, self.solver.state
-        if not plan_is_stored(problem.alpha.weights.numel() * problem.beta.weights.shape[-1]):
+        if not plan_is_stored(problem.pairs, problem.pair.name):
             return None
         alpha, beta = self._floored
         u, v = state.f / problem.epsilon + alpha.log_weights, state.g / problem.epsilon + beta.log_weights
         dtype = problem.pair.x.dtype
-        stored = matrix(Gibbs(problem.pair, u.to(dtype), v.to(dtype), problem.epsilon))
-        return None if stored is None else stored.double()
+        return matrix(Gibbs(problem.pair, u.to(dtype), v.to(dtype), problem.epsilon)).double()
 
     def _times(self, side: int, w: Tensor) -> Tensor:
         """P w (side 0) or Pᵀ w."""

@@ -44,6 +44,11 @@ class Problem:
         return self.temperatures[-1]
 
     @property
+    def pairs(self) -> int:
+        """Of points; of a batch, of all items."""
+        return self.alpha.weights.numel() * self.beta.weights.shape[-1]
+
+    @property
     def is_self(self) -> bool:
         return self.beta is self.alpha
 

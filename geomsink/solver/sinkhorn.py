@@ -178,8 +178,7 @@ class Solver(Iterate):
     def _accuracy(self, allowed: Tensor) -> Accuracy:
         problem, state = self.problem, self.state
         full, quadratic = isinstance(self.sums, FullSums), problem.pair.cost.quadratic is not None
-        pairs = problem.alpha.weights.numel() * problem.beta.weights.shape[-1]
-        if problem.is_self and quadratic and not (full and plan_is_stored(pairs)):
+        if problem.is_self and quadratic and not (full and plan_is_stored(problem.pairs, problem.pair.name)):
             return of_self(self)
         if self._smoother is not None:
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
