@@ -270,7 +270,7 @@ def _pivots(points: Tensor, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
 def _coefficients(points: Tensor, pivots: Tensor, rank: Tensor) -> Tensor:
     """φ_k(y_j), shape (B, r, w), float32; rows beyond a cell's rank are 0."""
     nodes = points.gather(1, pivots[..., None].expand(-1, -1, points.shape[2]))
-    unused = torch.arange(pivots.shape[1], device="cpu") >= rank[:, None]
+    unused = torch.arange(pivots.shape[1], device=rank.device) >= rank[:, None]
     gram, right = _kernel(nodes, nodes), _kernel(nodes, points)
     gram.masked_fill_(unused[:, None, :] | unused[:, :, None], 0.0)
     gram.diagonal(dim1=1, dim2=2).masked_fill_(unused, 1.0)

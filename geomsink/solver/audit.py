@@ -34,10 +34,9 @@ def audited(solver: Iterate) -> Tensor:
 def of_exponents(solver: Iterate) -> Tensor:
     """The same for sums in float64: exponents (f + g − C)/ε are rounded like their terms."""
     problem, state = solver.problem, solver.state
-    size = torch.zeros_like(state.f[..., 0])
-    for measure, potential in ((problem.alpha, state.f), (problem.beta, state.g)):
-        size = size + (measure.weights * potential.abs()).sum(-1) / measure.weights.sum(-1)
-    return ROUNDINGS * ROUNDING[torch.float64] * size / problem.epsilon
+    sides = (problem.alpha.weights, state.f), (problem.beta.weights, state.g)
+    first, second = ((w * h.abs()).sum(-1) / w.sum(-1) for w, h in sides)
+    return ROUNDINGS * ROUNDING[torch.float64] * (first + second) / problem.epsilon
 
 
 def _off(pair: Pair, here: Measure, other: Measure, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float) -> Tensor:

@@ -153,7 +153,9 @@ def by_contraction(solver: Iterate, rho: Tensor, smooth: Tensor, contraction: fl
     of_rows = (-step.abs()).amin(-1, keepdim=True).expand_as(solver.state.f)  # bounds a mean of steps
     cost = left * _price(solver).amax(-1)
     found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), cost)
-    return replace(found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _root_mean_square(solver, step))
+    return replace(
+        found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _deviation(solver.problem.beta.weights, step)
+    )
 
 
 def marginal(solver: Iterate, side: int) -> Tensor:
@@ -217,10 +219,18 @@ def spread(solver: Iterate) -> Tensor:
     return (largest + sizes[0] + sizes[1]) * solver.transported.sqrt()
 
 
-def _root_mean_square(solver: Iterate, step: Tensor) -> Tensor:
-    weights = solver.problem.beta.weights
-    mean = (weights * step).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
-    return ((weights * (step - mean) ** 2).sum(-1) / weights.sum(-1)).sqrt()
+def spread_of_potentials(solver: Iterate) -> Tensor:
+    """In units of ε, and one at least: the larger standard deviation of the two."""
+    problem, state = solver.problem, solver.state
+    f, g = (_deviation(m.weights, h) for m, h in ((problem.alpha, state.f), (problem.beta, state.g)))
+    return (f.maximum(g) / problem.epsilon).clamp(min=1.0)
+
+
+def _deviation(weights: Tensor, values: Tensor) -> Tensor:
+    """The weighted standard deviation."""
+    share = weights / weights.sum(-1, keepdim=True)
+    mean = (share * values).sum(-1, keepdim=True)
+    return (share * (values - mean) ** 2).sum(-1).sqrt()
 
 
 def _price(solver: Iterate) -> Tensor:

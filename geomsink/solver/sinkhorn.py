@@ -17,7 +17,7 @@ from ..choose import plan_is_stored
 from ..progress import Progress
 from .acceleration import Acceleration
 from .accuracy import Accuracy
-from .decrement import accuracy, by_contraction, of_self, rounding, value_error
+from .decrement import accuracy, by_contraction, of_self, rounding, spread_of_potentials, value_error
 from .goal import LOOSE, Goal
 from .iterate import Iterate
 from .penalties import relaxed, residual, translated, within
@@ -163,7 +163,7 @@ class Solver(Iterate):
             found = self._accuracy(allowed)
             right = value_error(self, found, goal.sharp) <= allowed
             if self.marginal_error > ROUNDED * self.problem.floor():
-                right = right & (found.potentials <= LOOSE * goal.tol * self._spread())
+                right = right & (found.potentials <= LOOSE * goal.tol * spread_of_potentials(self))
             if self.marginal_error <= self.tol and bool(right.all()):
                 self.accuracy = found
                 return True
@@ -188,16 +188,6 @@ class Solver(Iterate):
                 if bool((found.value <= allowed).all()):
                     return found
         return accuracy(self, allowed, None if full else self.sums, self.goal.sharp)
-
-    def _spread(self) -> Tensor:
-        """Of the potentials, in units of ε and one at least: the root of the weighted variance."""
-        sides = (self.problem.alpha.weights, self.state.f), (self.problem.beta.weights, self.state.g)
-        found = torch.ones_like(self.state.f[..., 0])
-        for weights, potential in sides:
-            share = weights / weights.sum(-1, keepdim=True)
-            mean = (share * potential).sum(-1, keepdim=True)
-            found = found.maximum((share * (potential - mean) ** 2).sum(-1).sqrt() / self.problem.epsilon)
-        return found
 
     def _plain_cycle(self) -> None:
         state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
