@@ -41,7 +41,7 @@ FEW = 4
 EXACT = 1e-12
 """Or a floor, up to which it is whatever it costs."""
 KINKS = 4.0
-"""Margin for what such steps do to other points."""
+"""Margin for potentials with a range: which are at its end changes on the way."""
 LEFT = 0.1
 """Share of the error that a value may have, and of each point's mass, which Newton's equation may leave."""
 
@@ -108,6 +108,8 @@ def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, 
         fall = fall.maximum(penalty.softness * problem.epsilon * h.abs().amax(-1))
     decrement = (missing[0] * du).sum(-1) + (missing[1] * dv).sum(-1)
     gained = 0.5 * problem.epsilon * decrement.clamp(min=0.0) * (1.0 + 2.0 * fall.clamp(min=0.0))
+    if any(isinstance(penalty, TV) for penalty in problem.penalties):
+        gained = KINKS * gained
     gained = torch.where((fall <= MODEL) & gained.isfinite(), gained, math.inf)
     means = [(w * h).sum(-1) / w.sum(-1).clamp(min=1e-300) for w, h in zip(weights, step, strict=True)]
     t = 0.5 * (means[1] - means[0])[..., None]  # a constant may pass from one to the other
