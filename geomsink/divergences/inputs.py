@@ -89,8 +89,8 @@ class Inputs(Constant):
 
 
 def _maps_first(cost: Cost) -> bool:
-    """Whether points are centred after they are mapped."""
-    return not cost.translation_invariant or cost.quadratic is not None
+    """Whether points are centred after they are mapped, if at all: before, where the cost allows it, loses less."""
+    return not cost.translation_invariant
 
 
 def _centre(x: Tensor, y: Tensor, earlier: Tensor | None) -> Tensor:

@@ -112,3 +112,10 @@ def test_distances_keep_their_accuracy_where_costs_end():
     plain = wasserstein_bounds(X, Y, p=2)
     assert bounds.distance[0] / 1e140 == pytest.approx(float(plain.distance[0]), rel=1e-6)
     assert math.isfinite(bounds.upper)
+
+
+def test_mahalanobis_costs_far_from_the_origin():
+    """Points are centred before they are mapped, or the map would round coordinates of 1e8."""
+    x = np.array([[1e8 + 0.25, -3e8]])
+    y = x + [[0.5, -0.25]]
+    assert solve(x, y, epsilon=1.0, cost="mahalanobis:2,3").value == pytest.approx(0.6875, rel=1e-14)
