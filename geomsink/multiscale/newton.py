@@ -226,7 +226,10 @@ class Newton:
         if not matrix.sum() > 0.0:  # potentials of clouds that have moved far
             return None
         kappa = curvatures(self._penalties, self._epsilon * potentials[0], self._epsilon * potentials[1], self._epsilon)
-        return self._epsilon * NewtonSystem(matrix, kappa).smooth(rho, shift)[back]
+        system = NewtonSystem(matrix, kappa)
+        smooth = system.smooth(rho, shift)[back]
+        self.left = system.left
+        return self._epsilon * smooth
 
     def _drift(self, potentials: tuple[Tensor, Tensor]) -> float:
         """Mass at which exponents may have changed by more than the plan in memory has room for."""
