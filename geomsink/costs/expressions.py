@@ -30,8 +30,11 @@ def root(s: Any, exponent: float) -> Any:
     if isinstance(s, Tensor):
         positive = s > 0
         return torch.where(positive, s, 1.0) ** exponent * positive
-    square_root = s.sqrt()  # whose derivative KeOps takes as 0 at 0
-    return square_root if exponent == 0.5 else square_root ** (2.0 * exponent)
+    if exponent == 0.5:
+        return s.sqrt()  # whose derivative KeOps takes as 0 at 0
+    # Not a power: KeOps' has no derivative at 0, and on CUDA the precision of float32.
+    positive = s.sign()
+    return ((s + (1 - positive)).log() * exponent).exp() * positive
 
 
 def power_of_distance(p: float, x: Any, y: Any) -> Any:
@@ -59,9 +62,7 @@ def scaled_bound(factor: float, bound: Callable[[Tensor], Tensor], distance: Ten
     return factor * bound(distance)
 
 
-def scaled_modulus(
-    factor: float, modulus: Callable[[Tensor, Tensor], Tensor], costs: Tensor, moved: Tensor
-) -> Tensor:
+def scaled_modulus(factor: float, modulus: Callable[[Tensor, Tensor], Tensor], costs: Tensor, moved: Tensor) -> Tensor:
     """Of a cost times λ, that of the cost."""
     return factor * modulus(costs / factor, moved)
 

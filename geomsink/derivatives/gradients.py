@@ -17,14 +17,11 @@ from torch import Tensor
 
 from ..copies import Constant
 from ..costs import Cost
-from ..engine import Pair, Pairs
+from ..engine import Pair, Pairs, bounded
 from ..guards import exactly
 from ..measures import Measure
 from ..solver import SAFE, Balanced, Iterate, Penalty, floored, log_sums
 from .krylov import ImplicitOperator
-
-HIGHEST = {torch.float32: 88.0, torch.float64: 709.0}
-"""Exponents above these overflow."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +81,11 @@ class Terms(Constant):
 
     def sums(self, f: Tensor, g: Tensor, w: Tensor, costs: bool = False) -> Tensor:
         """Σ_j exp((f_i + g_j − C_ij)/ε) w_j for w (..., M, E), float64; ``costs`` puts C_ij into the sum."""
-        expression, dtype = self.cost.expression, self.x.dtype
+        expression, points, dtype = self.cost.expression, self.x, self.x.dtype
 
         def kernel(x: Any, y: Any, u: Any, v: Any, inverse: Any, *parameters: Any) -> Any:
             cost = expression(x, y, *parameters)
-            exponent = u + v - cost * inverse
-            if isinstance(exponent, Tensor):  # where weights are 0, e^∞ must not be NaN; compiled ones are bounded, too
-                exponent = exponent.clamp(max=HIGHEST[dtype])
-            weight = exponent.exp()
+            weight = bounded(u + v - cost * inverse, points).exp()  # where weights are 0, e^∞ must not be NaN
             return weight * cost if costs else weight
 
         inverse = (1.0 / self.epsilon).to(dtype).reshape(1)

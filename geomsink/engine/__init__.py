@@ -19,6 +19,7 @@ from .build import BuildError
 from .dense import DensePair, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
+from .exponents import bounded
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .rounding import UNIT, rounding
@@ -31,6 +32,7 @@ __all__ = [
     "Gibbs",
     "Pair",
     "Pairs",
+    "bounded",
     "check_name",
     "describe",
     "diagonal",

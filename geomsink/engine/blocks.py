@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Blocks:
     first: Tensor
     begin: Tensor
     end: Tensor
+    _on_devices: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     @functools.lru_cache(maxsize=64)  # small problems are reduced many times, and this would take as long
@@ -94,8 +95,13 @@ class Blocks:
         return int(((self.row_end - self.row_begin) * columns).sum())
 
     def keops_ranges(self, device: torch.device) -> tuple[Tensor, ...]:
-        """The six tensors of KeOps' ``ranges`` argument, for a reduction over columns."""
-        rows = torch.stack((self.row_begin, self.row_end), dim=1)
-        columns = torch.stack((self.begin, self.end), dim=1)
-        ranges = (rows, self.first[1:], columns, columns, self.first[1:], rows)
-        return tuple(t.to(device) for t in ranges)
+        """The six tensors of KeOps' ``ranges`` argument, for a reduction over columns; kept.
+
+        The last three would be those of its derivatives, which are reductions of their own here: empty ones.
+        """
+        if device not in self._on_devices:
+            rows = torch.stack((self.row_begin, self.row_end), dim=1)
+            columns = torch.stack((self.begin, self.end), dim=1)
+            ranges = (rows, self.first[1:], columns, columns[:0], self.first[:0], rows[:0])
+            self._on_devices[device] = tuple(t.to(device) for t in ranges)
+        return self._on_devices[device]

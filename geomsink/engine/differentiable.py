@@ -85,13 +85,9 @@ def weighted_sums(
             ]
             return torch.cat(parts, 1)[:, : w.shape[1]]
         tensors = (x, y, u[:, None], v[:, None], *parameters, w)
-        if x.is_cuda:
-            ranges = blocks[0].keops_ranges(x.device) if blocks else None
-            on_gpu: Tensor = _symbolic(function, tensors).reduction("Sum", axis=1, ranges=ranges)
-            return on_gpu
         formula, constants = _formula(function, tensors, blocks)
-        on_cpu: Tensor = _KeopsSum.apply(formula, *tensors, *constants)
-        return on_cpu
+        compiled: Tensor = _KeopsSum.apply(formula, *tensors, *constants)
+        return compiled
     rows, shared = (x, u[..., None]), (y, v[..., None], w, *parameters)
     step = max(1, CHUNK // max(1, y[..., 0].numel() * (temporaries or y.shape[-1])))
     chunked = _Chunked(partial(_dense_sums, function), len(rows), (True,), step)

@@ -1,4 +1,4 @@
-"""The Gibbs operator on KeOps: LazyTensor formulas, compiled by `build` on CPUs and by KeOps on CUDA."""
+"""The Gibbs operator on KeOps: LazyTensor formulas, reduced without storing a matrix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..costs import Cost
 from . import build
 from .blocks import Blocks
+from .exponents import bounded
 from .reduction import apart, columns, reduce
 
 
@@ -65,18 +66,14 @@ class KeopsPair:
         exponent = lazy.Vj(given["v"]) - cost * lazy.Pm(given["inverse"].to(self.x))
         if what == "max":
             return exponent
-        weight = (lazy.Vi(given["u"]) + exponent).exp()
-        if what == "costs":
-            return weight * cost
-        return weight if what == "sums" else weight * lazy.Vj(given["w"])
+        exponent = lazy.Vi(given["u"]) + exponent
+        if what == "sums":
+            return exponent.exp()
+        weight = bounded(exponent, self.x).exp()  # e^∞ times a cost or a column of 0 would not be a number
+        return weight * cost if what == "costs" else weight * lazy.Vj(given["w"])
 
     def _reduce(self, what: str, given: dict[str, Tensor], blocks: Blocks | None) -> Tensor:
-        """Reduce over j: by KeOps on CUDA, by our own build of KeOps' formula on a CPU."""
         kind = "Max" if what == "max" else "Sum"
-        if self.x.is_cuda:
-            ranges = None if blocks is None else blocks.keops_ranges(self.x.device)
-            reduced: Tensor = self._lazy(what, given).reduction(kind, axis=1, ranges=ranges)
-            return reduced
         width = given["w"].shape[1] if "w" in given else 1
         key = f"{what} {width}"
         if key not in self._prepared:

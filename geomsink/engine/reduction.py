@@ -1,4 +1,4 @@
-"""Runs a KeOps formula on a CPU: arguments laid out for the compiled loop, long calls cut into short ones."""
+"""Runs a KeOps formula: on a CPU with arguments laid out for the compiled loop, long calls cut into short ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import build, codegen
+from . import build, codegen, cuda
 from .blocks import Blocks
 
 PAIRS_PER_CALL = 2**33
@@ -29,7 +29,7 @@ def reduce(
     blocks: Blocks | None = None,
     by_columns: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """A KeOps reduction over j, by our own build of it.
+    """A KeOps reduction over j: on a CPU by our own build of it, on CUDA by KeOps'.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def reduce(
     aliases : sequence of str
         KeOps' declarations of its variables, if any.
     variables : sequence of Tensor
-        (N, d) for those over i, (M, d) for those over j, (d,) for parameters; on the CPU, of one precision.
+        (N, d) for those over i, (M, d) for those over j, (d,) for parameters; of one precision and device.
     sizes : (int, int)
         N and M.
     dimension : int
@@ -46,13 +46,15 @@ def reduce(
     blocks : Blocks, optional
         The pairs to reduce over. Default: all.
     by_columns : callable, optional
-        `columns`, or a version of it that remembers.
+        `columns`, or a version of it that remembers; for CPUs.
 
     Returns
     -------
     Tensor, shape (N, dimension)
     """
     first = variables[0]
+    if first.is_cuda:
+        return cuda.reduce(text, aliases, variables, blocks)
     formula = codegen.Formula(text, tuple(aliases), len(variables), REALS[first.dtype])
     library = build.load(formula)
     over_j = _over_j(text)

@@ -1,0 +1,34 @@
+"""Runs a KeOps formula on CUDA, by KeOps' own kernels; its derivatives are formulas of their own here."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from torch import Tensor
+
+from . import build
+from .blocks import Blocks
+
+
+def reduce(text: str, aliases: Sequence[str], variables: Sequence[Tensor], blocks: Blocks | None = None) -> Tensor:
+    """A KeOps reduction over j; parameters are those of `geomsink.engine.reduction.reduce`, on a GPU."""
+    given = tuple(t.detach().contiguous() for t in variables)
+    ranges = None if blocks is None else blocks.keops_ranges(given[0].device)
+    with redirect_stdout(io.StringIO()):  # KeOps says what it compiles
+        out: Tensor = _reduction(text, tuple(aliases))(*given, ranges=ranges)
+    return out
+
+
+@functools.lru_cache(maxsize=256)
+def _reduction(text: str, aliases: tuple[str, ...]) -> Any:
+    """KeOps' object for the text of a reduction, ``Sum_Reduction(formula,0)``, over j."""
+    kind, _, rest = text.partition("_Reduction(")
+    formula, _, axis = rest.rpartition(",")
+    if axis != "0)":
+        raise ValueError(f"{text} is not reduced over j.")
+    with build.one_at_a_time:
+        return build.keops().Genred(formula, list(aliases), reduction_op=kind, axis=1)

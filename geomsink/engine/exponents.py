@@ -1,0 +1,21 @@
+"""Exponents that an exponential can take: what is multiplied by 0 afterwards must be a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+HIGHEST = {torch.float32: 88, torch.float64: 709}
+"""Exponents above these overflow."""
+LOWEST = -1000
+"""Of exponents below, the exponential is 0 in both precisions."""
+
+
+def bounded(exponent: Any, like: Tensor) -> Any:
+    """An exponent, tensor or LazyTensor, kept from overflow in the precision of a tensor and on its device."""
+    if isinstance(exponent, Tensor):
+        return exponent.clamp(max=HIGHEST[like.dtype])
+    # The exponential that is compiled for CPUs keeps to these bounds itself.
+    return exponent.clamp(LOWEST, HIGHEST[like.dtype]) if like.is_cuda else exponent
