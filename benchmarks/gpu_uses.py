@@ -69,7 +69,7 @@ def entries(device: str, name: str, n: int) -> dict[str, Any]:
     some = s.plan.to_sparse(float(middle)).matrix.to_dense()
     compared.add("to_sparse", some, P * (middle < shares), 1e-6)
     i, j = s.plan.sample(20_000, seed=0)
-    counts = torch.zeros(n, dtype=torch.float64).index_add_(0, i.cpu(), torch.ones(20_000, dtype=torch.float64))
+    counts = torch.bincount(i, minlength=n).double()
     if int(j.min()) < 0 or int(j.max()) >= len(y):
         raise AssertionError(f"sample: columns from {int(j.min())} to {int(j.max())}, of {len(y)}")
     # Six standard deviations of a count, where each row has 20,000 / n.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import build
@@ -18,6 +19,9 @@ def reduce(text: str, aliases: Sequence[str], variables: Sequence[Tensor], block
     """A KeOps reduction over j; parameters are those of `geomsink.engine.reduction.reduce`, on a GPU."""
     given = tuple(t.detach().contiguous() for t in variables)
     ranges = None if blocks is None else blocks.keops_ranges(given[0].device)
+    stream = torch.cuda.current_stream(given[0].device)
+    if stream != torch.cuda.default_stream(given[0].device):
+        stream.synchronize()  # KeOps launches on the default one, which does not wait for others, and waits for it
     with redirect_stdout(io.StringIO()):  # KeOps says what it compiles
         out: Tensor = _reduction(text, tuple(aliases))(*given, ranges=ranges)
     return out

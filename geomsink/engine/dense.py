@@ -11,11 +11,10 @@ from torch import Tensor
 from ..costs import Cost
 from .blocks import Blocks
 from .gibbs import Gibbs
+from .memory import chunk
 
 STORED = 2**25
 """A cost matrix of at most this many entries is computed once and kept."""
-CHUNK = 2**20
-"""Otherwise, entries of the cost's largest temporary, (rows, M, D), in memory at a time."""
 
 
 class DensePair:
@@ -100,7 +99,7 @@ class DensePair:
 
     def _row_chunks(self) -> Iterator[slice]:
         n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
-        step = max(1, CHUNK // max(1, math.prod(self.x.shape[:-2]) * m * self.cost.temporaries(d)))
+        step = max(1, chunk(self.x.device) // max(1, math.prod(self.x.shape[:-2]) * m * self.cost.temporaries(d)))
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 

@@ -21,11 +21,10 @@ from . import build
 from .batch import BatchPair
 from .blocks import Blocks
 from .gibbs import Pair
+from .memory import chunk
 from .reduction import apart, reduce
 
 PairFunction = Callable[..., Any]
-CHUNK = 2**20
-"""Numbers of the largest temporary, (rows, M, D), in memory at a time on the dense engine."""
 
 
 def weighted_sums(
@@ -89,7 +88,7 @@ def weighted_sums(
         compiled: Tensor = _KeopsSum.apply(formula, *tensors, *constants)
         return compiled
     rows, shared = (x, u[..., None]), (y, v[..., None], w, *parameters)
-    step = max(1, CHUNK // max(1, y[..., 0].numel() * (temporaries or y.shape[-1])))
+    step = max(1, chunk(x.device) // max(1, y[..., 0].numel() * (temporaries or y.shape[-1])))
     chunked = _Chunked(partial(_dense_sums, function), len(rows), (True,), step)
     sums: Tensor
     (sums,) = _ChunkedSum.apply(chunked, *rows, *shared)

@@ -9,7 +9,7 @@ import torch
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from geomsink import costs, engine
-from geomsink.engine import differentiable
+from geomsink.engine import differentiable, memory
 from geomsink.engine.differentiable import Pairs, weighted_sums
 
 ENGINES = ("dense", "keops")
@@ -162,7 +162,7 @@ def test_some_rows_at_a_time(rows, monkeypatch):
         largest.append(x.shape[-3])
         return function(x, y, *rest)
 
-    monkeypatch.setattr(differentiable, "CHUNK", rows * tensors[1].numel())
+    monkeypatch.setattr(memory, "CHUNK", rows * tensors[1].numel())
     agree(derivatives(sums(watched, "dense"), tensors), expected)
     assert max(largest) == rows
 

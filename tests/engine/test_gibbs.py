@@ -6,7 +6,7 @@ import torch
 from scipy.special import logsumexp
 
 from geomsink import costs, engine
-from geomsink.engine import Blocks, Gibbs, dense, reduction
+from geomsink.engine import Blocks, Gibbs, dense, memory, reduction
 
 EPSILON = 0.3
 # Rounding of exponents C/ε of a few tens, and of the sum.
@@ -155,7 +155,7 @@ def test_chunks_change_nothing(monkeypatch):
         return expression(x, y)
 
     monkeypatch.setattr(dense, "STORED", 0)
-    monkeypatch.setattr(dense, "CHUNK", 10 * 3 * len(K.v))
+    monkeypatch.setattr(memory, "CHUNK", 10 * 3 * len(K.v))
     small = Gibbs(
         engine.pair(K.pair.x, K.pair.y, costs.Cost(name="watched", expression=watched), "dense"), K.u, K.v, EPSILON
     )
