@@ -14,7 +14,7 @@ from ..derivatives import Terms, Unrolled
 from ..measures import Measure
 from ..multiscale import Cloud, CoarseToFine, Levels, Newton
 from ..progress import Progress
-from ..solver import Goal, Limit, OneLevel, Potentials, Problem, Solved, Strategy, share_of, temperatures
+from ..solver import Goal, Limit, OneLevel, Potentials, Problem, Solved, Strategy, rounding, share_of, temperatures
 from .requests import Request
 
 
@@ -100,11 +100,18 @@ class Problems:
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)
+        if before and finer is not None and self._is_rounded(before, goal):
+            choice, finer = finer, None
         first = replace(goal, final=finer is None)
         solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first)
         if solved.at_floor and finer is not None:
             solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal)
         return solved
+
+    def _is_rounded(self, before: Solved, goal: Goal) -> bool:
+        """Whether rounding alone puts an earlier solve's value off by more than is asked for now."""
+        least = torch.as_tensor(goal.least)
+        return bool(((least > 0.0) & (rounding(before.solver, goal.sharp) > least)).any())
 
     def is_final(self, solved: Solved) -> bool:
         """Whether a problem was solved in the finest precision that there is for it."""

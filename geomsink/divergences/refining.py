@@ -18,6 +18,10 @@ CLOSE = 0.1
 REFINEMENTS = 4
 PART = 0.25
 """Of the error that a value may have, what one of its problems may have."""
+PROGRESS = 0.5
+"""What a refinement leaves of the error, at most, for another one to be tried."""
+SMALLEST = 1e-12
+"""Marginal error: sums have no more digits."""
 
 Solutions = dict[str, Solved]
 
@@ -69,6 +73,7 @@ def refined(
     epsilon, share = problems.request.temperature, share_of(options.tol)
     if epsilon == math.inf:
         return solved
+    before = torch.full_like(offset, math.inf)
     for _ in range(REFINEMENTS):
         parts = {name: (value_of(problems, one), error_of(one, sharp)) for name, one in solved.items()}
         value = sum((shares[name] * part[0] for name, part in parts.items()), offset)
@@ -80,6 +85,9 @@ def refined(
         allowed = (share * value.abs()).maximum(rounded)
         if not bool(error.isfinite().all()) or bool((error <= share * value.abs() + rounded).all()):
             break
+        if not bool((error < PROGRESS * before).any()):
+            break
+        before = error
         close = len(solved) > 1 and bool((value < CLOSE * epsilon).any())
         for name in sorted(solved):  # self problems first
             one = solved[name]
@@ -89,7 +97,14 @@ def refined(
                 start = solved["xx"].potentials[0], solved["yy"].potentials[0]
             elif bool((parts[name][1] <= may).all()):
                 continue
-            goal = Goal(options.tol, 0.0, least=may, sharp=sharp)
+            goal = Goal(_tolerance(options.tol, may, epsilon, sharp), 0.0, least=may, sharp=sharp)
             problem = one.solver.problem
             solved[name] = problems.solve(f"{name}, refined", problem.alpha, problem.beta, bar, start, one, goal)
     return solved
+
+
+def _tolerance(tol: float, error: Tensor, epsilon: float, sharp: bool) -> float:
+    """Marginal error at which a value is about right to ``error``, which sums must be right to as well: of second order
+    in the dual value, and of first order in the transport cost."""
+    relative = float(error.min()) / epsilon
+    return min(tol, max(relative if sharp else math.sqrt(relative), SMALLEST))

@@ -214,10 +214,8 @@ class CellSums:
     def audit(self, f: Tensor, g: Tensor, log_rows: Tensor, log_columns: Tensor, epsilon: float) -> Audit:
         """What the approximations were found to do to the marginal error, and to the plan's mass.
 
-        Zeros without stand-ins.
+        The former is 0 without stand-ins: truncation has a bound.
         """
-        if self.rows.sources.are_points and self.columns.sources.are_points:
-            return Audit()
         log_a, log_b = self.full.alpha.log_weights, self.full.beta.log_weights
         masses = self.full.alpha.mass, self.full.beta.mass
         columns = self.columns.audit(g / epsilon, f / epsilon + log_a, log_columns, epsilon)
@@ -226,4 +224,6 @@ class CellSums:
             rows = self.rows.audit(f / epsilon, g / epsilon + log_b, log_rows, epsilon)
         off = (columns.off * masses[1] + rows.off * masses[0]) / (0.5 * sum(masses))
         square = columns.square * masses[1] + rows.square * masses[0]
+        if self.rows.sources.are_points and self.columns.sources.are_points:
+            off = 0.0
         return Audit(off, columns.missing * masses[1], columns.uncertain * masses[1], square)

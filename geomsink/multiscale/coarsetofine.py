@@ -95,7 +95,7 @@ class CoarseToFine:
             found = state.f, state.g, state.log_rows, state.log_columns
             audit = sums.audit(*found, problem.epsilon)
             solver.missing_mass, solver.allowance = audit.missing, audit.off + sums.skipped
-            right = self._with_approximation(solver, audit, sums.skipped)
+            right = self._with_approximation(solver, audit)
             if (solver.marginal_error <= self.goal.tol and right) or (status != "converged" and not share):
                 break
             start, earlier = (state.f, state.g), solver
@@ -104,14 +104,15 @@ class CoarseToFine:
         solver.approximation = Approximation(tuple(sizes), computed, sums.skipped, sources, audit.off)
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
 
-    def _with_approximation(self, solver: Solver, audit: Audit, skipped: float) -> bool:
-        """Put what the sums do to the value into its error; whether that is small enough."""
+    def _with_approximation(self, solver: Solver, audit: Audit) -> bool:
+        """Put what the sums do to the value into its error; whether that is small enough.
+
+        As it was found in some rows: the bound of what truncation does is much larger, and of first order in the value.
+        """
         if solver.accuracy is None:
             return not self.goal.asks_for_values
-        problem = solver.problem
-        mass = problem.masses[0].maximum(problem.masses[1])
         # Mass is counted in the value; what marginals are off by besides is as good as a residual.
-        off = problem.epsilon * (audit.uncertain + skipped * mass + 0.5 * SMOOTH * audit.square)
+        off = solver.problem.epsilon * (audit.uncertain + 0.5 * SMOOTH * audit.square)
         found = replace(solver.accuracy, left=solver.accuracy.left + off)
         solver.accuracy = found
         allowed = self.goal.allowed(solver.value(), rounding(solver, self.goal.sharp))

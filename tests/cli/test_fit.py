@@ -75,9 +75,9 @@ def test_fit_is_that_of_the_library(cloud, undrawn):
     optimizer = torch.optim.Adam(generator.parameters(), lr=0.01)
     trainer = generative.Trainer(
         generator, generative.Shape("cloud.npy", normalize=True),
-        SinkhornDivergence(blur=0.3, tol=1e-2, dtype="float32", engine="dense"), steps=6, batch=30,
+        SinkhornDivergence(blur=0.3, tol=1e-2, engine="dense"), steps=6, batch=30,
         optimizer=optimizer, blur=(0.3, 0.1), average=0.5, seed=3, held_out=40, evaluate_every=3,
-        score=SinkhornDivergence(blur=0.1, dtype="float32", engine="dense"), targets=generative.Targets(4, 15),
+        score=SinkhornDivergence(blur=0.1, engine="dense"), targets=generative.Targets(4, 15),
     )  # fmt: skip
     # Half a cosine from 0.01 at step 0 to a hundredth of that at the last step.
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5, eta_min=0.01 / 100)
