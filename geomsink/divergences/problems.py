@@ -110,8 +110,7 @@ class Problems:
 
     def _is_rounded(self, before: Solved, goal: Goal) -> bool:
         """Whether rounding alone puts an earlier solve's value off by more than is asked for now."""
-        least = torch.as_tensor(goal.least)
-        return bool(((least > 0.0) & (rounding(before.solver, goal.sharp) > least)).any())
+        return bool(((rounding(before.solver, goal.sharp) > goal.least) & (goal.least > 0.0)).any())
 
     def is_final(self, solved: Solved) -> bool:
         """Whether a problem was solved in the finest precision that there is for it."""
