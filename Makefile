@@ -1,5 +1,5 @@
 # make demo    two shapes, their Sinkhorn divergence and a figure, demo.png
-# make test    all tests
+# make test    all tests, one a core
 # make lint    style and types: ruff and mypy
 # make env     the environment that all use, in .venv; remade when the requirements change
 # make clean   remove everything that make has made
@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(RUN) -m geomsink demo --progress --out demo.png
 
 test: $(STAMP)
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

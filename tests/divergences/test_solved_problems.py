@@ -25,8 +25,7 @@ def test_keops(name, dtype):
     check(name, dtype, "keops")
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "dtype"), zip(NAMES, ["float64", "float32", "float64"], strict=True))
 def test_dense(name, dtype):
     check(name, dtype, "dense")
 

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from geomsink import costs, engine
 from geomsink.measures.measures import Measure
-from geomsink.multiscale.cellsums import AUDITED, Audit, CellSums, Cloud, Side
+from geomsink.multiscale.cellsums import AUDITED, CellSums, Cloud, Side
 from geomsink.solver.sums import FullSums
 
 COST = costs.get("sqeuclidean")
@@ -296,11 +296,15 @@ def test_audits_of_stand_ins():
     assert abs(missing - b @ d) < 4 * np.sqrt(b @ d**2 / AUDITED)
 
 
-def test_without_stand_ins_there_is_nothing_to_audit():
+def test_without_stand_ins_truncation_is_audited_for_the_value():
     p = problem()
-    sums = cell_sums(p)
-    zeros = torch.zeros(2000), torch.zeros(1600)
-    assert sums.audit(*zeros, *zeros, EPSILON) == Audit()
+    sums = CellSums(full(p), *sides(p, skipped=0.5))
+    f, g = torch.as_tensor(p.f), torch.as_tensor(p.g)
+    rows, columns = sums.log_rows(f, g, EPSILON), sums.log_columns(f, g, EPSILON)
+    left_out = float(p.beta.weights @ (sums.full.log_columns(f, g, EPSILON).exp() - columns.exp()))
+    audit = sums.audit(f, g, rows, columns, EPSILON)
+    assert audit.off == 0.0 and 1e-9 < left_out < sums.skipped
+    assert abs(audit.missing - left_out) <= audit.uncertain < 3.0 * left_out
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 1e-2])
@@ -318,7 +322,7 @@ def test_one_side_does_for_a_self_problem(accuracy):
     for found in (rows, columns):
         assert alpha.weights @ found.expm1().abs() <= SKIPPED + accuracy
     half = torch.full_like(f, np.log(0.5))
-    expected = (1.0, 0.5) if accuracy else (0.0, 0.0)
+    expected = (1.0 if accuracy else 0.0, 0.5)
     exact = sums.full.log_columns(0 * f, f, EPSILON)
     torch.testing.assert_close(exact, zeros, rtol=0, atol=1e-10)
     found = sums.audit(zeros, f, half, half, EPSILON)
