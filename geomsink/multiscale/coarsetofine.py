@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -33,6 +34,9 @@ from .newton import Newton
 
 COARSE_TOL = 0.1, 1e-5
 """Tolerance of coarse problems, as a share of the fine one's, and at least."""
+COARSE_SHARE = 1e-4
+"""Relative error of the value that coarse problems may have: what the points' two-grid step, and the estimate by it, must
+know is how little of the mass connects far clusters."""
 SKIPPED = 0.03
 """Share of ``tol`` that truncation may cost in the rows, and in the columns."""
 NEARBY = 0.02
@@ -141,7 +145,8 @@ class CoarseToFine:
                 first = _means(start[0], cells[0], len(x)), _means(start[1], cells[1], len(y))
             progress.level(f", {len(x):,} against {len(y):,} cells")
             wanted = max(COARSE_TOL[0] * self.goal.tol, COARSE_TOL[1], 3.0 * coarse.floor())
-            solver = Solver(coarse, Goal(wanted), self.max_iter, progress, correction=correction)
+            aim = Goal(wanted, COARSE_SHARE if self.goal.asks_for_values else math.inf)
+            solver = Solver(coarse, aim, self.max_iter, progress, correction=correction)
             solver.run(first)
             level, parents = SolvedLevel(solver, self.engine), cells
             sizes.append((len(x), len(y)))

@@ -9,12 +9,13 @@ from .annealing import largest_cost, temperatures
 from .decrement import accuracy, rounding, value_error
 from .goal import Goal, share_of
 from .iterate import Iterate
+from .judged import Correction
 from .limit import Limit
 from .newton import Enough, LinearSolve, NewtonOperator, floored
 from .onelevel import OneLevel
 from .penalties import KL, TV, Balanced, Penalty, pair_of_penalties, relaxed, residual, within
 from .problem import Problem, Step, free_constant
-from .sinkhorn import Correction, Solver
+from .sinkhorn import Solver
 from .strategy import Potentials, Solved, Strategy
 from .sums import SAFE, Approximation, FullSums, Sums, log_sums
 

@@ -11,8 +11,9 @@ import torch
 from ..progress import Progress
 from .audit import audited, of_exponents
 from .goal import Goal
+from .judged import Correction
 from .problem import Problem
-from .sinkhorn import Correction, Solver
+from .sinkhorn import Solver
 from .strategy import FLOOR, Potentials, Solved
 
 ROOM = 1.5

@@ -8,73 +8,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..choose import plan_is_stored
 from ..progress import Progress
 from .acceleration import Acceleration
-from .accuracy import Accuracy
-from .decrement import accuracy, by_contraction, of_self, rounding, spread_of_potentials, value_error
-from .goal import LOOSE, Goal
+from .goal import Goal
 from .iterate import Iterate
-from .penalties import relaxed, residual, translated, within
+from .judged import Correction, Judged
+from .penalties import relaxed, residual, within
 from .problem import Problem
 from .relaxation import Relaxation
 from .strategy import FLOOR
-from .sums import FullSums, Sums
+from .sums import Sums
 
 STALL = 80
 """Evaluations without progress, near the floor of the precision, after which a solve gives up."""
-NEAR = 5.0
+NEAR = 100.0
 """Times ``tol`` from which plain cycles are tried: over-relaxed ones leave a residual of fast modes, which a
 plain one takes away."""
-
-
+HELD, HOLD = 20, 0.1
+"""Cycles at a temperature of the annealing, at most, and the marginal error down to which it is held: over-relaxed
+updates diverge from a start that is much worse."""
 USELESS = 1.0
 """Marginal error (of 2 at most) from which on given potentials are not worth starting from."""
 SMALL = 0.3
 """Marginal error from which on self problems are extrapolated."""
 RELAXED = 20
-"""Cycles of over-relaxed updates that are tried before Newton's step."""
+"""Cycles of over-relaxed updates that are tried before Newton's steps, and twice as many before the next ones."""
 CAUTION = 0.03
 """Share of the marginal error that Newton's matrix is shifted by: far from the solution it promises too much."""
 GROWTH = 1.5
 """Growth of the marginal error that a step may have which raises the dual value."""
 FAILURES = 4
 """Corrections undone in a row after which there are no more."""
-POLISHED = 5
-"""A plain cycle and Newton's steps in a row, at most, where the marginal error is small and the value is not right."""
-ROUNDED = 100.0
-"""Marginal error, in units of the floor, up to which potentials are as right as they can be."""
-LENGTHS = 5.0, 1.0
-"""Falls of entries of the plan to which Newton's steps are cut, one after the other until one is of use."""
 JUDGED, PATIENT = 10, 150
 """Times that a value is found not to be right, at ever smaller marginal errors, after which a solve gives up; or after
 as many cycles as it took to the first time, and so many more."""
-TIGHTER = 0.3
-"""Share of a marginal error, at which the value was not right, to go on to."""
 STEPS, SLOW = 8, 0.5
 """Corrections in which the error falls by this factor at least; otherwise there are no more."""
 
 
-class Correction(Protocol):
-    """What a column update leaves out and can be found elsewhere: the smooth part of Newton's step."""
-
-    def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
-        """To be added to g, beside the plain update, after an update of the rows has left the columns' marginal
-        short of ρ, shape (M,); less of it the larger ``shift`` is."""
-        ...
-
-    @property
-    def left(self) -> float:
-        """Mass that the last step leaves uncorrected, as far as it knows."""
-        ...
-
-
-class Solver(Iterate):
+class Solver(Judged):
     """Solves one problem; an object because a solve can be taken up again, finer or in higher precision.
 
     Parameters
@@ -110,11 +86,9 @@ class Solver(Iterate):
         newton: Correction | None = None,
         patience: int | None = None,
     ):
-        super().__init__(problem, goal.tol, progress, before, sums)
-        self.goal, self._target = goal, goal.tol
-        self._smoother, self._contraction = correction, 0.5
-        self._needs_precision, self._judged = False, 0
-        self._first: int | None = None
+        super().__init__(problem, goal, progress, before, sums)
+        self._smoother = correction
+        self._best: tuple[float, tuple[Tensor, ...]] | None = None
         self.max_iter, self.correction, self.newton, self.patience = max_iter, correction, newton, patience
         self.cycles_before: int = before.cycles if before else 0
 
@@ -123,11 +97,20 @@ class Solver(Iterate):
 
         From ``start``, unless that is useless: then from ``otherwise``, or by annealing.
         """
+        status = self._run(start, otherwise)
+        if status != "converged" and self._best is not None and not self.marginal_error <= self._best[0]:
+            state = self.state
+            state.f, state.g, state.log_rows, state.log_columns = self._best[1]
+            self._note(self.problem.epsilon)
+        return status
+
+    def _run(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> str:
         cycles = self._self_cycles if self.problem.is_self else self._cycles
         best, since = math.inf, 0
         for error in cycles(start, otherwise):
             if error <= self._target and self._is_right(error):
                 return "converged"
+            self._keep(error)
             if self._needs_precision:
                 return f"{FLOOR} {self.dtype} is reached"
             late = self._first is not None and self.cycles - self._first > PATIENT + self._first - self.cycles_before
@@ -140,92 +123,34 @@ class Solver(Iterate):
                 return "no progress is made"
             if since >= STALL and best < 10 * self.problem.floor():
                 return f"{FLOOR} {self.dtype} is reached"
-            if self.cycles - self.cycles_before >= self.max_iter:
-                return f"max_iter={self.max_iter} is reached"
+            if self._cycles_made >= self.max_iter - 1:
+                return "converged" if self._at_last() else f"max_iter={self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
 
-    # ------------------------------------------------------------------ the value's error
+    @property
+    def _cycles_made(self) -> int:
+        """By this solve."""
+        return self.cycles - self.cycles_before
 
-    def _is_right(self, error: float) -> bool:
-        """Whether the value is as right as it should be: after some of Newton's steps, if it is not at once.
+    def _keep(self, error: float) -> None:
+        """The best state so far, for solves that do not converge."""
+        state = self.state
+        if error < (self._best[0] if self._best else math.inf):
+            self._best = error, (state.f, state.g, state.log_rows, state.log_columns)
 
-        Otherwise the marginal error to go on to is lower.
-        """
-        goal = self.goal
-        if not goal.asks_for_values:
-            return True
-        for k in range(POLISHED):
-            rounded = rounding(self, goal.sharp)
-            allowed = goal.allowed(self.value(), rounded)
-            if not goal.final and bool((allowed <= rounded).any()):
-                self._needs_precision = True
-                return False
-            found = self._accuracy(allowed)
-            right = value_error(self, found, goal.sharp) <= allowed
-            if self.marginal_error > ROUNDED * self.problem.floor():
-                right = right & (found.potentials <= LOOSE * goal.tol * spread_of_potentials(self))
-            if self.marginal_error <= self.tol and bool(right.all()):
-                self.accuracy = found
-                return True
-            if k == 0 and not self.problem.is_self:  # over-relaxed updates leave what a plain one takes away
-                self._plain_cycle()
-            elif not self._newton_step(found):
-                break
-        self._first = self.cycles if self._first is None else self._first
-        self._target, self._judged = TIGHTER * min(self._target, error), self._judged + 1
-        return False
-
-    def _accuracy(self, allowed: Tensor) -> Accuracy:
-        problem, state = self.problem, self.state
-        full, quadratic = isinstance(self.sums, FullSums), problem.pair.cost.quadratic is not None
-        if problem.is_self and quadratic and not (full and plan_is_stored(problem.pairs, problem.pair.name)):
-            return of_self(self)
-        if self._smoother is not None:
-            rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
-            smooth = self._smoother.step(state.f, state.g, rho, 0.0)
-            if smooth is not None and bool(smooth.isfinite().all()):
-                found = by_contraction(self, rho, smooth, self._contraction, self._smoother.left)
-                if bool((found.value <= allowed).all()):
-                    return found
-        return accuracy(self, allowed, None if full else self.sums, self.goal.sharp)
-
-    def _plain_cycle(self) -> None:
-        state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
-        state.g, _ = relaxed(columns, state.g, state.log_columns, 1.0, epsilon)
-        self._row_update((state.f, state.g))
-
-    def _newton_step(self, found: Accuracy) -> bool:
-        """Newton's step, shorter where entries of the plan would fall too far; whether it was of use.
-
-        It raises the value; or, where that is nothing beside rounding, it lowers the marginal error.
-        """
-        state, problem, penalties = self.state, self.problem, self.problem.penalties
-        before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
-        errors, rounded = self.marginal_errors(problem.epsilon), rounding(self)
-        if not bool((found.value > 0.0).any()):
+    def _at_last(self) -> bool:
+        """Whether a plain cycle, which over-relaxed ones may be in need of, is all that was missing."""
+        if self.problem.is_self or self._cycles_made >= self.max_iter:
             return False
-        for most in LENGTHS:
-            length = (problem.epsilon * (most / found.fall.clamp(min=1e-300)).clamp(max=1.0))[..., None]
-            f, g = (within(p, h + length * step) for p, h, step in zip(penalties, before[:2], found.step, strict=True))
-            if problem.is_self:
-                state.f = state.g = f
-                state.log_rows = state.log_columns = self._log_rows(problem.epsilon)
-                self._note(problem.epsilon)
-            else:
-                self._row_update((f, g))
-            gain = self.value() - value
-            better = (gain > rounded) | ((gain >= -rounded) & (self.marginal_errors(problem.epsilon) < errors))
-            after = state.f, state.g, state.log_rows, state.log_columns
-            chosen = [torch.where(better[..., None], new, old) for new, old in zip(after, before, strict=True)]
-            state.f, state.g, state.log_rows, state.log_columns = chosen
-            if bool(better.any()) or bool((found.fall <= LENGTHS[-1]).all()):
-                return bool(better.any())
-        return False
+        self._plain_cycle()
+        error = self.marginal_error
+        self._keep(error)
+        return error <= self._target and self._is_right(error)
 
     # ------------------------------------------------------------------ updates
 
     def _cycles(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> Iterator[float]:
-        """Alternating updates: one cycle a temperature, then corrected or over-relaxed ones; yields marginal errors.
+        """Alternating updates: annealing, then corrected or over-relaxed ones; yields marginal errors.
 
         Between cycles the rows are exact and the columns' marginals are known.
         """
@@ -235,45 +160,33 @@ class Solver(Iterate):
         yield error
         if self.correction is not None:
             yield from self._corrected(self.correction, accelerated=True)
-        if self.newton is not None:
-            if start is None:
-                yield from self._relaxed(RELAXED)
+        limit = RELAXED if start is None else 0
+        relaxations = [Relaxation() for _ in range(self.state.f[..., 0].numel())]  # each item of a batch has its own
+        while self.newton is not None:
+            if limit:
+                yield from self._relaxed(relaxations, limit)
                 yield self._exact_rows()
             yield from self._corrected(self.newton, accelerated=False)
-        yield from self._relaxed()
-
-    def _row_update(self, potentials: tuple[Tensor, Tensor]) -> float:
-        """The plain update of f, and the error that it leaves."""
-        state, epsilon = self.state, self.problem.epsilon
-        state.f, state.g = self._translated(*potentials)
-        self._update_rows(epsilon)
-        return self._note(epsilon)
-
-    def _update_rows(self, epsilon: float) -> None:
-        """The plain update of f, and the columns that it leaves."""
-        state, rows = self.state, self.problem.penalties[0]
-        state.f, state.log_rows = relaxed(rows, state.f, self._log_rows(epsilon), 1.0, epsilon)
-        state.log_columns = self._log_columns(epsilon)
-
-    def _translated(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        problem = self.problem
-        return translated(problem.penalties, (problem.alpha.weights, problem.beta.weights), f, g)
+            limit = max(2 * limit, RELAXED)
+        yield from self._relaxed(relaxations)
 
     def _annealed(self) -> tuple[Tensor, Tensor]:
-        """Potentials after one cycle at each higher temperature, from zero."""
+        """Potentials after some cycles at each higher temperature, from zero."""
         state, problem = self.state, self.problem
         state.f, state.g = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
         for epsilon in problem.temperatures[:-1]:
-            state.f, state.g = self._translated(state.f, state.g)
-            self._update_rows(epsilon)
-            self._note(epsilon)
-            state.g, _ = relaxed(problem.penalties[1], state.g, state.log_columns, 1.0, epsilon)
+            for _ in range(HELD):
+                state.f, state.g = self._translated(state.f, state.g)
+                self._update_rows(epsilon)
+                error = self._note(epsilon)
+                state.g, _ = relaxed(problem.penalties[1], state.g, state.log_columns, 1.0, epsilon)
+                if error <= HOLD or self._cycles_made >= self.max_iter:
+                    break
         return state.f, state.g
 
-    def _relaxed(self, limit: float = math.inf) -> Iterator[float]:
+    def _relaxed(self, relaxations: list[Relaxation], limit: float = math.inf) -> Iterator[float]:
         """Over-relaxed updates, for ``limit`` cycles."""
         state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
-        relaxations = [Relaxation() for _ in range(state.f[..., 0].numel())]  # each item of a batch has its own
         near, plain_cycles, last = NEAR * self.tol, 0, self.cycles + limit
         while True:
             omegas = [1.0 if plain_cycles else r.omega for r in relaxations]
