@@ -106,7 +106,7 @@ class Solver(Judged):
 
     def _run(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> str:
         cycles = self._self_cycles if self.problem.is_self else self._cycles
-        best, since = math.inf, 0
+        best, since, last = math.inf, 0, self.max_iter - (not self.problem.is_self)  # a plain cycle is to follow
         for error in cycles(start, otherwise):
             if error <= self._target and self._is_right(error):
                 return "converged"
@@ -123,7 +123,7 @@ class Solver(Judged):
                 return "no progress is made"
             if since >= STALL and best < 10 * self.problem.floor():
                 return f"{FLOOR} {self.dtype} is reached"
-            if self._cycles_made >= self.max_iter - 1:
+            if self._cycles_made >= last:
                 return "converged" if self._at_last() else f"max_iter={self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
 

@@ -120,7 +120,7 @@ def test_history_and_temperatures():
     ratios = np.divide(s.temperatures[1:], s.temperatures[:-1])
     assert s.temperatures[-1] == s.epsilon == pytest.approx(2 * 0.05**2)
     assert np.ptp(ratios) < 1e-9 and 0.49 <= ratios[0] <= 0.52
-    assert [step.epsilon for step in s.history[: len(s.temperatures) - 1]] == list(s.temperatures[:-1])
+    assert list(dict.fromkeys(step.epsilon for step in s.history)) == list(s.temperatures)
     evaluations = [step.evaluations for step in s.history]
     assert evaluations == sorted(set(evaluations)) and s.n_iter == (evaluations[-1] + 1) // 2
     assert s.history[-1].marginal_error == pytest.approx(s.marginal_error, rel=1e-9) and s.marginal_error <= s.tol

@@ -25,7 +25,7 @@ def test_keops(name, dtype):
     check(name, dtype, "keops")
 
 
-@pytest.mark.parametrize(("name", "dtype"), zip(NAMES, ["float64", "float32", "float64"], strict=True))
+@pytest.mark.parametrize(("name", "dtype"), [*zip(NAMES, ["float64", "float32", "float64"], strict=True)])
 def test_dense(name, dtype):
     check(name, dtype, "dense")
 
