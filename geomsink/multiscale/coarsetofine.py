@@ -35,8 +35,8 @@ from .newton import Newton
 COARSE_TOL = 0.1, 1e-5
 """Tolerance of coarse problems, as a share of the fine one's, and at least."""
 COARSE_SHARE = 1e-4
-"""Relative error of the value that coarse problems may have: the points' two-grid step, and the estimate by it, must know
-how little of the mass connects far clusters."""
+"""Relative error of the value that coarse problems may have: the two-grid step, and the estimate by it, must know how
+little of the mass connects far clusters."""
 SKIPPED = 0.03
 """Share of ``tol`` that truncation may cost in the rows, and in the columns."""
 NEARBY = 0.02
