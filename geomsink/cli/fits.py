@@ -110,7 +110,7 @@ def fit(
         generator = _generator(base, patches, frame)
     trainer = generative.Trainer(
         generator, generative.Shape(name, normalize=normalize),
-        SinkhornDivergence(blur=blur[0], tol=TOL, engine=engine),
+        SinkhornDivergence(blur=blur[0], tol=TOL, dtype="float32", engine=engine),
         steps=steps, batch=batch, optimizer=optimizer, lr=(lr, lr * LAST_RATE), blur=blur, targets=targets,
         average=average or None, seed=seed, held_out=held_out,
         score=SinkhornDivergence(blur=blur[1], engine=engine), evaluate_every=every,

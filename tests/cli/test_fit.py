@@ -75,7 +75,7 @@ def test_fit_is_that_of_the_library(cloud, undrawn):
     optimizer = torch.optim.Adam(generator.parameters(), lr=0.01)
     trainer = generative.Trainer(
         generator, generative.Shape("cloud.npy", normalize=True),
-        SinkhornDivergence(blur=0.3, tol=1e-2, engine="dense"), steps=6, batch=30,
+        SinkhornDivergence(blur=0.3, tol=1e-2, dtype="float32", engine="dense"), steps=6, batch=30,
         optimizer=optimizer, blur=(0.3, 0.1), average=0.5, seed=3, held_out=40, evaluate_every=3,
         score=SinkhornDivergence(blur=0.1, engine="dense"), targets=generative.Targets(4, 15),
     )  # fmt: skip
