@@ -14,6 +14,9 @@ from torch import Tensor
 from . import build
 from .blocks import Blocks
 
+_compiled: set[tuple[Any, ...]] = set()
+"""Reductions that have run, with the precision, device and kind of pattern that they are compiled for."""
+
 
 def reduce(text: str, aliases: Sequence[str], variables: Sequence[Tensor], blocks: Blocks | None = None) -> Tensor:
     """A KeOps reduction over j; parameters are those of `geomsink.engine.reduction.reduce`, on a GPU."""
@@ -22,8 +25,13 @@ def reduce(text: str, aliases: Sequence[str], variables: Sequence[Tensor], block
     stream = torch.cuda.current_stream(given[0].device)
     if stream != torch.cuda.default_stream(given[0].device):
         stream.synchronize()  # KeOps launches on the default one, which does not wait for others, and waits for it
-    with redirect_stdout(io.StringIO()):  # KeOps says what it compiles
-        out: Tensor = _reduction(text, tuple(aliases))(*given, ranges=ranges)
+    reduction = _reduction(text, tuple(aliases))
+    kind = reduction, given[0].dtype, given[0].device, ranges is None
+    if kind in _compiled:
+        return reduction(*given, ranges=ranges)  # type: ignore[no-any-return]
+    with build.one_at_a_time, redirect_stdout(io.StringIO()):  # KeOps says what it compiles
+        out: Tensor = reduction(*given, ranges=ranges)
+    _compiled.add(kind)
     return out
 
 
@@ -34,5 +42,4 @@ def _reduction(text: str, aliases: tuple[str, ...]) -> Any:
     formula, _, axis = rest.rpartition(",")
     if axis != "0)":
         raise ValueError(f"{text} is not reduced over j.")
-    with build.one_at_a_time:
-        return build.keops().Genred(formula, list(aliases), reduction_op=kind, axis=1)
+    return build.keops().Genred(formula, list(aliases), reduction_op=kind, axis=1)

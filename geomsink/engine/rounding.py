@@ -11,8 +11,6 @@ UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 """Largest relative error of one rounding."""
 EXPONENTIAL = 4.0
 """Of the exponential function, in roundings: 2 units in the last place, compiled and in torch."""
-
-
 FAST = 2.0 * (2.0 + 1.173 * 104.0)
 """The same of float32 on CUDA, which KeOps compiles with fast math: __expf is right to 2 + 1.173 |x| units in the last
 place (CUDA C++ Programming Guide), and not 0 for |x| ≤ 104."""
@@ -24,7 +22,9 @@ def rounding(pair: Pair) -> float:
     Compiled sums are in double, but for tiles of columns; others may add all columns one by one, for all that is known.
     """
     columns, unit = pair.y.shape[-2], UNIT[pair.x.dtype]
-    tiled = pair.name == "keops" and not pair.x.is_cuda
-    fast = pair.name == "keops" and pair.x.is_cuda and pair.x.dtype == torch.float32
-    at_once = min(codegen.tile(pair.x.shape[-1] + 1), columns) if tiled else columns
-    return unit * (at_once + (FAST if fast else EXPONENTIAL) + 1.0) + UNIT[torch.float64] * columns
+    at_once, exponential = columns, EXPONENTIAL
+    if pair.name == "keops" and not pair.x.is_cuda:
+        at_once = min(codegen.tile(pair.x.shape[-1] + 1), columns)
+    elif pair.name == "keops" and pair.x.dtype == torch.float32:
+        exponential = FAST
+    return unit * (at_once + exponential + 1.0) + UNIT[torch.float64] * columns

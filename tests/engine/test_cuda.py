@@ -1,0 +1,67 @@
+"""The way to KeOps' own kernels, run on a CPU: its formulas, patterns and streams are the same there."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from geomsink import costs
+from geomsink.engine import bounded, build, cuda, diagonal
+from geomsink.engine.batch import ROWS
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """A current and a default stream of a device; what was waited for."""
+    waited = []
+    side = SimpleNamespace(synchronize=lambda: waited.append("side"))
+    here = SimpleNamespace(current=None, default=SimpleNamespace(synchronize=lambda: waited.append("default")))
+    here.current, here.side, here.waited = here.default, side, waited
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: here.current)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: here.default)
+    return here
+
+
+def test_patterns_are_those_of_batches_and_of_their_transposes(streams, capsys):
+    """Column derivatives of batches with several blocks an item were sums over the forward pattern."""
+    n, m, lengths = ROWS + 40, 150, (torch.tensor([ROWS + 40, 120]), torch.tensor([150, 90]))
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(2, k, 3, generator=generator, dtype=torch.float64) for k in (n, m))
+    text = "Sum_Reduction(Exp(-SqDist(Var(0,3,0),Var(1,3,1))),0)"
+    kernel = (-(torch.cdist(x, y) ** 2)).exp()
+    masked = [torch.arange(k) < length[:, None] for k, length in zip((n, m), lengths, strict=True)]
+    rows, columns = diagonal(n, m, lengths[1]), diagonal(m, n, lengths[0])
+    for first, second, blocks, expected in (
+        (x, y, rows, (kernel * masked[1][:, None, :]).sum(2)),
+        (y, x, columns, (kernel * masked[0][:, :, None]).sum(1)),
+    ):
+        found = cuda.reduce(text, (), (first.flatten(0, 1), second.flatten(0, 1)), blocks)
+        torch.testing.assert_close(found[:, 0], expected.flatten(), rtol=1e-13, atol=0)
+        assert blocks.keops_ranges(x.device) is blocks.keops_ranges(x.device)
+    assert capsys.readouterr().out == "" and streams.waited == []
+    streams.current = streams.side
+    again = cuda.reduce(text, (), (y.flatten(0, 1), x.flatten(0, 1)), columns)
+    assert torch.equal(again, found) and streams.waited == ["side"]
+
+
+def test_only_reductions_over_columns_are_run():
+    with pytest.raises(ValueError, match="is not reduced over j"):
+        cuda._reduction("Sum_Reduction(Exp(Var(0,1,0)),1)", ())
+
+
+@pytest.mark.parametrize(("dtype", "highest"), [(torch.float32, 88), (torch.float64, 709)])
+def test_exponents_are_bounded_where_the_compiled_exponential_is_not(dtype, highest):
+    """A weight of 0 times an exponential that overflows was not a number."""
+    lazy = build.keops().Vi(torch.ones(2, 1, dtype=dtype))
+    on_gpu, on_cpu = (SimpleNamespace(dtype=dtype, is_cuda=there) for there in (True, False))
+    assert bounded(lazy, on_gpu).formula.startswith("ClampInt(") and f",{highest})" in bounded(lazy, on_gpu).formula
+    assert "Clamp" not in bounded(lazy, on_cpu).formula
+    assert bounded(torch.tensor([1e9, 0.0], dtype=dtype), on_gpu).exp().isfinite().all()
+
+
+@pytest.mark.parametrize("cost", ["power:1.5", "power:0.5", "power:1"])
+def test_powers_are_not_those_of_float32(cost):
+    """KeOps has powf alone on CUDA, whatever the precision."""
+    x, y = (torch.rand(3, 2, dtype=torch.float64) for _ in range(2))
+    made = costs.get(cost).expression(build.keops().Vi(x), build.keops().Vj(y))
+    assert "Pow" not in made.formula
