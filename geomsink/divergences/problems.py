@@ -109,7 +109,7 @@ class Problems:
         return solved
 
     def _is_rounded(self, before: Solved, goal: Goal) -> bool:
-        """Whether rounding alone puts an earlier solve's value off by more than is asked for now."""
+        """Whether rounding alone puts an earlier solve's value off by more than it may be."""
         return bool(((rounding(before.solver, goal.sharp) > goal.least) & (goal.least > 0.0)).any())
 
     def is_final(self, solved: Solved) -> bool:

@@ -97,14 +97,14 @@ def refined(
                 start = solved["xx"].potentials[0], solved["yy"].potentials[0]
             elif bool((parts[name][1] <= may).all()):
                 continue
-            goal = Goal(_tolerance(options.tol, may, epsilon, sharp), 0.0, least=may, sharp=sharp)
+            goal = Goal(options.tol, 0.0, least=may, sharp=sharp, sums=_needed(may, epsilon, sharp))
             problem = one.solver.problem
             solved[name] = problems.solve(f"{name}, refined", problem.alpha, problem.beta, bar, start, one, goal)
     return solved
 
 
-def _tolerance(tol: float, error: Tensor, epsilon: float, sharp: bool) -> float:
-    """Marginal error at which a value is about right to ``error``, which sums must be right to as well: of second order
-    in the dual value, and of first order in the transport cost."""
+def _needed(error: Tensor, epsilon: float, sharp: bool) -> float:
+    """Marginal error at which a value is about right to ``error``: the dual value feels it in second order, and the
+    transport cost in first."""
     relative = float(error.min()) / epsilon
-    return min(tol, max(relative if sharp else math.sqrt(relative), SMALLEST))
+    return max(relative if sharp else math.sqrt(relative), SMALLEST)

@@ -144,7 +144,7 @@ class CoarseToFine:
             if start is not None:
                 first = _means(start[0], cells[0], len(x)), _means(start[1], cells[1], len(y))
             progress.level(f", {len(x):,} against {len(y):,} cells")
-            wanted = max(COARSE_TOL[0] * self.goal.tol, COARSE_TOL[1], 3.0 * coarse.floor())
+            wanted = max(COARSE_TOL[0] * self.goal.of_sums, COARSE_TOL[1], 3.0 * coarse.floor())
             aim = Goal(wanted, COARSE_SHARE if self.goal.asks_for_values else math.inf)
             solver = Solver(coarse, aim, self.max_iter, progress, correction=correction)
             solver.run(first)
@@ -154,7 +154,7 @@ class CoarseToFine:
         return level, parents, [*sizes, (len(problem.alpha.points), len(problem.beta.points))]
 
     def _sums(self, problem: Problem, level: SolvedLevel, share: float, potentials: Potentials) -> CellSums:
-        """Of the points, over blocks of cells, with stand-ins whose accuracy is this share of ``tol``."""
+        """Of the points, over blocks of cells, with stand-ins of an accuracy that is this share of what is wanted."""
         cost, (alpha, beta) = problem.pair.cost, self.clouds
         slopes = backwards = None
         if cost.quadratic is not None:
@@ -162,7 +162,8 @@ class CoarseToFine:
             backwards = slopes[1], slopes[0]
         u = potentials[0] / problem.epsilon + problem.alpha.log_weights
         v = potentials[1] / problem.epsilon + problem.beta.log_weights
-        shares, how = (SKIPPED * self.goal.tol, share * self.goal.tol), (self.engine, problem.pair.x.dtype)
+        wanted = self.goal.of_sums
+        shares, how = (SKIPPED * wanted, share * wanted), (self.engine, problem.pair.x.dtype)
         rows = Side(alpha, beta, cost, slopes, *shares, v, *how)
         columns = rows if problem.is_self else Side(beta, alpha, cost.transpose(), backwards, *shares, u, *how)
         return CellSums(FullSums(problem.pair, problem.alpha, problem.beta), rows, columns)

@@ -44,6 +44,8 @@ class Goal:
         Whether the value is ⟨P, C⟩ and the penalties of the marginals, which feels an error of the plan in first order.
     final : bool
         Whether what rounding does to the value is accepted, as there is no finer precision to go on in.
+    sums : float
+        Marginal error that approximate sums may come to, where that is less than ``tol``: the value may need it.
     """
 
     tol: float
@@ -52,10 +54,16 @@ class Goal:
     least: Tensor | float = 0.0
     sharp: bool = False
     final: bool = True
+    sums: float = math.inf
 
     @property
     def asks_for_values(self) -> bool:
         return self.share < math.inf
+
+    @property
+    def of_sums(self) -> float:
+        """Marginal error that approximate sums are made for."""
+        return min(self.tol, self.sums)
 
     def allowed(self, value: Tensor, rounding: Tensor) -> Tensor:
         """Error that a value may have, which rounding is off by so much."""

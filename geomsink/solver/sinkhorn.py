@@ -108,9 +108,9 @@ class Solver(Judged):
         cycles = self._self_cycles if self.problem.is_self else self._cycles
         best, since, last = math.inf, 0, self.max_iter - (not self.problem.is_self)  # a plain cycle is to follow
         for error in cycles(start, otherwise):
+            self._keep(error)
             if error <= self._target and self._is_right(error):
                 return "converged"
-            self._keep(error)
             if self._needs_precision:
                 return f"{FLOOR} {self.dtype} is reached"
             late = self._first is not None and self.cycles - self._first > PATIENT + self._first - self.cycles_before

@@ -190,6 +190,17 @@ def test_gradients_of_the_sharp_form(blur):
         assert float((found[0] - found[1]).norm() / found[1].norm()) <= 1e-5
 
 
+def test_equal_clouds_ask_no_more_of_the_others_in_a_batch():
+    """What S = 0 allows of an error is next to nothing."""
+    r = default_rng(0)
+    x, y = r.random((2, 4, 60, 2))
+    y[0], y[1], y[2] = x[0], x[1] + 1e-6 * r.random((60, 2)), x[2] + 1e-3 * r.random((60, 2))
+    result = geomsink.sinkhorn_divergence(x, y, blur=0.01)
+    assert result.converged
+    w = np.full(60, 1 / 60)
+    check(result, [(*clouds, w, w, 2e-4) for clouds in zip(x, y, strict=True)])
+
+
 def test_unbalanced_with_a_small_reach():
     """The plan's mass is 5e-6 of the clouds': gradients were 10 to 19 % off."""
     r = default_rng(2)
