@@ -121,6 +121,15 @@ KEPT = 2**22
 product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand)."""
 
 
+NEAR = 2.5
+"""Mean cost to the nearest neighbour in the own cloud, in ε, from which on the path down the temperatures is followed
+from the start: σ of 2.2 spacings for a squared distance. Below, over-relaxed updates converge in some 30 cycles."""
+IN_MEMORY = 2**24
+"""Pairs up to which costs are kept for it: 134 MB."""
+TRIED = 150
+"""Cycles of updates after which the path is followed where they have not been enough."""
+
+
 def plan_is_stored(pairs: int, engine: str) -> bool:
     """Whether products with a plan of so many pairs are made from its entries in memory."""
     return engine == "dense" and pairs <= KEPT
@@ -152,6 +161,10 @@ class Facts:
         The finest cells, or None for clouds too small to have any: trees are made, so that it is asked last.
     extent : float, default 1
         Length that coordinates extend over.
+    nearest : callable, default 0
+        Mean cost to the nearest neighbour in the own cloud: distances are computed, so that it is asked last.
+    smooth : bool, default True
+        Whether Newton's equation tells of all potentials: no penalty has kinks.
     """
 
     pairs: int
@@ -164,6 +177,8 @@ class Facts:
     is_self: bool
     cells: Callable[[], Cells | None]
     extent: float = 1.0
+    nearest: Callable[[], float] = lambda: 0.0
+    smooth: bool = True
 
 
 class Wanted(Protocol):
@@ -183,16 +198,27 @@ class Choice:
 
     Attributes
     ----------
-    strategy : {"one-level", "coarse-to-fine", "unrolled", "limit"}
+    strategy : {"one-level", "coarse-to-fine", "path-following", "unrolled", "limit"}
     dtype : torch.dtype
         The working precision.
     newton : bool
         Whether Newton's steps on a sparse plan are tried where updates are slow.
+    path : bool
+        Whether the path down the temperatures is followed where updates are not enough.
     """
 
     strategy: str
     dtype: torch.dtype
     newton: bool = False
+    path: bool = False
+
+    @property
+    def otherwise(self) -> tuple[Choice, ...]:
+        """What is tried, one after the other, where this has not been enough."""
+        plain = replace(self, strategy="one-level", dtype=torch.float64, newton=True, path=False)
+        if self.strategy == "path-following":
+            return (plain,)
+        return (Choice("path-following", torch.float64), plain) if self.path else ()
 
     def refined(self, wanted: Wanted) -> Choice | None:
         """The same in float64, after rounding has kept a solve from its tolerance; None if the caller chose."""
@@ -213,7 +239,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     ...     iterations = multiscale = working_dtype = None
     >>> few = Facts(10**4, 3, 0.005, 3.0, 1e-3, torch.float32, False, False, lambda: None)
     >>> choose(few, Auto(), torch.device("cpu"))
-    Choice(strategy='one-level', dtype=torch.float64, newton=True)
+    Choice(strategy='one-level', dtype=torch.float64, newton=True, path=True)
     """
     dtype = options.working_dtype or _precision(problem)
     if options.iterations is not None:
@@ -221,9 +247,19 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     cells = has_cells(device, problem.batched)
+    path = _path_fits(problem, options, cells)
+    if path and problem.nearest() >= NEAR * problem.epsilon:
+        return Choice("path-following", torch.float64)
     if cells and _levels_pay(problem, options.multiscale):
         return Choice("coarse-to-fine", dtype)
-    return Choice("one-level", dtype, newton=cells and not problem.is_self)
+    return Choice("one-level", dtype, newton=cells and not problem.is_self, path=path)
+
+
+def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:
+    """Whether the path down the temperatures can be followed: Newton's equation of a plan in memory, in float64."""
+    if options.multiscale is True or options.working_dtype == torch.float32:
+        return False
+    return cells and problem.smooth and not problem.is_self and problem.pairs <= IN_MEMORY
 
 
 def _precision(problem: Facts) -> torch.dtype:

@@ -12,7 +12,9 @@ import geomsink
 from geomsink.choose import (
     COARSE,
     FEW_PAIRS,
+    IN_MEMORY,
     MANY,
+    NEAR,
     PAYS,
     SMALL,
     WARM,
@@ -27,6 +29,7 @@ from geomsink.choose import (
     skips_pairs,
 )
 
+FOLLOWED = Choice("path-following", torch.float64)
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SINGLE, DOUBLE = torch.float32, torch.float64
 AUTO = SimpleNamespace(iterations=None, multiscale=None, working_dtype=None)
@@ -35,6 +38,7 @@ LARGE = Facts(
     pairs=10**10, dimension=3, epsilon=0.005, cost_scale=3.0, tol=1e-3, dtype=SINGLE, batched=False, is_self=False,
     cells=lambda: SimpleNamespace(width=0.1),
 )  # fmt: skip
+CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR * 0.005)
 
 
 def wants(**what):
@@ -46,9 +50,15 @@ def wants(**what):
     [
         (LARGE, AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, is_self=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
-        (replace(LARGE, pairs=PAYS - 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, pairs=PAYS - 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True, path=True)),
+        (replace(LARGE, pairs=PAYS - 1, smooth=False), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, pairs=PAYS - 1), wants(working_dtype=SINGLE), CPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(CLOSE, pairs=IN_MEMORY), AUTO, CPU, FOLLOWED),
+        (replace(CLOSE, is_self=True), AUTO, CPU, Choice("one-level", DOUBLE)),
+        (replace(CLOSE, nearest=lambda: 0.99 * NEAR * 0.005), AUTO, CPU, Choice("one-level", DOUBLE, True, True)),
+        (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
-        (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, Choice("one-level", DOUBLE, newton=True)),
+        (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, Choice("one-level", DOUBLE, newton=True, path=True)),
         (replace(LARGE, dimension=WIDEST), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, dimension=WIDEST + 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, cells=lambda: None), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),

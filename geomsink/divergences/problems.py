@@ -9,12 +9,26 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import Choice, Facts, choose, is_final
+from ..choose import TRIED, Choice, Facts, choose, is_final
 from ..derivatives import Terms, Unrolled
 from ..measures import Measure
 from ..multiscale import Cloud, CoarseToFine, Levels, Newton
+from ..path import PathFollowing, nearest_cost
 from ..progress import Progress
-from ..solver import Goal, Limit, OneLevel, Potentials, Problem, Solved, Strategy, rounding, share_of, temperatures
+from ..solver import (
+    LIMIT,
+    TV,
+    Goal,
+    Limit,
+    OneLevel,
+    Potentials,
+    Problem,
+    Solved,
+    Strategy,
+    rounding,
+    share_of,
+    temperatures,
+)
 from .requests import Request
 
 
@@ -97,15 +111,28 @@ class Problems:
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
             extent=request.extent,
+            nearest=lambda: 0.5 * sum(nearest_cost(m.points, request.cost) for m in (alpha, beta)),
+            smooth=not any(isinstance(penalty, TV) for penalty in request.penalties(alpha, beta)),
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)
         if before and finer is not None and self._is_rounded(before, goal):
             choice, finer = finer, None
-        first = replace(goal, final=finer is None)
-        solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first)
+        first, most = replace(goal, final=finer is None), int(request.options.max_iter)
+        at_once = min(TRIED, most) if choice.otherwise and choice.strategy == OneLevel.name else most
+        solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first, at_once)
         if solved.at_floor and finer is not None:
-            solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal)
+            solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal, at_once)
+        for other in choice.otherwise:
+            left = most - (solved.solver.cycles - (before.solver.cycles if before else 0))
+            if solved.converged or left <= 0:
+                break
+            start = None if other.strategy == PathFollowing.name else solved.potentials
+            again = self._solve_as(other, name, alpha, beta, bar, start, solved, goal, left)
+            better = again.solver.marginal_error <= solved.solver.marginal_error
+            solved = again if again.converged or better else solved.continued(again)
+        if solved.status.startswith(LIMIT):
+            solved = replace(solved, status=f"{LIMIT}{most} is reached")
         return solved
 
     def _is_rounded(self, before: Solved, goal: Goal) -> bool:
@@ -132,10 +159,11 @@ class Problems:
         start: Potentials | None,
         before: Solved | None,
         goal: Goal,
+        most: int,
     ) -> Solved:
         problem = self._problem(alpha, beta, choice.dtype)
         bar.begin(name, problem.temperatures[0], problem.epsilon)
-        return self._strategy(choice, problem, goal).solve(problem, bar, start, before)
+        return self._strategy(choice, problem, goal, most).solve(problem, bar, start, before)
 
     def _problem(self, alpha: Measure, beta: Measure, dtype: torch.dtype) -> Problem:
         request = self.request
@@ -146,14 +174,16 @@ class Problems:
         penalties = request.penalties(alpha, beta)
         return Problem(alpha, beta, self.pair(alpha, beta, dtype), steps, request.cost_scale, penalties)
 
-    def _strategy(self, choice: Choice, problem: Problem, goal: Goal) -> Strategy:
-        """The object that a choice names."""
-        options, most = self.request.options, int(self.request.options.max_iter)
+    def _strategy(self, choice: Choice, problem: Problem, goal: Goal, most: int) -> Strategy:
+        """The object that a choice names, which makes so many cycles at most."""
+        options = self.request.options
         if choice.strategy == Limit.name:
             return Limit(goal.tol)
         if choice.strategy == Unrolled.name:
             assert options.iterations is not None
             return Unrolled(goal.tol, int(options.iterations), options.recompute, self.terms(problem))
+        if choice.strategy == PathFollowing.name:
+            return PathFollowing(goal, most)
         clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
         if choice.strategy == CoarseToFine.name:
             levels = self.levels(problem.alpha, problem.beta)

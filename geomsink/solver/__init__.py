@@ -6,21 +6,23 @@ what others are made of: `Solver`, penalties, sums, temperatures.
 
 from .accuracy import Accuracy
 from .annealing import largest_cost, temperatures
+from .audit import of_exponents
 from .decrement import accuracy, rounding, value_error
 from .goal import Goal, share_of
 from .iterate import Iterate
-from .judged import Correction
+from .judged import Correction, Judged
 from .limit import Limit
 from .newton import Enough, LinearSolve, NewtonOperator, floored
 from .onelevel import OneLevel
 from .penalties import KL, TV, Balanced, Penalty, pair_of_penalties, relaxed, residual, within
 from .problem import Problem, Step, free_constant
 from .sinkhorn import Solver
-from .strategy import Potentials, Solved, Strategy
+from .strategy import LIMIT, Potentials, Solved, Strategy
 from .sums import SAFE, Approximation, FullSums, Sums, log_sums
 
 __all__ = [
     "KL",
+    "LIMIT",
     "SAFE",
     "TV",
     "Accuracy",
@@ -31,6 +33,7 @@ __all__ = [
     "FullSums",
     "Goal",
     "Iterate",
+    "Judged",
     "Limit",
     "LinearSolve",
     "NewtonOperator",
@@ -48,6 +51,7 @@ __all__ = [
     "free_constant",
     "largest_cost",
     "log_sums",
+    "of_exponents",
     "pair_of_penalties",
     "relaxed",
     "residual",

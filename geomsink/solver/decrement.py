@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..choose import ROUNDING, by_products
 from .accuracy import Accuracy
 from .iterate import Iterate
-from .newton import NewtonOperator
+from .newton import Enough, NewtonOperator
 from .penalties import TV
 from .sums import Sums
 
@@ -46,8 +47,26 @@ LEFT = 0.1
 """Share of the error that a value may have, and of each point's mass, which Newton's equation may leave."""
 
 
-def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None, sharp: bool = False) -> Accuracy:
-    """Of the present state, by conjugate gradients.
+class Equation(Protocol):
+    """Newton's equation at a state; see `geomsink.solver.NewtonOperator`."""
+
+    left: Tensor
+
+    @property
+    def rows(self) -> Tensor: ...
+    @property
+    def is_stored(self) -> bool: ...
+    def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]: ...
+
+
+def accuracy(
+    solver: Iterate,
+    allowed: Tensor,
+    sums: Sums | None = None,
+    sharp: bool = False,
+    equation: Equation | None = None,
+) -> Accuracy:
+    """Of the present state.
 
     Parameters
     ----------
@@ -58,13 +77,15 @@ def accuracy(solver: Iterate, allowed: Tensor, sums: Sums | None = None, sharp: 
         How products with the plan are found. Default: over all pairs.
     sharp : bool
         Whether the value is ⟨P, C⟩ and the penalties of the marginals.
+    equation : Equation, optional
+        Newton's equation at this state. Default: by conjugate gradients on the sums' products.
     """
     allowed = _share(solver) * allowed if sharp else allowed
     problem, state = solver.problem, solver.state
     epsilon, price = problem.epsilon, _price(solver)
     r = solver.missing(0, state.f, state.log_rows, epsilon)
     s = torch.zeros_like(r) if problem.is_self else solver.missing(1, state.g, state.log_columns, epsilon)
-    operator = NewtonOperator(solver, sums)
+    operator: Equation = equation or NewtonOperator(solver, sums)
 
     sizes: list[Tensor] = []
 

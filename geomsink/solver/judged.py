@@ -64,22 +64,14 @@ class Judged(Iterate):
 
         Otherwise the marginal error to go on to is lower.
         """
-        goal = self.goal
-        if not goal.asks_for_values:
+        if not self.goal.asks_for_values:
             return True
         for k in range(POLISHED):
-            rounded = rounding(self, goal.sharp)
-            allowed = goal.allowed(self.value(), rounded)
-            if not goal.final and bool((allowed <= rounded).any()):
-                self._needs_precision = True
-                return False
-            found = self._accuracy(allowed)
-            right = value_error(self, found, goal.sharp) <= allowed
-            if self.marginal_error > ROUNDED * self.problem.floor():
-                right = right & (found.potentials <= LOOSE * goal.tol * spread_of_potentials(self))
-            if self.marginal_error <= self.tol and bool(right.all()):
-                self.accuracy = found
+            right, found = self._judge()
+            if right:
                 return True
+            if found is None:
+                return False
             if k == 0 and not self.problem.is_self:  # over-relaxed updates leave what a plain one takes away
                 self._plain_cycle()
             elif not self._newton_step(found):
@@ -87,6 +79,23 @@ class Judged(Iterate):
         self._first = self.cycles if self._first is None else self._first
         self._target, self._judged = TIGHTER * min(self._target, error), self._judged + 1
         return False
+
+    def _judge(self) -> tuple[bool, Accuracy | None]:
+        """Whether marginals and value are as right as they should be, and what was found; nothing, where a finer
+        precision is needed to tell."""
+        goal, rounded = self.goal, rounding(self, self.goal.sharp)
+        allowed = goal.allowed(self.value(), rounded)
+        if not goal.final and bool((allowed <= rounded).any()):
+            self._needs_precision = True
+            return False, None
+        found = self._accuracy(allowed)
+        right = value_error(self, found, goal.sharp) <= allowed
+        if self.marginal_error > ROUNDED * self.problem.floor():
+            right = right & (found.potentials <= LOOSE * goal.tol * spread_of_potentials(self))
+        if self.marginal_error <= self.tol and bool(right.all()):
+            self.accuracy = found
+            return True, found
+        return False, found
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:
         problem, state = self.problem, self.state

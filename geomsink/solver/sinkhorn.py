@@ -20,7 +20,7 @@ from .judged import Correction, Judged
 from .penalties import relaxed, residual, within
 from .problem import Problem
 from .relaxation import Relaxation
-from .strategy import FLOOR
+from .strategy import FLOOR, LIMIT
 from .sums import Sums
 
 STALL = 80
@@ -124,7 +124,7 @@ class Solver(Judged):
             if since >= STALL and best < 10 * self.problem.floor():
                 return f"{FLOOR} {self.dtype} is reached"
             if self._cycles_made >= last:
-                return "converged" if self._at_last() else f"max_iter={self.max_iter} is reached"
+                return "converged" if self._at_last() else f"{LIMIT}{self.max_iter} is reached"
         raise AssertionError("the updates end only when told to")
 
     @property

@@ -16,6 +16,9 @@ Potentials = tuple[Tensor, Tensor]
 FLOOR = "the floor of"
 """What a status begins with where rounding has ended progress."""
 
+LIMIT = "max_iter="
+"""And where there have been as many cycles as there may be."""
+
 
 @dataclass(frozen=True)
 class Solved:
@@ -45,9 +48,18 @@ class Solved:
         return self.solver.state.f, self.solver.state.g
 
     @property
+    def converged(self) -> bool:
+        return self.status == "converged"
+
+    @property
     def at_floor(self) -> bool:
         """Whether rounding has ended progress above the tolerance."""
         return self.status.startswith(FLOOR)
+
+    def continued(self, later: Solved) -> Solved:
+        """This state, after another attempt that has come no further."""
+        self.solver.evaluations, self.solver.history = later.solver.evaluations, later.solver.history
+        return replace(self, seconds=later.seconds)
 
     def after(self, earlier: Solved | None) -> Solved:
         """With the seconds of an earlier solve of the same problem."""

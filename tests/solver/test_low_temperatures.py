@@ -56,7 +56,7 @@ def test_newtons_steps_are_tried_again():
 
 
 @pytest.mark.filterwarnings("ignore::geomsink.ConvergenceWarning")
-@pytest.mark.parametrize("max_iter", [40, 41, 57, 80])
+@pytest.mark.parametrize("max_iter", [7, 10, 11, 40])
 def test_the_best_state_is_returned(max_iter):
     """And the last cycle is a plain one, after which the rows' marginal is right."""
     x, y = default_rng(1).random((2, 200, 3))

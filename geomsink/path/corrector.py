@@ -1,0 +1,157 @@
+"""Newton's method at one temperature, with the pairs that carry mass in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress
+from ..solver import (
+    Accuracy,
+    Goal,
+    Iterate,
+    Judged,
+    Potentials,
+    Problem,
+    accuracy,
+    residual,
+    rounding,
+    within,
+)
+from .equation import NewtonEquation
+from .pairs import StoredSums
+
+SHIFTS = 1e-13, 1e-10, 1e-7, 1e-4, 1e-1
+"""Of Newton's matrix, relative to its diagonal, one after the other until a step is of use: mass that is connected by
+less than rounding promises steps without end."""
+LENGTHS = 1.0, 0.25, 0.0625
+"""Of steps, until one raises the dual value."""
+FAR = 100.0
+"""Steps that are longer are not of use, in units of ε."""
+CLOSE, ENOUGH = 1e-4, 1e-3
+"""Largest error of the logarithm of a point's mass on the way, that is aimed at, and that is enough: what the masses of
+two parts of a plan differ by must show while they still hang together."""
+STILL = 1e-9
+"""Shift for slopes: what is connected by less stays as it is."""
+LARGE = 50.0
+"""Excess of a column, in logarithms, that steps are made for at most."""
+ON_THE_WAY, AT_LAST = 1e-3, 1e-8
+"""Relative residual of Newton's equation: a step is corrected by the next one, and an error is not."""
+
+
+class Corrector(Judged):
+    """Solves a problem at one temperature, from a start that is not far.
+
+    Parameters
+    ----------
+    problem, goal, progress, before
+        See `geomsink.solver.Judged`.
+    stored : StoredSums
+        Of the pairs that carry mass.
+    last : int
+        Cycle after which to stop.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        goal: Goal,
+        progress: Progress,
+        before: Iterate | None,
+        stored: StoredSums,
+        last: int,
+    ):
+        super().__init__(problem, goal, progress, before, stored)
+        self._stored, self._last = stored, last
+
+    def begin(self, potentials: Potentials, cycles: int) -> None:
+        """Take potentials, and make plain updates of them."""
+        self._row_update(potentials)
+        for _ in range(cycles - 1):
+            self._plain_cycle()
+
+    def corrected(self, most: int) -> int | None:
+        """Newton's steps until no point's mass is off by much; how many, or None if that is not reached."""
+        steps, off = 0, self.off()
+        while off > CLOSE and off < torch.inf and steps < most:
+            self._newton = self.equation(tight=False)
+            if not self._step():
+                break
+            steps, off = steps + 1, self.off()
+        if not off <= ENOUGH:
+            return None
+        self._newton = self.equation(tight=False)
+        return steps
+
+    def finished(self, most: int) -> bool:
+        """Newton's steps until marginals and value are as right as they should be; whether they are."""
+        for k in range(most + 1):
+            if self.marginal_error <= self.tol and (not self.goal.asks_for_values or self._judge()[0]):
+                return True
+            self._newton = self.equation(tight=False)
+            if k == most or not self._step():
+                return False
+        return False
+
+    def off(self) -> float:
+        """Largest |log| of a column's mass over what it should be."""
+        state, columns = self.state, self.problem.penalties[1]
+        left = residual(columns, state.g, state.log_columns, self.problem.epsilon).abs()
+        return float(torch.where(self.problem.beta.weights > 0.0, left, 0.0).amax())
+
+    def equation(self, tight: bool) -> NewtonEquation:
+        """Newton's, at the present state."""
+        problem, state = self.problem, self.state
+        plan = self._stored.plan(state.f, state.g, problem.epsilon)
+        rows, columns = plan @ torch.ones_like(state.g), plan.T @ torch.ones_like(state.f)
+        kappa = [p.curvature(h, problem.epsilon) for p, h in zip(problem.penalties, (state.f, state.g), strict=True)]
+        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], AT_LAST if tight else ON_THE_WAY)
+
+    def tangent(self) -> tuple[Tensor, Tensor]:
+        """Derivatives of f and g in log ε at the solution."""
+        state, epsilon = self.state, self.problem.epsilon
+        rows, columns = self._stored.slacks(state.f, state.g, epsilon)
+        self._newton.shift = STILL
+        du, dv = self._newton.solve(-rows, -columns)
+        return epsilon * du, epsilon * dv
+
+    def _step(self) -> bool:
+        """Newton's, its part that is local to a column in logarithms; whether it raised the dual value."""
+        state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
+        before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
+        slack = rounding(self)
+        in_logarithms = -columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
+        for shift in SHIFTS:
+            smooth = self._direction(shift)
+            if not bool((smooth.abs() < FAR).all()):
+                continue
+            for length in LENGTHS:
+                if self.cycles >= self._last:
+                    return False
+                self._row_update((before[0], within(columns, before[1] + length * (epsilon * smooth + in_logarithms))))
+                if self.off() < torch.inf and bool(self.value() >= value - slack):
+                    return True
+                state.f, state.g, state.log_rows, state.log_columns = before
+        return False
+
+    def _direction(self, shift: float) -> Tensor:
+        """What Newton's step in g/ε has beside the plain update, shape (M,)."""
+        state, equation = self.state, self._newton
+        rho = self.missing(1, state.g, state.log_columns.clamp(max=LARGE), self.problem.epsilon)
+        equation.shift = shift
+        _, step = equation.solve(torch.zeros_like(state.f), rho)
+        local = rho / equation.columns.clamp(min=1e-290)
+        return torch.where(self.problem.beta.weights > 0.0, step - local, 0.0)
+
+    def _accuracy(self, allowed: Tensor) -> Accuracy:
+        """By Newton's equation with the least shift that leaves a step to be believed: parts of a plan that have fallen
+        to pieces are left as they are, and the mass that they are off by counts at the price of moving it."""
+        equation = self.equation(tight=True)
+        best = accuracy(self, allowed, None, self.goal.sharp, equation)
+        for shift in SHIFTS:
+            if bool((best.value <= allowed).all()):
+                break
+            equation.shift = shift
+            found = accuracy(self, allowed, None, self.goal.sharp, equation)
+            best = found if bool((found.value < best.value).all()) else best
+        return best

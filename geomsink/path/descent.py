@@ -1,0 +1,107 @@
+"""Down the temperatures between two clouds of points, from the solution at one to the solution at another.
+
+Potentials at the next temperature are predicted by ∂(f, g)/∂ log ε, which solves Newton's equation with another
+right-hand side, and corrected until no point's mass is off by much; the stride adapts to what the correction takes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from ..progress import Progress
+from ..solver import Goal, Iterate, Potentials, Problem
+from .corrector import Corrector
+from .pairs import Pairs, StoredSums
+
+FIRST, SHORTEST, LONGEST = 0.7, 0.02, 2.3
+"""Strides in log ε: the first one, and the shortest and longest that are tried."""
+CORRECTIONS = 8
+"""Of Newton's steps at a temperature, at most."""
+QUICK, LENGTHENED, SHORTENED = 2, 1.5, 0.5
+"""Steps up to which the next stride is longer; by how much; and what is left of a stride that failed."""
+CYCLES = 3
+"""Plain ones at the first temperature, where they contract fast."""
+
+
+class Descent:
+    """The way down between two clouds of points.
+
+    Parameters
+    ----------
+    problem : Problem
+    goal, progress
+        See `geomsink.solver.Judged`.
+    pairs : Pairs
+        All that may carry mass.
+    before : Iterate, optional
+        An earlier solve, whose evaluations and history this one continues.
+    last : int
+        Cycle after which to stop.
+
+    Attributes
+    ----------
+    here : Corrector
+        The solution at the lowest temperature so far.
+    """
+
+    def __init__(
+        self, problem: Problem, goal: Goal, progress: Progress, pairs: Pairs, before: Iterate | None, last: int
+    ):
+        self._problem, self._goal, self._progress, self._pairs, self._last = problem, goal, progress, pairs, last
+        self._passed: tuple[float, ...] = ()
+        self._stride = FIRST
+        self._before: Iterate | None = before
+        self.here = self._before = self._at(problem.temperatures[0])
+
+    def begin(self, epsilon: float, start: Potentials | None = None) -> bool:
+        """Solve at a first temperature, from potentials, or so high that there is none to be told from zero."""
+        self.here = self._before = self._at(epsilon)
+        if self.here.cycles >= self._last:
+            return False
+        if start is None:
+            start = torch.zeros_like(self._problem.alpha.weights), torch.zeros_like(self._problem.beta.weights)
+        self.here.begin(start, min(1 + CYCLES, self._last - self.here.cycles))
+        return self.here.corrected(2 * CORRECTIONS) is not None
+
+    def down(self, target: float) -> bool:
+        """To a lower temperature; whether that was reached."""
+        while self.here.problem.epsilon > target:
+            high, slopes, there = self.here.problem.epsilon, self.here.tangent(), self.here
+            while True:
+                if there.cycles >= self._last:
+                    return False
+                epsilon = high * math.exp(-self._stride)
+                epsilon = epsilon if epsilon > target * (1.0 + 1e-9) else target
+                change = math.log(epsilon / high)
+                f, g = (h + change * slope for h, slope in zip(self.potentials, slopes, strict=True))
+                there = self._at(epsilon)
+                there.begin((f, g), 1)
+                steps = there.corrected(CORRECTIONS)
+                if steps is not None:
+                    break
+                self._before, self._stride = there, SHORTENED * self._stride
+                if self._stride < SHORTEST:
+                    return False
+            self._passed, self.here, self._before = (*self._passed, high), there, there
+            self._stride = min(LONGEST, self._stride * (LENGTHENED if steps <= QUICK else 1.0))
+        return True
+
+    @property
+    def potentials(self) -> Potentials:
+        return self.here.state.f, self.here.state.g
+
+    def jump(self, target: float) -> None:
+        """Take the potentials as they are to a lower temperature, to which there is no way: pairs that carry mass there
+        are not known."""
+        start, there = self.potentials, self._at(target)
+        there.sums = there.full_sums
+        there.begin(start, 1)
+        self.here = self._before = there
+
+    def _at(self, epsilon: float) -> Corrector:
+        problem = replace(self._problem, temperatures=(*self._passed, epsilon))
+        stored = StoredSums(problem.alpha, problem.beta, self._pairs)
+        return Corrector(problem, self._goal, self._progress, self._before, stored, self._last)

@@ -1,0 +1,62 @@
+"""Path following: the solution at a high temperature, and from there down to the target by Newton's steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..progress import Progress
+from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
+from .descent import Descent
+from .pairs import AllPairs
+
+LAST = 40
+"""Of Newton's steps at the target, at most."""
+
+
+@dataclass(frozen=True)
+class PathFollowing:
+    """Follows the solution down the temperatures, with the costs of all pairs in memory.
+
+    Attributes
+    ----------
+    goal : Goal
+        When to stop.
+    max_iter : int
+        Cycles, at most.
+    """
+
+    goal: Goal
+    max_iter: int
+
+    name: ClassVar[str] = "path-following"
+
+    def solve(
+        self, problem: Problem, progress: Progress, start: Potentials | None = None, before: Solved | None = None
+    ) -> Solved:
+        """See `geomsink.solver.Strategy`; from a start at the target itself, if that is near."""
+        began, target = time.perf_counter(), problem.epsilon
+        earlier = before.solver if before else None
+        last = self.max_iter + (earlier.cycles if earlier else 0)
+        pairs = AllPairs.of(problem.alpha, problem.beta, problem.pair.cost)
+
+        def descent() -> Descent:
+            return Descent(problem, self.goal, progress, pairs, earlier, last - 1)
+
+        path, reached = descent(), False
+        if start is not None:
+            reached = path.begin(target, start)
+            earlier = path.here
+        if not reached:
+            path = descent()
+            reached = path.begin(max(target, problem.cost_scale)) and path.down(target)
+        if not reached:
+            path.jump(target)
+        final = path.here
+        final.allowance = of_exponents(final)
+        status = "converged"
+        if not (reached and final.finished(LAST)):
+            limited = final.cycles >= last - 1
+            status = f"{LIMIT}{self.max_iter} is reached" if limited else "the path down the temperatures was lost"
+        return Solved(final, status, time.perf_counter() - began, self.name).after(before)
