@@ -14,7 +14,7 @@ import torch
 from ..progress import Progress
 from ..solver import Goal, Iterate, Potentials, Problem
 from .corrector import Corrector
-from .pairs import Pairs, StoredSums
+from .pairs import Around, Pairs, StoredSums
 
 FIRST, SHORTEST, LONGEST = 0.7, 0.02, 2.3
 """Strides in log ε: the first one, and the shortest and longest that are tried."""
@@ -50,7 +50,8 @@ class Descent:
     def __init__(
         self, problem: Problem, goal: Goal, progress: Progress, pairs: Pairs, before: Iterate | None, last: int
     ):
-        self._problem, self._goal, self._progress, self._pairs, self._last = problem, goal, progress, pairs, last
+        self._problem, self._goal, self._progress, self._last = problem, goal, progress, last
+        self._pairs = Around(pairs)
         self._passed: tuple[float, ...] = ()
         self._stride = FIRST
         self._before: Iterate | None = before

@@ -24,7 +24,7 @@ from .pairs import Plan
 
 FEW = 700
 """Unknowns up to which the matrix is full and factorised."""
-SPARSE = 8.0
+SPARSE = 5.0
 """Entries of the plan a point, at most, for a sparse factorisation: with more, it fills up."""
 MOST = 4096
 """Unknowns up to which a full factorisation is made where conjugate gradients do not come to an end."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..measures import Measure
+from ..solver import Potentials
 
 CHUNK = 2**20
 """Pairs in memory at a time, while costs are made."""
@@ -68,9 +69,10 @@ class AllPairs:
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
         """See `Pairs`."""
-        near = torch.sub(self.costs, g[None, :]).sub_(f[:, None]) < slack
-        if int(near.sum()) > SPARSE * near.numel():
+        some = slice(None, None, max(1, len(f) // LOOKED_AT))
+        if float((self.costs[some] - f[some, None] - g < slack).double().mean()) > SPARSE:
             return self
+        near = torch.sub(self.costs, g[None, :]).sub_(f[:, None]) < slack
         i, j = near.nonzero(as_tuple=True)
         return FewPairs.of(i.numpy(), j.numpy(), self.costs[i, j].numpy(), (len(f), len(g)))
 
@@ -124,13 +126,56 @@ class FewPairs:
         return FewPairs.of(self.rows[keep], self.columns[keep], self.costs[keep], self.shape)
 
 
+class Around:
+    """Those of many pairs that may carry mass at potentials not far from the last ones, and some that may later.
+
+    Parameters
+    ----------
+    everything : Pairs
+    """
+
+    def __init__(self, everything: Pairs):
+        self._everything, self._known = everything, everything
+        self._slack = -math.inf
+        self._at: Potentials | None = None
+
+    @property
+    def costs(self) -> Any:
+        return self._known.costs
+
+    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
+        return self._known.kernel(f, g, epsilon)
+
+    def highest(self, g: Tensor, epsilon: float) -> Tensor:
+        return self._known.highest(g, epsilon)
+
+    def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
+        """See `Pairs`; all that are known are looked for again where potentials have risen by too much."""
+        if self._at is None or self._risen(f, g) + slack > self._slack:
+            self._known = self._everything.near(f, g, ROOM * slack)
+            self._at, self._slack = (f, g), ROOM * slack
+        elif ROOM * ROOM * slack < self._slack - self._risen(f, g):
+            self._known = self._known.near(f, g, ROOM * slack)
+            self._at, self._slack = (f, g), ROOM * slack
+        return self._known.near(f, g, slack)
+
+    def _risen(self, f: Tensor, g: Tensor) -> float:
+        """What C − f − g may be below what it was."""
+        assert self._at is not None
+        return float((f - self._at[0]).amax() + (g - self._at[1]).amax())
+
+
 RANGE = 4.0
 """What exponents may be off by from those of the kernel in memory, each of the two."""
 KEPT = 32.0
 """Slack C − f − g in ε, beside that of a pair with all of its points' mass, up to which entries are kept: e^−24 is left
 out, when both have moved by their range."""
 HEIGHT = 30.0
-"""What the largest exponent of a row may be, beside 0."""
+"""Logarithm that a row's sum may have, beside 0."""
+ROOM = 2.5
+"""Times that slack in which pairs are kept at hand."""
+LOOKED_AT = 64
+"""Rows by which it is told whether most pairs are near."""
 SPARSE = 0.15
 """Share of pairs kept from which on a matrix is full."""
 
@@ -226,12 +271,17 @@ class StoredSums:
             du, dv = (f - self._made_for[0]) / epsilon, (g - self._made_for[1]) / epsilon
             if float(du.abs().amax()) < RANGE and float(dv.abs().amax()) < RANGE:
                 return du, dv
-        # The largest entry of each row is about 1, whatever f is: no potentials make entries overflow.
-        top = -epsilon * self.pairs.highest(g, epsilon)
-        middle = torch.where((top - f).abs() < HEIGHT * epsilon, f, torch.where(top.isfinite(), top, f))
-        self._kept = self.pairs.near(middle, g, epsilon * (KEPT + self._light))
-        self._kernel, self._made_for = self._kept.kernel(middle, g, epsilon), (middle, g, epsilon)
-        return (f - middle) / epsilon, torch.zeros_like(g)
+        self._make(f, g, epsilon)
+        if not bool((_times(self._kernel, self.beta.weights).log().abs() < HEIGHT).all()):
+            # Far from any solution: the largest entry of each row is made 1.
+            top = -epsilon * self.pairs.highest(g, epsilon)
+            self._make(torch.where(top.isfinite(), top, f), g, epsilon)
+        assert self._made_for is not None
+        return (f - self._made_for[0]) / epsilon, torch.zeros_like(g)
+
+    def _make(self, f: Tensor, g: Tensor, epsilon: float) -> None:
+        self._kept = self.pairs.near(f, g, epsilon * (KEPT + self._light))
+        self._kernel, self._made_for = self._kept.kernel(f, g, epsilon), (f, g, epsilon)
 
 
 def _times(matrix: Any, w: Tensor) -> Tensor:
