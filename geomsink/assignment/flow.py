@@ -109,6 +109,14 @@ class Flow:
                             if j not in settled and d < distance.get(j, math.inf):
                                 distance[j], by[j] = d, e
                                 heapq.heappush(heap, (d, j))
+                                if d <= reached and self.demand[j] > 0.0:
+                                    sink = j
+                                    break
+                        if sink >= 0:
+                            break
+                    if sink >= 0:
+                        settled.add(sink)
+                        break
                     while heap and (heap[0][1] in settled or heap[0][0] > distance[heap[0][1]]):
                         heapq.heappop(heap)
                     if not heap:

@@ -21,6 +21,9 @@ CHUNK = 2**21
 NEAR = 768
 """Columns that each row's candidates are looked for among, about: those of the blocks that look best."""
 
+TIED = 1e-13
+"""Reduced costs are equal that differ by less, of the largest."""
+
 Edges = tuple[Tensor, Tensor, Tensor]
 
 
@@ -90,15 +93,17 @@ class Pricing:
 
     def _lowest(self, blocks: Blocks, wanted: Tensor, f: Tensor, g: Tensor, k: int, under: float) -> Edges:
         nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
-        found: list[Edges] = [(nothing, nothing, f[:0])]
+        found = [(nothing, nothing)]
         for rows, columns in self._chunks(blocks, wanted):
-            costs = self.cost.between(self.pair.x[rows, None], self.pair.y[None, columns])
-            reduced = costs - g[columns]
+            reduced = self.cost.between(self.pair.x[rows, None], self.pair.y[None, columns]) - g[columns]
+            # Among equals each row takes others, so that all columns of one place are candidates.
+            turn = (columns - rows[:, None] * len(g) // len(f)).remainder(len(g)).to(reduced.dtype)
+            reduced += turn * (float(reduced.abs().max()) * TIED / len(g))
             low, place = reduced.topk(min(k, len(columns)), dim=1, largest=False, sorted=False)
             some, _ = some_of = (low - f[rows, None] < under).nonzero(as_tuple=True)
-            found.append((rows[some], columns[place[some_of]], costs.gather(1, place)[some_of]))
-        i, j, costs = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return i, j, costs
+            found.append((rows[some], columns[place[some_of]]))
+        i, j = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return i, j, self.costs(i, j)  # those above may be made of inner products, which are rounded otherwise
 
     def _chunks(self, blocks: Blocks, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Some rows and the columns that they see, a bounded number of pairs at a time."""

@@ -34,7 +34,7 @@ extern "C" whole geomsink_flow(
             whole sink = -1, scan = 0;
             double reached = 0.0;
             while (sink < 0) {
-                for (; scan < (whole)rows.size(); scan++) {
+                for (; sink < 0 && scan < (whole)rows.size(); scan++) {
                     const whole i = rows[scan];
                     const double start = row_distance[i];
                     for (whole e = begin[i]; e < begin[i + 1]; e++) {
@@ -46,10 +46,16 @@ extern "C" whole geomsink_flow(
                             if (distance[j] == INFINITY) columns.push_back(j);
                             distance[j] = d;
                             from[j] = e;
+                            if (d <= reached && demand[j] > 0.0) {
+                                settled[j] = 1;
+                                sink = j;
+                                break;
+                            }
                             heap.push(Entry(d, j));
                         }
                     }
                 }
+                if (sink >= 0) break;
                 whole j = -1;
                 while (!heap.empty()) {
                     const Entry top = heap.top();
