@@ -1,8 +1,8 @@
-"""Exact transport over all pairs, from few of them: flows between candidates, and pairs whose prices say they are missing.
+"""Exact transport over all pairs, from few of them: least flows between candidates, and pairs that these lack.
 
-Potentials of a least flow between candidates are potentials between all pairs but where f_i + g_j > C_ij. Such pairs join
-the candidates until there are none: the flow is then the least of all, and the potentials prove it (column generation:
-Ford, Fulkerson 1958; Dantzig, Wolfe 1960; for point clouds Schmitzer 2016, arXiv:1510.05466).
+Potentials of a least flow between candidates are feasible for all pairs but those with f_i + g_j > C_ij. Such pairs
+join the candidates until there are none: the flow is then the least of all, and the potentials prove it (column
+generation: Ford, Fulkerson 1958; Dantzig, Wolfe 1960; for point clouds Schmitzer 2016, arXiv:1510.05466).
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ CANDIDATES = 8
 """Pairs a row and a column at first, and a row that lacks some from then on."""
 ROUNDS = 200
 """Flows between candidates, at most; a few are enough."""
+SEARCHED, FARTHER = 100, 2
+"""Columns that a path is looked for among at first, and how many times as many after each round that left rows: a path
+that is far is mostly one that candidates lack."""
 LEAST_LIFT, LIFTED = 1e-9, 4.0
-"""Of the largest cost, by which potentials rise at first where candidates lack columns; and from one time to the next."""
+"""Of the largest cost, by which potentials rise at first where candidates lack columns; and how fast that grows."""
 ROUNDED = 2.0**-48
 """Of the largest numbers that a reduced cost is a difference of: less is rounding."""
 PROVEN = 1e-12
@@ -57,6 +60,8 @@ class Optimum:
         ⟨P, C⟩; infinite if not all mass was placed.
     lower : float
         ⟨a, f⟩ + ⟨b, g⟩: no plan costs less.
+    rounding : float
+        What each of the two may be off by.
     exact : bool
         Whether the two are equal but for rounding.
     rounds : int
@@ -73,6 +78,7 @@ class Optimum:
     g: Numbers
     cost: float
     lower: float
+    rounding: float
     exact: bool
     rounds: int
     edges: int
@@ -117,23 +123,25 @@ def least_transport(
     supply, demand, total = whole(a, b)
     pricing = Pricing.of(x, y, cost, engine)
     zero = torch.zeros(len(x), dtype=x.dtype, device="cpu"), torch.zeros(len(y), dtype=y.dtype, device="cpu")
-    f, g = zero if start is None else (start[0][trees[0].order], start[1][trees[1].order])
-    flow = Flow(_candidates(pricing, f, g, candidates), supply, demand, g.numpy())
+    given = zero if start is None else (start[0][trees[0].order], start[1][trees[1].order])
+    flow = Flow(_candidates(pricing, *given, candidates), supply, demand, given[1].numpy())
     search = _Search(pricing, flow, supply, demand, candidates)
     largest = largest_cost(x, y, cost)
-    first = lift = _lift(flow, largest)
+    first, most = _lift(flow, largest), SEARCHED
+    lift = first
     for rounds in range(1, ROUNDS + 1):
-        stuck = flow.solve(lift)
+        stuck = flow.solve(lift, most)
+        most = min(FARTHER * most, len(y) + 1) if stuck else most
         lift = max(min(LIFTED * lift, largest), first) if stuck else first
         f, g, missing = search.price()
         lower = float((supply * f).sum() + (demand * g).sum()) / total
         value = math.inf if stuck else float((flow.mass * flow.graph.costs).sum()) / total
         size = float((supply * np.abs(f)).sum() + (demand * np.abs(g)).sum()) / total
-        gap = value - lower
+        gap, off = value - lower, PROVEN * (size + abs(value))
         if bar is not None:
             bar.update(0.0, max(gap / abs(value), 1e-16) if 0.0 < abs(value) < math.inf else 1.0, tol_gap or 1e-12)
         done = len(missing[0]) == 0 and not stuck
-        if done or (tol_gap is not None and gap <= tol_gap * abs(value)):
+        if done or (tol_gap is not None and not stuck and gap <= tol_gap * abs(value)):
             break
         if rounds < ROUNDS:
             flow.add(*missing, search.rounding)
@@ -143,7 +151,7 @@ def least_transport(
     order = np.lexsort((j, i))
     return Optimum(
         i[order], j[order], flow.mass[carried][order] / total, graph.costs[carried][order], f[trees[0].rank.numpy()],
-        g[trees[1].rank.numpy()], value, lower, math.isfinite(value) and gap <= PROVEN * (size + abs(value)), rounds, len(graph),
+        g[trees[1].rank.numpy()], value, lower, off, math.isfinite(value) and gap <= off, rounds, len(graph),
     )  # fmt: skip
 
 
@@ -169,7 +177,7 @@ class _Search:
         return float(ROUNDED * size)
 
     def price(self) -> tuple[Numbers, Numbers, tuple[Indices, Indices, Numbers]]:
-        """Potentials that are feasible for all pairs, with ⟨a, f⟩ = ⟨b, g⟩, and the pairs that flow's own are not for."""
+        """Potentials feasible for all pairs, with ⟨a, f⟩ = ⟨b, g⟩, and pairs for which the flow's own are not."""
         flow = self.flow
         f, g = torch.from_numpy(flow.f), torch.from_numpy(flow.g)
         blocks = self.pricing.blocks(f, g)

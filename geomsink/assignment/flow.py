@@ -1,10 +1,10 @@
 """The least flow from rows to columns of a sparse graph, with its potentials, by successive shortest paths.
 
-Potentials keep f_i + g_j ≤ c_ij on all edges, equal where there is flow. What a row has left to send goes along a shortest
-path in lengths c_ij − f_i − g_j, forwards on any edge and backwards where there is flow, to a column that lacks some; and
-the distances, which Dijkstra's method finds, are what potentials move by, so that the path becomes tight (Jewell 1958;
-Edmonds, Karp 1972; for matchings Jonker, Volgenant 1987). A row that reaches no such column lifts the potentials of all
-rows that it reaches, and is left: the graph lacks edges then, and the lifted potentials tell which.
+Potentials keep f_i + g_j ≤ c_ij on all edges, equal where there is flow. What a row has left to send goes along a
+shortest path in lengths c_ij − f_i − g_j, forwards on any edge and backwards where there is flow, to a column that
+lacks some; and the distances, which Dijkstra's method finds, are what potentials move by, so that it becomes tight
+(Jewell 1958; Edmonds, Karp 1972; for matchings Jonker, Volgenant 1987). A row that soon reaches no such column lifts
+the potentials of all rows that it reaches, and is left: the graph lacks edges then, and the potentials tell which.
 """
 
 from __future__ import annotations
@@ -54,25 +54,29 @@ class Flow:
     @property
     def slack(self) -> Numbers:
         """c_ij − f_i − g_j of each edge."""
-        graph = self.graph
-        return graph.costs - self.f[graph.i] - self.g[graph.j]
+        slack: Numbers = self.graph.costs - self.f[self.graph.i] - self.g[self.graph.j]
+        return slack
 
     def _transform(self) -> Numbers:
         """min_j c_ij − g_j."""
         least: Numbers = np.minimum.reduceat(self.graph.costs - self.g[self.graph.j], self.graph.by_rows[:-1])
         return least
 
-    def solve(self, lift: float) -> int:
-        """Send all that can be sent; how many rows were left with some, whose potentials have risen by ``lift``."""
+    def solve(self, lift: float, most: int) -> int:
+        """Send what can be sent along paths for which no more than so many columns have to be looked at.
+
+        How many rows are left with some: their potentials have risen, by ``lift`` more where all were reached.
+        """
         graph = self.graph
         begin, order = graph.by_columns
-        arrays = [graph.by_rows, graph.j, graph.i, graph.costs, begin, order, self.f, self.g, self.supply, self.demand]
-        arrays = [np.ascontiguousarray(array) for array in (*arrays, self.mass)]
+        given = graph.by_rows, graph.j, graph.i, graph.costs, begin, order
+        own = self.f, self.g, self.supply, self.demand, self.mass
+        arrays = [np.ascontiguousarray(array) for array in (*given, *own)]
         self.f, self.g, self.supply, self.demand, self.mass = arrays[6:]
         try:
-            return engine.shortest_paths(graph.shape, arrays, lift)
+            return engine.shortest_paths(graph.shape, arrays, lift, most)
         except engine.BuildError:
-            return self._solve(lift)
+            return self._solve(lift, most)
 
     def add(self, i: Indices, j: Indices, costs: Numbers, rounding: float) -> None:
         """Further edges. Where they are below the potentials, these fall, and flow that is dearer is taken back."""
@@ -86,7 +90,7 @@ class Flow:
         np.add.at(self.demand, self.graph.j[dear], self.mass[dear])
         self.mass[dear] = 0.0
 
-    def _solve(self, lift: float) -> int:
+    def _solve(self, lift: float, most: int) -> int:
         """The same where nothing can be compiled, some hundred times as slow."""
         graph, f, g, mass = self.graph, self.f, self.g, self.mass
         begin, (column_begin, order) = graph.by_rows, graph.by_columns
@@ -104,8 +108,8 @@ class Flow:
                     for i in fresh:
                         edges = slice(begin[i], begin[i + 1])
                         lengths = rows[i] + np.maximum(graph.costs[edges] - f[i] - g[graph.j[edges]], 0.0)
-                        places = zip(range(begin[i], begin[i + 1]), graph.j[edges].tolist(), lengths.tolist(), strict=True)
-                        for e, j, d in places:
+                        seen = range(begin[i], begin[i + 1]), graph.j[edges].tolist(), lengths.tolist()
+                        for e, j, d in zip(*seen, strict=True):
                             if j not in settled and d < distance.get(j, math.inf):
                                 distance[j], by[j] = d, e
                                 heapq.heappush(heap, (d, j))
@@ -119,7 +123,7 @@ class Flow:
                         break
                     while heap and (heap[0][1] in settled or heap[0][0] > distance[heap[0][1]]):
                         heapq.heappop(heap)
-                    if not heap:
+                    if not heap or len(settled) == most:
                         break
                     reached, j = heapq.heappop(heap)
                     settled.add(j)
@@ -133,7 +137,7 @@ class Flow:
                         if i not in rows:
                             rows[i], back[i] = reached, e
                             fresh.append(i)
-                total = reached + lift if sink < 0 else reached
+                total = reached + lift if sink < 0 and len(settled) < most else reached
                 for i, d in rows.items():
                     f[i] += total - d
                 for j in settled:

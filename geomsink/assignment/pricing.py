@@ -79,7 +79,8 @@ class Pricing:
     def negative(self, rows: Tensor, f: Tensor, g: Tensor, k: int, blocks: Blocks | None) -> Edges:
         """Of some rows, in order, the k pairs of the least reduced costs, as far as they are negative: i, j and C."""
         whole = blocks or Blocks.whole(len(f), len(g))
-        return self._lowest(whole, rows, f, g, k, 0.0)
+        anywhere = torch.randint(len(g), (len(f),), generator=torch.Generator().manual_seed(0), device="cpu")
+        return self._lowest(whole, rows, f, g, k, 0.0, anywhere)
 
     def near(self, f: Tensor, g: Tensor, k: int) -> Edges:
         """Of each row, k pairs of low reduced costs: the lowest among the blocks that look best."""
@@ -89,15 +90,19 @@ class Pricing:
         count = min(len(self.columns.centre), -(-max(NEAR, 2 * k) // max(1, sizes)))
         keep = torch.zeros_like(looks, dtype=torch.bool).scatter_(1, looks.topk(count, largest=False).indices, True)
         blocks = Blocks.from_mask(self.rows.ranges, self.columns.ranges, keep)
-        return self._lowest(blocks, torch.arange(len(f), device="cpu"), f, g, k, torch.inf)
+        every = torch.arange(len(f), device="cpu")
+        return self._lowest(blocks, every, f, g, k, torch.inf, every * len(g) // len(f))
 
-    def _lowest(self, blocks: Blocks, wanted: Tensor, f: Tensor, g: Tensor, k: int, under: float) -> Edges:
+    def _lowest(
+        self, blocks: Blocks, wanted: Tensor, f: Tensor, g: Tensor, k: int, under: float, first: Tensor
+    ) -> Edges:  # fmt: skip
+        """Some rows' k pairs of the least reduced costs, if below a number; of equal ones those after ``first``."""
         nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
         found = [(nothing, nothing)]
         for rows, columns in self._chunks(blocks, wanted):
             reduced = self.cost.between(self.pair.x[rows, None], self.pair.y[None, columns]) - g[columns]
-            # Among equals each row takes others, so that all columns of one place are candidates.
-            turn = (columns - rows[:, None] * len(g) // len(f)).remainder(len(g)).to(reduced.dtype)
+            # Among equals each row takes others: in one place, all columns are to be candidates.
+            turn = (columns - first[rows, None]).remainder(len(g)).to(reduced.dtype)
             reduced += turn * (float(reduced.abs().max()) * TIED / len(g))
             low, place = reduced.topk(min(k, len(columns)), dim=1, largest=False, sorted=False)
             some, _ = some_of = (low - f[rows, None] < under).nonzero(as_tuple=True)

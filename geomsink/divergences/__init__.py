@@ -5,7 +5,7 @@ and `transport` for other libraries' interfaces; and `Request`, `proposing` and 
 """
 
 from .comparison import compare, transport, warn_of
-from .exact import exact_transport, proposing
+from .exact import PROPOSED, exact_transport, proposing
 from .functions import Reach, sinkhorn_divergence, solve
 from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .losses import MMD, EntropicOT, SinkhornDivergence
@@ -20,6 +20,7 @@ __all__ = [
     "FORMS",
     "MAX_ITER",
     "MMD",
+    "PROPOSED",
     "TOL",
     "ConvergenceWarning",
     "Discrepancy",

@@ -12,7 +12,7 @@ typedef std::int64_t whole;
 extern "C" whole geomsink_flow(
     whole n, whole m, const whole *begin, const whole *column, const whole *row, const double *cost,
     const whole *column_begin, const whole *column_edge, double *f, double *g, double *supply, double *demand,
-    double *flow, const double lift) {
+    double *flow, const double lift, const whole most) {
     typedef std::pair<double, whole> Entry;
     std::vector<double> distance(m, INFINITY);
     std::vector<char> settled(m, 0), row_seen(n, 0);
@@ -31,7 +31,7 @@ extern "C" whole geomsink_flow(
             row_seen[source] = 1;
             row_distance[source] = 0.0;
             back[source] = -1;
-            whole sink = -1, scan = 0;
+            whole sink = -1, scan = 0, looked = 0;
             double reached = 0.0;
             while (sink < 0) {
                 for (; sink < 0 && scan < (whole)rows.size(); scan++) {
@@ -57,7 +57,7 @@ extern "C" whole geomsink_flow(
                 }
                 if (sink >= 0) break;
                 whole j = -1;
-                while (!heap.empty()) {
+                while (looked < most && !heap.empty()) {
                     const Entry top = heap.top();
                     heap.pop();
                     if (!settled[top.second] && top.first == distance[top.second]) {
@@ -67,6 +67,7 @@ extern "C" whole geomsink_flow(
                 }
                 if (j < 0) break;
                 settled[j] = 1;
+                looked++;
                 reached = distance[j];
                 if (demand[j] > 0.0) {
                     sink = j;
@@ -82,7 +83,7 @@ extern "C" whole geomsink_flow(
                     }
                 }
             }
-            const double total = sink < 0 ? reached + lift : reached;
+            const double total = sink < 0 && looked < most ? reached + lift : reached;
             for (whole i : rows) {
                 f[i] += total - row_distance[i];
                 row_seen[i] = 0;

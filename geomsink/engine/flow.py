@@ -16,21 +16,24 @@ def _program() -> build.Program:
     return build.Program("flow.h", (Path(__file__).parent / "flow.h").read_text(encoding="utf-8"))
 
 
-def shortest_paths(sizes: tuple[int, int], arrays: Sequence[Any], lift: float) -> int:
+def shortest_paths(sizes: tuple[int, int], arrays: Sequence[Any], lift: float, most: int) -> int:
     """Send each row's supply along shortest paths, in place.
 
     Parameters
     ----------
     sizes : (int, int)
     arrays : sequence of array
-        begin, column, row, cost, column_begin, column_edge, f, g, supply, demand and flow: int64 and float64, contiguous.
+        begin, column, row, cost, column_begin, column_edge, f, g, supply, demand and flow, contiguous: int64 and
+        float64.
     lift : float
         By which potentials of rows rise that reach no demand.
+    most : int
+        Columns that are looked at for each path.
 
     Returns
     -------
     int
-        How many rows reached none.
+        How many times a row reached none.
 
     Raises
     ------
@@ -40,4 +43,5 @@ def shortest_paths(sizes: tuple[int, int], arrays: Sequence[Any], lift: float) -
     library = build.load(_program())
     library.geomsink_flow.restype = ctypes.c_int64
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-    return int(library.geomsink_flow(*(ctypes.c_int64(n) for n in sizes), *pointers, ctypes.c_double(lift)))
+    options = ctypes.c_double(lift), ctypes.c_int64(most)
+    return int(library.geomsink_flow(*(ctypes.c_int64(n) for n in sizes), *pointers, *options))

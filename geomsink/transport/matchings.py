@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import time
 from dataclasses import dataclass, field
@@ -15,12 +16,9 @@ from torch import Tensor
 from ..assignment import CANDIDATES, Optimum
 from ..copies import Constant
 from ..costs import Cost
-from ..divergences import Options, Request, exact_transport, proposing
+from ..divergences import PROPOSED, Options, Request, exact_transport, proposing
 from ..guards import guarded
 from ..progress import Progress
-
-PROPOSED: dict[str, Any] = {"tol": 0.1, "max_iter": 20}
-"""How well the entropic solve is solved that proposes candidates."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Matching(Constant):
     lower : float
         ⟨a, f⟩ + ⟨b, g⟩: no plan costs less, but for rounding.
     potentials : tuple of arrays, shapes (N,) and (M,)
-        f and g, in units of the cost, f_i + g_j ≤ C_ij for all pairs, and equal for pairs with mass if the plan is exact;
-        ⟨a, f⟩ = ⟨b, g⟩.
+        f and g, in units of the cost, f_i + g_j ≤ C_ij for all pairs, and equal for pairs with mass if the plan is
+        exact; ⟨a, f⟩ = ⟨b, g⟩.
     exact : bool
         Whether ``cost`` and ``lower`` are the same but for rounding in float64, 1e-12 of the sums that they are.
     status : str
@@ -82,8 +80,10 @@ class Matching(Constant):
 
     @property
     def relative_gap(self) -> float:
-        """``gap`` as a share of the cost's size; 0 where there is none, also of no cost."""
-        return self.gap / abs(self.cost) if self.gap > 0.0 and self.cost != 0.0 else float(self.gap > 0.0)
+        """``gap`` as a share of the cost's size: 0 where there is no gap, infinite where there is one and no cost."""
+        if self.gap == 0.0:
+            return 0.0
+        return self.gap / abs(self.cost) if self.cost != 0.0 else math.inf
 
     @property
     def matrix(self) -> Any:
@@ -133,9 +133,9 @@ def matching(
     candidates : int, default 8
         Pairs of each row and of each column that are looked at first; more that a round adds to rows that lack some.
     blur, epsilon : float, optional
-        Temperature of the entropic solve whose potentials propose them, one of the two at most: as a length, or in units
-        of the cost. The answer does not depend on it, but the time does. Default: five times the distance to the next
-        point.
+        Temperature of the entropic solve whose potentials propose them, one of the two at most: as a length, or in
+        units of the cost. The answer does not depend on it, but the time does. Default: three times the distance to the
+        next point.
     engine : {"auto", "keops", "dense"}, default "auto"
     progress : bool, default False
         Show a progress bar (needs tqdm).
@@ -153,8 +153,8 @@ def matching(
     -----
     The least flow between candidates, by successive shortest paths (Jonker, Volgenant 1987; Edmonds, Karp 1972), has
     potentials that are feasible for them. One reduction over the pairs says for which others they are not,
-    f_i + g_j > C_ij; those join, and so on, until g_j = min_i C_ij − f_i holds for all pairs. Weak duality then gives the
-    gap, ⟨P, C⟩ − ⟨a, f⟩ − ⟨b, g⟩ (Peyré, Cuturi 2019, arXiv:1803.00567, sections 2.5 and 3; candidates: Schmitzer 2016,
+    f_i + g_j > C_ij; those join, and so on, until there are none. Weak duality then gives the gap,
+    ⟨P, C⟩ − ⟨a, f⟩ − ⟨b, g⟩ (Peyré, Cuturi 2019, arXiv:1803.00567, sections 2.5 and 3; candidates: Schmitzer 2016,
     arXiv:1510.05466). On the CPU, in float64; without a C++ compiler, some hundred times as slow.
 
     Examples
@@ -171,13 +171,14 @@ def matching(
     if blur is not None and epsilon is not None:
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     given = blur is not None or epsilon is not None
-    request = Request.of(x, y, a, b, Options(**how, **(dict(blur=blur, epsilon=epsilon) if given else dict(epsilon=1.0))))
+    temperature = dict(blur=blur, epsilon=epsilon) if given else dict(epsilon=1.0)
+    request = Request.of(x, y, a, b, Options(**how, **temperature))
     if request.batched:
         raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
     shape = len(request.alpha.weights), len(request.beta.weights)
     single = _one_to_one(request, one_to_one)
     request = request if given else proposing(request, how)
-    if request.epsilon == float("inf"):
+    if request.epsilon == math.inf:
         raise ValueError("epsilon: inf given, expected a finite temperature.")
     with Progress(progress) as bar:
         optimum, *_ = exact_transport(request, bar, candidates=int(candidates), tol_gap=tol_gap)
@@ -225,7 +226,8 @@ def _one_to_one(request: Request, wanted: bool | None) -> bool:
     a, b = request.alpha.weights, request.beta.weights
     equal = all(bool((w == w[0]).all()) for w in (a, b))
     if wanted and len(a) != len(b):
-        raise ValueError(f"one_to_one: True given with clouds of {len(a)} and {len(b)} points, expected the same number.")
+        found = f"one_to_one: True given with clouds of {len(a)} and {len(b)} points"
+        raise ValueError(f"{found}, expected the same number.")
     if wanted and not equal:
         raise ValueError("one_to_one: True given with weights that differ, expected none or equal ones.")
     return equal and len(a) == len(b)
