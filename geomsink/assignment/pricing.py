@@ -102,8 +102,9 @@ class Pricing:
         for rows, columns in self._chunks(blocks, wanted):
             reduced = self.cost.between(self.pair.x[rows, None], self.pair.y[None, columns]) - g[columns]
             # Among equals each row takes others: in one place, all columns are to be candidates.
-            turn = (columns - first[rows, None]).remainder(len(g)).to(reduced.dtype)
-            reduced += turn * (float(reduced.abs().max()) * TIED / len(g))
+            turn = columns.to(reduced.dtype) / len(g) - first[rows, None].to(reduced.dtype) / len(g)
+            turn.sub_(turn.floor())
+            reduced.add_(turn, alpha=TIED * max(abs(float(end)) for end in reduced.aminmax()))
             low, place = reduced.topk(min(k, len(columns)), dim=1, largest=False, sorted=False)
             some, _ = some_of = (low - f[rows, None] < under).nonzero(as_tuple=True)
             found.append((rows[some], columns[place[some_of]]))
