@@ -151,7 +151,7 @@ def least_transport(
     order = np.lexsort((j, i))
     return Optimum(
         i[order], j[order], flow.mass[carried][order] / total, graph.costs[carried][order], f[trees[0].rank.numpy()],
-        g[trees[1].rank.numpy()], value, lower, off, math.isfinite(value) and gap <= off, rounds, len(graph),
+        g[trees[1].rank.numpy()], value, lower, off, done and gap <= off, rounds, len(graph),
     )  # fmt: skip
 
 
