@@ -11,10 +11,11 @@ from .divergences import demo, divergence
 from .fits import fit, sample
 from .flows import flow
 from .group import cli
+from .matchings import match
 from .registrations import register
 from .transfers import transfer
 
-for command in (divergence, transfer, barycenter, flow, register, fit, sample, demo, doctor):
+for command in (divergence, match, transfer, barycenter, flow, register, fit, sample, demo, doctor):
     cli.add_command(command)
 
 __all__ = ["cli"]

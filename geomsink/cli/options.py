@@ -44,15 +44,22 @@ seed = click.option(
     help="For drawing: A is drawn with this seed, B with the next, and so on.",
 )  # fmt: skip
 
+UNIT_CUBE = (
+    "Move and scale each cloud by itself into the unit cube, so that shapes are compared whatever their place and size."
+)
+
+normalize = click.option(
+    "--normalize/--no-normalize", default=True, show_default=True,
+    help=f"{UNIT_CUBE} Without it, coordinates stay as they are.",
+)  # fmt: skip
+
 _problem = _all(
     click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
     click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
     samples,
     seed,
     click.option("--normalize/--no-normalize", default=True, show_default=True,
-                 help="Move and scale each cloud by itself into the unit cube, so that shapes are compared whatever "
-                      "their place and size. Without it, coordinates stay as they are, and --blur or --epsilon "
-                      "must be given."),
+                 help=f"{UNIT_CUBE} Without it, coordinates stay as they are, and --blur or --epsilon must be given."),
     click.option("--reach", type=float,
                  help="Length beyond which mass is rather given up than moved. [default: all is moved]"),
     click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}."),

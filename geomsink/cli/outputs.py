@@ -7,6 +7,7 @@ from pathlib import Path
 
 CLOUDS = (".ply", ".npz")
 LABELS = (".npy", ".csv")
+PAIRS = (".csv", ".npz")
 
 
 def check_out(path: str, suffixes: Sequence[str]) -> None:

@@ -1,15 +1,17 @@
 """What users call: options and inputs to problems, problems to reports; divergences, losses, discrepancies, bounds.
 
-Imports everything below. Hands on the functions, the modules and the results of the front door, and `Options`,
-`compare` and `transport` for other libraries' interfaces.
+Imports everything below. Hands on the functions, the modules and the results of the front door; `Options`, `compare`
+and `transport` for other libraries' interfaces; and `Request`, `proposing` and `exact_transport` for matchings.
 """
 
 from .comparison import compare, transport, warn_of
+from .exact import PROPOSED, exact_transport, proposing
 from .functions import Reach, sinkhorn_divergence, solve
 from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .losses import MMD, EntropicOT, SinkhornDivergence
 from .mmd import Discrepancy, mmd
 from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
+from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
 from .wasserstein import WassersteinBounds, wasserstein_bounds
 
@@ -18,6 +20,7 @@ __all__ = [
     "FORMS",
     "MAX_ITER",
     "MMD",
+    "PROPOSED",
     "TOL",
     "ConvergenceWarning",
     "Discrepancy",
@@ -26,12 +29,15 @@ __all__ = [
     "HausdorffDivergence",
     "Options",
     "Reach",
+    "Request",
     "SinkhornDivergence",
     "Solution",
     "WassersteinBounds",
     "compare",
+    "exact_transport",
     "hausdorff_divergence",
     "mmd",
+    "proposing",
     "sinkhorn_divergence",
     "solve",
     "transport",

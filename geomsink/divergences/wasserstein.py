@@ -16,6 +16,7 @@ from ..costs import power
 from ..guards import guarded
 from ..progress import Progress
 from .comparison import warn_of
+from .exact import PROPOSED, exact_transport, proposing
 from .narrowing import sides_of
 from .options import MAX_ITER, TOL, Options
 from .problems import Problems
@@ -78,6 +79,7 @@ def wasserstein_bounds(
     engine: str = "auto",
     dtype: Any = None,
     multiscale: bool | None = None,
+    exact: bool = False,
     progress: bool = False,
 ) -> WassersteinBounds:
     """An interval that contains the optimal transport cost min_P ⟨P, C⟩ with C_ij = ‖x_i − y_j‖^p, not regularised.
@@ -93,9 +95,14 @@ def wasserstein_bounds(
         In ]0, 2].
     blur, epsilon : float, optional
         Of the entropic solve, one of them at most. The smaller, the narrower the interval and the longer the solve; by
-        default the blur is a hundredth of about the largest distance.
+        default the blur is a hundredth of about the largest distance; three times the distance to the next point, with
+        ``exact``.
     tol, max_iter, scaling, engine, dtype, multiscale, progress
         As `geomsink.sinkhorn_divergence` takes them.
+    exact : bool, default False
+        Whether to find the cost itself, as `geomsink.transport.matching` does: the interval is then as narrow as
+        rounding in float64 allows. The entropic solve only proposes pairs, and at the default blur it is solved to a
+        marginal error of 0.1 at most.
 
     Returns
     -------
@@ -132,6 +139,8 @@ def wasserstein_bounds(
     if not isinstance(power_of, numbers.Real):
         raise TypeError(f"p: a {type(p).__name__} was given, expected a number.")
     cost = power(float(p))
+    if not isinstance(exact, bool):
+        raise TypeError(f"exact: a {type(exact).__name__} was given, expected True or False.")
     if blur is not None and epsilon is not None:
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     how: dict[str, Any] = dict(
@@ -140,16 +149,38 @@ def wasserstein_bounds(
     x, y, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (x, y, a, b))
     blur, epsilon = (t.detach() if isinstance(t, Tensor) else t for t in (blur, epsilon))
     if blur is None and epsilon is None:
-        request = Request.of(x, y, a, b, Options(epsilon=1.0, **how))
+        request = _single(Request.of(x, y, a, b, Options(epsilon=1.0, **how)))
         scale = request.cost_scale
-        # Points that are all in one place have no scale, and any temperature will do.
-        request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
+        if exact:
+            request = proposing(request, how | PROPOSED)
+        else:  # points that are all in one place have no scale, and any temperature will do
+            request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
     else:
-        request = Request.of(x, y, a, b, Options(blur=blur, epsilon=epsilon, **how))
-    if request.batched:
-        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
+        request = _single(Request.of(x, y, a, b, Options(blur=blur, epsilon=epsilon, **how)))
     if request.epsilon == math.inf:
         raise ValueError("epsilon: inf given, expected a finite temperature.")
+    solution, lower, upper = (_exactly if exact else _between)(request, progress)
+    container, mass = request.container, request.mass
+    lengths = [bound.clamp(min=0.0) ** (1.0 / p) for bound in (lower, upper)]
+    return WassersteinBounds(
+        container.bound(mass * lower, -1),
+        container.bound(mass * upper, 1),
+        (container.bound(lengths[0] * (1.0 - 1e-15), -1), container.bound(lengths[1] * (1.0 + 1e-15), 1)),
+        float(p),
+        request.epsilon,
+        solution,
+        time.perf_counter() - began,
+    )
+
+
+def _single(request: Request) -> Request:
+    if request.batched:
+        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
+    return request
+
+
+def _between(request: Request, progress: bool) -> tuple[Solution, Tensor, Tensor]:
+    """An entropic solve and the interval that follows from it, for measures of mass 1."""
     problems = Problems(request)
     with Progress(progress) as bar:
         solved = problems.solve("xy", request.alpha, request.beta, bar)
@@ -160,17 +191,16 @@ def wasserstein_bounds(
         interval = replace(interval, upper=torch.minimum(interval.upper, finer[0]))
     solution = solution_of(problems, solved)
     warn_of({"": solution}, request.options)
-    container, mass = request.container, request.mass
-    lengths = [bound.clamp(min=0.0) ** (1.0 / p) for bound in (interval.lower, interval.upper)]
-    return WassersteinBounds(
-        container.bound(mass * interval.lower, -1),
-        container.bound(mass * interval.upper, 1),
-        (container.bound(lengths[0] * (1.0 - 1e-15), -1), container.bound(lengths[1] * (1.0 + 1e-15), 1)),
-        float(p),
-        request.epsilon,
-        solution,
-        time.perf_counter() - began,
-    )
+    return solution, interval.lower, interval.upper
+
+
+def _exactly(request: Request, progress: bool) -> tuple[Solution, Tensor, Tensor]:
+    """The solve that candidates come from, and the ends of what rounding leaves of the interval."""
+    with Progress(progress) as bar:
+        optimum, problems, solved = exact_transport(request, bar)
+    off = optimum.rounding
+    lower, upper = (request.mass.new_tensor(end) for end in (optimum.lower - off, optimum.cost + off))
+    return solution_of(problems, solved), lower, upper
 
 
 def transport_bounds(sides: Sides, f: Tensor, g: Tensor) -> Interval:

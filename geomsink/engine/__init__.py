@@ -20,6 +20,7 @@ from .dense import DensePair, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
 from .exponents import bounded
+from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .rounding import UNIT, rounding
@@ -39,6 +40,7 @@ __all__ = [
     "matrix",
     "pair",
     "rounding",
+    "shortest_paths",
     "speed",
 ]
 

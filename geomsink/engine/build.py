@@ -21,6 +21,7 @@ import tempfile
 import threading
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -171,12 +172,21 @@ def cpu_name() -> str:
     return line.partition(":")[2].strip() or line
 
 
-_loaded: dict[codegen.Formula, ctypes.CDLL] = {}
+@dataclass(frozen=True)
+class Program:
+    """C++ that is no formula: what errors call it, and its source."""
+
+    text: str
+    source: str
+
+
+Compiled = codegen.Formula | Program
+_loaded: dict[Compiled, ctypes.CDLL] = {}
 one_at_a_time = threading.Lock()
 """KeOps' code generator counts its variables globally, and is not safe in several threads."""
 
 
-def load(formula: codegen.Formula) -> ctypes.CDLL:
+def load(formula: Compiled) -> ctypes.CDLL:
     """The shared library of ``formula``, compiled if need be.
 
     Raises
@@ -190,12 +200,12 @@ def load(formula: codegen.Formula) -> ctypes.CDLL:
         return _loaded[formula]
 
 
-def is_built(formula: codegen.Formula) -> bool:
+def is_built(formula: Compiled) -> bool:
     """Whether ``formula`` needs no compilation any more."""
     return formula in _loaded or bool(list(folder().glob(f"{_name(formula)}-*.so")))
 
 
-def _name(formula: codegen.Formula) -> str:
+def _name(formula: Compiled) -> str:
     return hashlib.sha256(repr(formula).encode()).hexdigest()[:16]
 
 
@@ -203,7 +213,7 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _find(formula: codegen.Formula) -> ctypes.CDLL | None:
+def _find(formula: Compiled) -> ctypes.CDLL | None:
     for path in folder().glob(f"{_name(formula)}-*.so"):
         try:
             if path.stem.partition("-")[2] == _checksum(path):
@@ -214,13 +224,14 @@ def _find(formula: codegen.Formula) -> ctypes.CDLL | None:
     return None
 
 
-def _build(formula: codegen.Formula) -> ctypes.CDLL:
+def _build(formula: Compiled) -> ctypes.CDLL:
     folder().mkdir(parents=True, exist_ok=True)  # it may have been deleted since
     handle, name = tempfile.mkstemp(suffix=".tmp", dir=folder())
     os.close(handle)
     built = Path(name)
     try:
-        message = _compile(codegen.source(formula), built, flags())
+        source = formula.source if isinstance(formula, Program) else codegen.source(formula)
+        message = _compile(source, built, flags())
         if message:
             raise BuildError(f"the C++ compiler failed on {formula.text}: {message}")
         target = folder() / f"{_name(formula)}-{_checksum(built)}.so"

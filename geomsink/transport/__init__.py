@@ -1,4 +1,4 @@
-"""What a solved plan is used for: maps, labels, barycentres, flows, interpolation, registration.
+"""What a solved plan is used for: maps, labels, barycentres, flows, interpolation, registration, matchings.
 
 Imports `divergences` and what is below. Hands on what users call; and to the commands, the names that options may have.
 """
@@ -10,6 +10,7 @@ from .flows import Flow, gradient_flow
 from .interpolation import interpolate
 from .labels import Votes, transfer
 from .maps import barycentric_map, displacement, entropic_map
+from .matchings import Matching, matching
 from .registration import INITS as INITS
 from .registration import TRANSFORMS as TRANSFORMS
 from .registration import Registration, register
@@ -18,6 +19,7 @@ __all__ = [
     "FittedMeasure",
     "Flow",
     "History",
+    "Matching",
     "Registration",
     "Votes",
     "barycenter",
@@ -26,6 +28,7 @@ __all__ = [
     "entropic_map",
     "gradient_flow",
     "interpolate",
+    "matching",
     "quantize",
     "register",
     "transfer",

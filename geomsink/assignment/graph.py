@@ -1,0 +1,100 @@
+"""Candidate pairs of an exact problem: a sparse bipartite graph with a cost on each edge, by rows and by columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Edges (i, j), each once, in the order of rows, then of columns.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    i, j : array, shape (E,), int64
+    costs : array, shape (E,), float64
+    """
+
+    shape: tuple[int, int]
+    i: Indices
+    j: Indices
+    costs: Numbers
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], i: Indices, j: Indices, costs: Numbers) -> Graph:
+        """In any order, and some perhaps more than once.
+
+        Examples
+        --------
+        >>> Graph.of((2, 2), np.array([1, 0, 1]), np.array([0, 1, 0]), np.array([3.0, 4.0, 3.0])).costs
+        array([4., 3.])
+        """
+        _, first = np.unique(i * shape[1] + j, return_index=True)
+        return cls(shape, i[first], j[first], costs[first])
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+    def plus(self, i: Indices, j: Indices, costs: Numbers) -> Graph:
+        """With further edges; those that are there already stay as they are."""
+        join = np.concatenate
+        return Graph.of(self.shape, join((self.i, i)), join((self.j, j)), join((self.costs, costs)))
+
+    def find(self, i: Indices, j: Indices) -> Indices:
+        """Where edges are that are there."""
+        place: Indices = np.searchsorted(self._keys, i * self.shape[1] + j)
+        return place
+
+    @cached_property
+    def _keys(self) -> Indices:
+        return self.i * self.shape[1] + self.j
+
+    @cached_property
+    def by_rows(self) -> Indices:
+        """Where the edges of each row begin, shape (N + 1,)."""
+        begin: Indices = np.searchsorted(self.i, np.arange(self.shape[0] + 1))
+        return begin
+
+    @cached_property
+    def by_columns(self) -> tuple[Indices, Indices]:
+        """Where the edges of each column begin, shape (M + 1,), in the second: edges in the order of columns."""
+        order = np.argsort(self.j, kind="stable")
+        return np.searchsorted(self.j[order], np.arange(self.shape[1] + 1)), order
+
+
+def ranges(begin: Indices, some: Indices) -> tuple[Indices, Indices]:
+    """The numbers from begin[k] to begin[k + 1], for some k one after the other; and which of them each belongs to.
+
+    Examples
+    --------
+    >>> ranges(np.array([0, 2, 5]), np.array([1, 0]))
+    (array([2, 3, 4, 0, 1]), array([0, 0, 0, 1, 1]))
+    """
+    sizes = begin[some + 1] - begin[some]
+    owner = np.repeat(np.arange(len(some)), sizes)
+    starts = np.cumsum(sizes) - sizes
+    return np.arange(len(owner)) + (begin[some] - starts)[owner], owner
+
+
+def lowest(groups: Indices, values: Numbers) -> Indices:
+    """Where the least value of each group is, in the order of groups.
+
+    Examples
+    --------
+    >>> lowest(np.array([7, 2, 7]), np.array([1.0, 5.0, 0.0]))
+    array([1, 2])
+    """
+    order: Any = np.lexsort((values, groups))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = groups[order[1:]] != groups[order[:-1]]
+    found: Indices = order[first]
+    return found
