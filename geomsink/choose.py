@@ -121,7 +121,7 @@ KEPT = 2**22
 product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand)."""
 
 
-NEAR = 2.5
+NEAR = 0.5
 """Mean cost to the nearest neighbour in the own cloud, in ε, from which on the path down the temperatures is followed
 from the start: σ of 2.2 spacings for a squared distance. Below, over-relaxed updates converge in some 30 cycles."""
 IN_MEMORY = 2**24
@@ -163,6 +163,8 @@ class Facts:
         Length that coordinates extend over.
     nearest : callable, default 0
         Mean cost to the nearest neighbour in the own cloud: distances are computed, so that it is asked last.
+    bounded : bool, default False
+        Whether the cost has a lower bound between boxes.
     smooth : bool, default True
         Whether Newton's equation tells of all potentials: no penalty has kinks.
     """
@@ -178,6 +180,7 @@ class Facts:
     cells: Callable[[], Cells | None]
     extent: float = 1.0
     nearest: Callable[[], float] = lambda: 0.0
+    bounded: bool = False
     smooth: bool = True
 
 
@@ -259,7 +262,8 @@ def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:
     """Whether the path down the temperatures can be followed: Newton's equation of a plan in memory, in float64."""
     if options.multiscale is True or options.working_dtype == torch.float32:
         return False
-    return cells and problem.smooth and not problem.is_self and problem.pairs <= IN_MEMORY
+    few = problem.pairs <= IN_MEMORY or (problem.bounded and problem.dimension <= WIDEST)
+    return cells and problem.smooth and not problem.is_self and few
 
 
 def _precision(problem: Facts) -> torch.dtype:

@@ -111,6 +111,7 @@ class Problems:
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
             extent=request.extent,
+            bounded=request.cost.lower_bound is not None,
             nearest=lambda: 0.5 * sum(nearest_cost(m.points, request.cost) for m in (alpha, beta)),
             smooth=not any(isinstance(penalty, TV) for penalty in request.penalties(alpha, beta)),
         )
@@ -182,9 +183,9 @@ class Problems:
         if choice.strategy == Unrolled.name:
             assert options.iterations is not None
             return Unrolled(goal.tol, int(options.iterations), options.recompute, self.terms(problem))
-        if choice.strategy == PathFollowing.name:
-            return PathFollowing(goal, most)
         clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
+        if choice.strategy == PathFollowing.name:
+            return PathFollowing(goal, most, clouds)
         if choice.strategy == CoarseToFine.name:
             levels = self.levels(problem.alpha, problem.beta)
             assert levels is not None

@@ -7,7 +7,7 @@ patterns of pairs.
 from .cellsums import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
-from .newton import Newton
+from .newton import Newton, pairs_of
 from .tree import Tree
 from .truncation import CHUNK, Boxes, Pattern, pattern
 
@@ -20,5 +20,6 @@ __all__ = [
     "Newton",
     "Pattern",
     "Tree",
+    "pairs_of",
     "pattern",
 ]

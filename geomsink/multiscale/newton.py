@@ -80,7 +80,7 @@ class SparsePlan:
         x, y = alpha.points.double(), beta.points.double()
         least, kept = DROPPED * math.exp(-margin), []
         for part in (blocks or Blocks.whole(len(u), len(v))).parts(CHUNK):
-            i, j = _pairs(part, u.device)
+            i, j = pairs_of(part, u.device)
             log_kernel = cost.between(x[i], y[j]) / -epsilon
             keep = (u[i] + v[j] + log_kernel).exp() > least * torch.minimum(alpha.weights[i], beta.weights[j])
             kept.append((i[keep], j[keep], log_kernel[keep]))
@@ -179,7 +179,7 @@ def curvatures(penalties: tuple[Penalty, Penalty], f: Tensor, g: Tensor, epsilon
     return first, second
 
 
-def _pairs(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
+def pairs_of(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows and columns of all pairs of a pattern, row by row."""
     some = slice(int(blocks.first[0]), int(blocks.first[-1]))
     length = (blocks.end - blocks.begin)[some]

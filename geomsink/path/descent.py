@@ -1,4 +1,4 @@
-"""Down the temperatures between two clouds of points, from the solution at one to the solution at another.
+"""Down the temperatures between two clouds, from the solution at one to the solution at another.
 
 Potentials at the next temperature are predicted by ∂(f, g)/∂ log ε, which solves Newton's equation with another
 right-hand side, and corrected until no point's mass is off by much; the stride adapts to what the correction takes.
@@ -12,9 +12,10 @@ from dataclasses import replace
 import torch
 
 from ..progress import Progress
-from ..solver import Goal, Iterate, Potentials, Problem
+from ..solver import Goal, Iterate, Potentials
 from .corrector import Corrector
-from .pairs import Around, Pairs, StoredSums
+from .pairs import Around, StoredSums
+from .stages import Stage
 
 FIRST, SHORTEST, LONGEST = 0.7, 0.02, 2.3
 """Strides in log ε: the first one, and the shortest and longest that are tried."""
@@ -31,11 +32,10 @@ class Descent:
 
     Parameters
     ----------
-    problem : Problem
+    stage : Stage
+        Where it begins.
     goal, progress
         See `geomsink.solver.Judged`.
-    pairs : Pairs
-        All that may carry mass.
     before : Iterate, optional
         An earlier solve, whose evaluations and history this one continues.
     last : int
@@ -47,15 +47,13 @@ class Descent:
         The solution at the lowest temperature so far.
     """
 
-    def __init__(
-        self, problem: Problem, goal: Goal, progress: Progress, pairs: Pairs, before: Iterate | None, last: int
-    ):
-        self._problem, self._goal, self._progress, self._last = problem, goal, progress, last
-        self._pairs = Around(pairs)
+    def __init__(self, stage: Stage, goal: Goal, progress: Progress, before: Iterate | None, last: int):
+        self._goal, self._progress, self._last = goal, progress, last
+        self._stage, self._pairs = stage, Around(stage.pairs)
         self._passed: tuple[float, ...] = ()
         self._stride = FIRST
         self._before: Iterate | None = before
-        self.here = self._before = self._at(problem.temperatures[0])
+        self.here = self._before = self._at(stage.problem.temperatures[0])
 
     def begin(self, epsilon: float, start: Potentials | None = None) -> bool:
         """Solve at a first temperature, from potentials, or so high that there is none to be told from zero."""
@@ -63,7 +61,10 @@ class Descent:
         if self.here.cycles >= self._last:
             return False
         if start is None:
-            start = torch.zeros_like(self._problem.alpha.weights), torch.zeros_like(self._problem.beta.weights)
+            start = (
+                torch.zeros_like(self._stage.problem.alpha.weights),
+                torch.zeros_like(self._stage.problem.beta.weights),
+            )
         self.here.begin(start, min(1 + CYCLES, self._last - self.here.cycles))
         return self.here.corrected(2 * CORRECTIONS) is not None
 
@@ -94,15 +95,26 @@ class Descent:
     def potentials(self) -> Potentials:
         return self.here.state.f, self.here.state.g
 
-    def jump(self, target: float) -> None:
-        """Take the potentials as they are to a lower temperature, to which there is no way: pairs that carry mass there
-        are not known."""
-        start, there = self.potentials, self._at(target)
+    def refine(self, finer: Stage) -> bool:
+        """On to smaller cells, or to the points, at the same temperature."""
+        epsilon = self.here.problem.epsilon
+        start = self._stage.extended(finer, epsilon, self.potentials)
+        self._stage, self._pairs = finer, Around(finer.pairs)
+        return self.begin(epsilon, start)
+
+    def jump(self, points: Stage, target: float) -> None:
+        """Take the potentials as they are to the points at a lower temperature, to which there is no way: pairs that
+        carry mass there are not known."""
+        start = self.potentials
+        if self._stage is not points:
+            start = self._stage.extended(points, self.here.problem.epsilon, start)
+            self._stage, self._pairs = points, Around(points.pairs)
+        there = self._at(target)
         there.sums = there.full_sums
         there.begin(start, 1)
         self.here = self._before = there
 
     def _at(self, epsilon: float) -> Corrector:
-        problem = replace(self._problem, temperatures=(*self._passed, epsilon))
+        problem = replace(self._stage.problem, temperatures=(*self._passed, epsilon))
         stored = StoredSums(problem.alpha, problem.beta, self._pairs)
         return Corrector(problem, self._goal, self._progress, self._before, stored, self._last)

@@ -24,16 +24,17 @@ from .pairs import Plan
 
 FEW = 700
 """Unknowns up to which the matrix is full and factorised."""
-SPARSE = 5.0
-"""Entries of the plan a point, at most, for a sparse factorisation: with more, it fills up."""
+TREES, SPARSE = 2.0, 5.0
+"""Entries of the plan a point, at most, for a sparse factorisation: at once, as the graph is nearly a forest, and where
+conjugate gradients do not come to an end. With more, it fills up."""
 MOST = 4096
 """Unknowns up to which a full factorisation is made where conjugate gradients do not come to an end."""
 SHIFT = 1e-14
 """Of the diagonal, relative, at least: rounding of the matrix."""
 HARDER = 100.0
 """Times the shift with which a factorisation is tried again that rounding has broken off."""
-ITERATIONS = 500
-"""Of conjugate gradients, at most."""
+ITERATIONS = 500, 3000
+"""Of conjugate gradients, at most: of few unknowns, and of more, where a factorisation is dear."""
 LITTLE = 1e-290
 
 
@@ -87,13 +88,15 @@ class NewtonEquation:
         return self._here * z - self._plan @ ((self._plan.T @ z) / self._there)
 
     def _solve(self, right: Tensor, shift: float) -> Tensor:
-        n = len(right)
+        n, a_point = len(right), self._plan.entries / (len(right) + len(self._there))
         if n <= FEW:
             return self._cholesky(right, shift)
-        if self._plan.entries <= SPARSE * (n + len(self._there)):
+        if a_point <= TREES:
             return self._sparse_factor(right, shift)
         found, done = self._conjugate_gradients(right, shift)
-        return found if done or n > MOST else self._cholesky(right, shift)
+        if done or (n > MOST and a_point > SPARSE):
+            return found
+        return self._sparse_factor(right, shift) if a_point <= SPARSE else self._cholesky(right, shift)
 
     @cached_property
     def _schur(self) -> Any:
@@ -136,7 +139,7 @@ class NewtonEquation:
         z, residual = torch.zeros_like(right), right / root
         direction, size = residual, float(residual @ residual)
         least = self._residual**2 * size
-        for _ in range(ITERATIONS):
+        for _ in range(ITERATIONS[len(right) > MOST]):
             if size <= least:
                 return z / root, True
             image = (1.0 + shift) * direction - (plan @ ((back @ (direction / root)) / self._there)) / root

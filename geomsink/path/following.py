@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..multiscale import Cloud
 from ..progress import Progress
 from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
 from .descent import Descent
-from .pairs import AllPairs
+from .stages import stages_of
 
 LAST = 40
 """Of Newton's steps at the target, at most."""
@@ -17,7 +18,7 @@ LAST = 40
 
 @dataclass(frozen=True)
 class PathFollowing:
-    """Follows the solution down the temperatures, with the costs of all pairs in memory.
+    """Follows the solution down the temperatures, between cells while they are high.
 
     Attributes
     ----------
@@ -25,10 +26,13 @@ class PathFollowing:
         When to stop.
     max_iter : int
         Cycles, at most.
+    clouds : pair of Cloud
+        The problem's measures, with their trees.
     """
 
     goal: Goal
     max_iter: int
+    clouds: tuple[Cloud, Cloud]
 
     name: ClassVar[str] = "path-following"
 
@@ -39,20 +43,19 @@ class PathFollowing:
         began, target = time.perf_counter(), problem.epsilon
         earlier = before.solver if before else None
         last = self.max_iter + (earlier.cycles if earlier else 0)
-        pairs = AllPairs.of(problem.alpha, problem.beta, problem.pair.cost)
-
-        def descent() -> Descent:
-            return Descent(problem, self.goal, progress, pairs, earlier, last - 1)
-
-        path, reached = descent(), False
+        stages, reached = stages_of(problem, self.clouds), False
         if start is not None:
+            path = Descent(stages[-1], self.goal, progress, earlier, last - 1)
             reached = path.begin(target, start)
             earlier = path.here
         if not reached:
-            path = descent()
-            reached = path.begin(max(target, problem.cost_scale)) and path.down(target)
+            path = Descent(stages[0], self.goal, progress, earlier, last - 1)
+            reached = path.begin(max(target, problem.cost_scale))
+            for stage in stages[1:]:
+                reached = reached and path.down(max(stage.begins, target)) and path.refine(stage)
+            reached = reached and path.down(target)
         if not reached:
-            path.jump(target)
+            path.jump(stages[-1], target)
         final = path.here
         final.allowance = of_exponents(final)
         status = "converged"

@@ -121,7 +121,7 @@ def test_pairs_of_a_pattern(density, pairs):
     blocks = Blocks.from_mask(rows, columns, keep)
     expected = mask(blocks, n, m)
     assert np.array_equal(expected, keep.repeat_interleave(8, 0)[:n].repeat_interleave(10, 1)[:, :m].numpy())
-    found = [newton._pairs(part, torch.device("cpu")) for part in blocks.parts(pairs)]
+    found = [newton.pairs_of(part, torch.device("cpu")) for part in blocks.parts(pairs)]
     i, j = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     assert np.array_equal(np.stack((i, j)), np.stack(expected.nonzero()))  # row by row, and in order
 

@@ -1,0 +1,80 @@
+"""Cells for points while the temperature is high: the stages of a descent between large clouds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from .. import engine
+from ..choose import IN_MEMORY, WIDEST
+from ..multiscale import Cloud
+from ..solver import Potentials, Problem, log_sums
+from .pairs import AllPairs, Pairs
+from .spacing import nearest_cost
+from .trees import TreePairs
+
+CELLS = 9, 11, 14
+"""Levels of the trees that descents begin on: 512, 2,048 and 16,384 cells."""
+FINER = 3
+"""Points a cell, at least: with fewer, cells are no help."""
+REACHED = 0.5
+"""Cost to the nearest neighbour of the next stage, in ε, at which it begins: at σ of one spacing."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A problem between cells, or between the points.
+
+    Attributes
+    ----------
+    problem : Problem
+    pairs : Pairs
+        All of them.
+    nearest : float
+        Mean cost to the nearest neighbour.
+    """
+
+    problem: Problem
+    pairs: Pairs
+    nearest: float
+
+    @property
+    def begins(self) -> float:
+        """Temperature from which this stage is solved, and not one of larger cells."""
+        return self.nearest / REACHED
+
+    def extended(self, finer: Stage, epsilon: float, potentials: Potentials) -> Potentials:
+        """Potentials of a finer stage: softmins against these points."""
+        mine, other, cost = self.problem, finer.problem, self.problem.pair.cost
+        sides = (other.alpha, mine.beta, cost, potentials[1]), (other.beta, mine.alpha, cost.transpose(), potentials[0])
+        found = []
+        for penalty, (fine, coarse, ground, potential) in zip(mine.penalties, sides, strict=True):
+            pair = engine.pair(fine.points.double(), coarse.points.double(), ground)
+            sums = log_sums(pair, torch.zeros_like(fine.weights), potential / epsilon + coarse.log_weights, epsilon)
+            found.append(penalty.update(-epsilon * sums, epsilon))
+        return found[0], found[1]
+
+
+def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
+    """Coarse to fine; the last one is between the points."""
+    stages, measures = [], (problem.alpha, problem.beta)
+    fewest = min(len(measure.weights) for measure in measures)
+    if problem.pair.x.shape[-1] <= WIDEST:
+        for level in CELLS:
+            if fewest >= FINER * 2**level:
+                alpha, beta = (cloud.tree.coarse(level) for cloud in clouds)
+                pair = engine.pair(alpha.points.double(), beta.points.double(), problem.pair.cost, problem.pair.name)
+                stages.append(_stage(replace(problem, alpha=alpha, beta=beta, pair=pair), None))
+    return [*stages, _stage(problem, clouds)]
+
+
+def _stage(problem: Problem, clouds: tuple[Cloud, Cloud] | None) -> Stage:
+    alpha, beta, cost = problem.alpha, problem.beta, problem.pair.cost
+    pairs: Pairs
+    if problem.pairs <= IN_MEMORY:
+        pairs = AllPairs.of(alpha, beta, cost)
+    else:
+        rows, columns = clouds or (Cloud(alpha, cost, problem.epsilon), Cloud(beta, cost, problem.epsilon))
+        pairs = TreePairs(rows, columns, cost)
+    return Stage(problem, pairs, 0.5 * (nearest_cost(alpha.points, cost) + nearest_cost(beta.points, cost)))

@@ -1,0 +1,73 @@
+"""Pairs of clouds that are too many to be kept: found where they may carry mass, by bounds on cells."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from ..costs import Cost
+from ..engine import Blocks, Gibbs, pair
+from ..multiscale import Cloud, pairs_of, pattern
+from .pairs import FewPairs, Pairs
+
+CHUNK = 2**22
+"""Pairs that are looked at at a time."""
+DECADES = 30.0
+"""−log of what the blocks that are left out would add at a temperature of this part of the slack."""
+
+
+class TreePairs:
+    """All pairs of two clouds. Implements `geomsink.path.Pairs`, in part: what is kept are those that are `near`.
+
+    Parameters
+    ----------
+    rows, columns : Cloud
+    cost : Cost
+        From rows to columns.
+    """
+
+    def __init__(self, rows: Cloud, columns: Cloud, cost: Cost):
+        self._rows, self._columns, self._cost = rows, columns, cost
+
+    @property
+    def costs(self) -> Any:
+        raise NotImplementedError("pairs of clouds that are too many to be kept have no costs in memory")
+
+    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
+        raise NotImplementedError("pairs of clouds that are too many to be kept have no kernel in memory")
+
+    def highest(self, g: Tensor, epsilon: float) -> Tensor:
+        """See `Pairs`: over all pairs."""
+        x, y = (cloud.measure.points.double() for cloud in (self._rows, self._columns))
+        return Gibbs(
+            pair(x, y, self._cost), torch.zeros_like(self._rows.measure.weights), g / epsilon, epsilon
+        ).row_max()
+
+    def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
+        """See `Pairs`."""
+        trees, boxes = (self._rows.tree, self._columns.tree), (self._rows.small_boxes, self._columns.small_boxes)
+        temperature = slack / DECADES
+        f, g = f[trees[0].order], g[trees[1].order]
+        u, v = f / temperature, g / temperature
+        slopes = boxes[0].slopes(u), boxes[1].slopes(v)
+        found = pattern(*boxes, u, v, slopes, self._cost, temperature, math.exp(-DECADES)).blocks
+        kept = [self._of_blocks(part, f, g, slack) for part in found.parts(CHUNK)]
+        i, j, costs = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        # In the callers' order, row by row.
+        shape = len(f), len(g)
+        i, j = trees[0].order.numpy()[i], trees[1].order.numpy()[j]
+        matrix = scipy.sparse.csr_matrix((costs, (i, j)), shape=shape)
+        rows = np.repeat(np.arange(shape[0]), np.diff(matrix.indptr))
+        return FewPairs(rows, matrix.indices, matrix.data, matrix.indptr, shape)
+
+    def _of_blocks(self, part: Blocks, f: Tensor, g: Tensor, slack: float) -> tuple[Any, Any, Any]:
+        i, j = pairs_of(part, f.device)
+        x, y = self._rows.tree.measure.points, self._columns.tree.measure.points
+        costs = self._cost.between(x[i].double(), y[j].double())
+        keep = costs - f[i] - g[j] < slack
+        return i[keep].numpy(), j[keep].numpy(), costs[keep].numpy()
