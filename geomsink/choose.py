@@ -126,6 +126,17 @@ def plan_is_stored(pairs: int, engine: str) -> bool:
     return engine == "dense" and pairs <= KEPT
 
 
+def kernel_is_kept(pairs: int, engine: str, dtype: torch.dtype) -> bool:
+    """Whether sums over so many pairs are products with a kernel in memory, which exponentials go into once a
+    temperature: ..."""
+    return plan_is_stored(pairs, engine) and dtype == torch.float64
+
+
+def anneals_in_single(pairs: int, largest: float) -> bool:
+    """Whether kernels at high temperatures are made in float32, for costs of so many ε: ..."""
+    return pairs >= 2**15 and largest <= 80.0
+
+
 class Cells(Protocol):
     """The finest cells that two clouds would be solved between."""
 

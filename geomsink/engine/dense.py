@@ -103,14 +103,14 @@ class DensePair:
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
-def matrix(K: Gibbs) -> Tensor:
-    """The entries of an operator, shape (..., N, M), in its precision and with the rounding of this engine."""
+def matrix(K: Gibbs, out: Tensor | None = None) -> Tensor:
+    """The entries of an operator, shape (..., N, M), in its precision and with the rounding of this engine; in the
+    memory ``out`` of an earlier one, if it is given."""
     pair = K.pair if isinstance(K.pair, DensePair) else DensePair(K.pair.x, K.pair.y, K.pair.cost)
-    out = K.u.new_empty(*K.u.shape, K.v.shape[-1])
+    out = K.u.new_empty(*K.u.shape, K.v.shape[-1]) if out is None else out
     for rows in pair._row_chunks():
-        C = pair._cost_rows(rows, slice(None)) if pair._stored is None else pair._stored[..., rows, :]
-        z = torch.add(K.v[..., None, :], C, alpha=-1.0 / K.epsilon).add_(K.u[..., rows, None])
-        torch.exp(z, out=out[..., rows, :])
+        z, C = out[..., rows, :], pair._costs(rows, slice(None))
+        torch.add(K.v[..., None, :], C, alpha=-1.0 / K.epsilon, out=z).add_(K.u[..., rows, None]).exp_()
     return out
 
 

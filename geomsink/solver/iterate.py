@@ -132,6 +132,8 @@ class Iterate:
     @property
     def full_sums(self) -> Sums:
         """Over all pairs."""
+        if isinstance(self.sums, FullSums):
+            return self.sums
         return FullSums(self.problem.pair, self.problem.alpha, self.problem.beta)
 
     def value(self) -> Tensor:

@@ -20,6 +20,7 @@ from ..choose import plan_is_stored
 from ..engine import Gibbs, matrix
 from ..measures import Measure
 from .iterate import Iterate
+from .kept import KeptSums
 from .sums import FullSums, Sums
 
 RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
@@ -123,13 +124,26 @@ class NewtonOperator:
     @property
     def is_stored(self) -> bool:
         """Whether products are made from entries in memory."""
-        return self._stored is not None
+        return self._scaled is not None or self._stored is not None
 
     @cached_property
     def _floored(self) -> tuple[Measure, Measure]:
         problem = self.solver.problem
         first, second = (Measure(m.points, floored(m.weights)) for m in (problem.alpha, problem.beta))
         return first, second
+
+    @cached_property
+    def _scaled(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The plan as a kept kernel between two scalings."""
+        problem, state, sums = self.solver.problem, self.solver.state, self._given or self.solver.sums
+        if not isinstance(sums, KeptSums):
+            return None
+        kernel = sums.kernel(state.f, state.g, problem.epsilon)
+        left, right = (
+            m.weights * h.exp() for m, h in zip(self._floored, kernel.scalings(state.f, state.g), strict=True)
+        )
+        whole = bool((kernel.entries @ right[..., None]).isfinite().all())
+        return (left, kernel.entries, right) if whole else None
 
     @cached_property
     def _stored(self) -> Tensor | None:
@@ -145,6 +159,11 @@ class NewtonOperator:
     def _times(self, side: int, w: Tensor) -> Tensor:
         """P w (side 0) or Pᵀ w."""
         problem, state = self.solver.problem, self.solver.state
+        if self._scaled is not None:
+            left, entries, right = self._scaled
+            if side == 0:
+                return left * (entries @ (right * w)[..., None])[..., 0]
+            return right * (entries.mT @ (left * w)[..., None])[..., 0]
         if self._stored is not None:
             return ((self._stored, self._stored.mT)[side] @ w[..., None])[..., 0]
         alpha, beta = self._floored
@@ -170,7 +189,7 @@ class NewtonOperator:
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
         self.left = residual
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
-        dear = enough is not None and (self._stored is None or self._stored.numel() > FEW)
+        dear = enough is not None and not (self.is_stored and self.solver.problem.pairs <= FEW)
         while iterations < ITERATIONS[dear] and since < STALL[enough is not None]:
             size = norm(residual) / scale
             since = 0 if bool((size < 0.5 * best_size).any()) else since + 1

@@ -8,10 +8,13 @@ from typing import ClassVar
 
 import torch
 
+from ..choose import kernel_is_kept
 from ..progress import Progress
+from .approach import Approach
 from .audit import audited, of_exponents
 from .goal import Goal
 from .judged import Correction
+from .kept import KeptSums
 from .problem import Problem
 from .sinkhorn import Solver
 from .strategy import FLOOR, Potentials, Solved
@@ -47,8 +50,16 @@ class OneLevel:
         began = time.perf_counter()
         rounding = audited if problem.pair.x.dtype == torch.float32 else of_exponents
         earlier, wanted = before.solver if before else None, self.goal
+        kept = None
+        if kernel_is_kept(problem.pairs, problem.pair.name, problem.pair.x.dtype):
+            kept = KeptSums(problem.pair, problem.alpha, problem.beta)
         for _ in range(2):
-            solver = Solver(problem, wanted, self.max_iter, progress, earlier, newton=self.newton)
+            made = earlier.cycles if earlier else 0
+            if kept is not None and Approach.takes(problem):
+                approach = Approach(problem, wanted, self.max_iter, progress, earlier, kept)
+                start, earlier = approach.run(start), approach
+            solver = Solver(problem, wanted, self.max_iter, progress, earlier, kept, newton=self.newton)
+            solver.cycles_before = made
             status = solver.run(start)
             solver.allowance = rounding(solver)
             room = self.goal.tol - ROOM * float(solver.allowance.max())
