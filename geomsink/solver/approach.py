@@ -6,17 +6,19 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from .. import engine
 from ..choose import anneals_in_single
 from ..engine import Gibbs, Pair, matrix
 from ..progress import Progress
 from .goal import Goal
-from .iterate import Iterate
+from .iterate import Iterate, State
+from .judged import Judged
 from .kept import NEAR, Kernel, KeptSums
 from .penalties import Balanced
 from .problem import Problem, Step
-from .scalings import Array, Between, Scaled, State, Within, steps
+from .scalings import Array, Between, Point, Scaled, Within, steps
 from .sinkhorn import HELD, HOLD, USELESS
 from .strategy import Potentials
 
@@ -27,16 +29,21 @@ FLOORS = 10.0
 ABSORBED = 0.5 * NEAR
 """Exponents of scalings from which on they are absorbed into the potentials."""
 
+ROOM = 2
+"""Cycles that are left of ``max_iter``: updates go on from there, and end on a plain one."""
+SLOW = 0.3
+"""Share of the marginal error that a round leaves, at most, for a value to be made finer before it is judged."""
+JUDGED = 4
+"""Times that a value is judged, at ever smaller marginal errors."""
 
-class Approach(Iterate):
-    """One problem with fixed marginals on a CPU, from a start or by annealing.
+
+class Approach(Judged):
+    """One problem with fixed marginals on a CPU, from a start or by annealing, as near to its solution as is cheap.
 
     Parameters
     ----------
-    problem, progress, before, sums
-        See `Iterate`.
-    goal : Goal
-        What the potentials are for.
+    problem, goal, progress, before, sums
+        See `Judged`.
     max_iter : int
         Cycles, at most.
     """
@@ -44,8 +51,8 @@ class Approach(Iterate):
     def __init__(
         self, problem: Problem, goal: Goal, max_iter: int, progress: Progress, before: Iterate | None, sums: KeptSums
     ):
-        super().__init__(problem, goal.tol, progress, before, sums)
-        self._kept, self.goal, self._last = sums, goal, self.cycles + max_iter
+        super().__init__(problem, goal, progress, before, sums)
+        self._kept, self._last = sums, self.cycles + max_iter - ROOM
         self._weights = problem.alpha.weights.numpy(), problem.beta.weights.numpy()
 
     @staticmethod
@@ -55,51 +62,66 @@ class Approach(Iterate):
         fixed = all(isinstance(penalty, Balanced) for penalty in problem.penalties)
         return fixed and weights.ndim == 1 and weights.device.type == "cpu"
 
-    def run(self, start: Potentials | None) -> Potentials | None:
-        """Potentials near the solution; None where nothing came of it."""
-        found = self._solved(start, USELESS) if start is not None else None
-        return found or self._solved(self._annealed(), math.inf)
+    def run(self, start: Potentials | None) -> bool:
+        """Whether the goal is reached; the state is where to go on from."""
+        if start is None or not self._approached(start, USELESS):
+            if not self._approached(self._annealed(), math.inf):
+                return False
+        for _ in range(JUDGED):
+            error = self.marginal_error
+            if error > self._target:
+                return False
+            if self._is_right(error):
+                return True
+            if self.cycles >= self._last or not self._approached((self.state.f, self.state.g), math.inf):
+                return False
+        return False
 
-    def _solved(self, start: Potentials, worst: float) -> Potentials | None:
-        """From potentials that leave a marginal error of no more than ``worst``."""
-        far, (f, g) = True, start
-        while far and self.cycles < self._last:
-            kernel = self._kept.kernel(f, g, self.problem.epsilon)
-            far = False
-            for state in self._steps(kernel, f, g):
-                if not (state.sound and state.error <= worst):
-                    return None
-                worst = math.inf
-                f, g = (h + kernel.epsilon * torch.from_numpy(e) for h, e in zip((kernel.f, kernel.g), state.exponents, strict=True))
-                far = max(float(abs(e).max()) for e in state.exponents) > ABSORBED
-                if far or self.cycles >= self._last:
+    def _approached(self, start: Potentials, worst: float) -> bool:
+        """From potentials that leave a marginal error of no more than ``worst``, to the best that was found."""
+        far, (f, g), epsilon, best = True, start, self.problem.epsilon, math.inf
+        while far:
+            kernel, far, errors = self._kept.kernel(f, g, epsilon, ABSORBED), False, []
+            for point in self._steps(kernel, g):
+                if not (point.sound and point.error <= worst):
                     break
-        return (f, f) if self.problem.is_self else (f, g)
+                worst, errors = math.inf, [*errors, point.error]
+                f, g = (h + epsilon * torch.from_numpy(e) for h, e in zip((kernel.f, kernel.g), point.exponents, strict=True))
+                if point.error < best:
+                    best, columns = point.error, torch.from_numpy(point.sums).log()
+                    rows = columns if self.problem.is_self else torch.zeros_like(f)
+                    self.state = State(f, f if self.problem.is_self else g, rows, columns)
+                far = point.reach > ABSORBED
+                slow = point.error <= self._target and errors[-1] > SLOW * min(errors[:-2], default=math.inf)
+                if far or slow or self.cycles >= self._last:
+                    break
+            far = far and self.cycles < self._last
+        return best < math.inf
 
-    def _steps(self, kernel: Kernel, f: torch.Tensor, g: torch.Tensor) -> Iterator[State]:
-        """Of the target temperature, from potentials that a kernel is near to."""
-        goal, floor = self.goal, FLOORS * self.problem.floor()
-        price = self.problem.cost_scale + kernel.epsilon
-        first = (self.problem.alpha.weights @ kernel.f + self.problem.beta.weights @ kernel.g)
+    def _steps(self, kernel: Kernel, g: Tensor) -> Iterator[Point]:
+        """At the target temperature, from a potential that a kernel is near to."""
+        problem, goal, epsilon = self.problem, self.goal, kernel.epsilon
+        value = float(problem.alpha.weights @ kernel.f + problem.beta.weights @ kernel.g)
+        offset, least = float(goal.offset), float(goal.least)
+        price, floor = problem.cost_scale + epsilon, FLOORS * problem.floor()
 
-        def target(state: State) -> float:
-            if state.error > goal.tol or not goal.asks_for_values:
-                return goal.tol
-            value = first + kernel.epsilon * state.gain
-            allowed = float(goal.allowed(value, torch.zeros_like(value)).min())
-            return min(goal.tol, max(FINER * allowed / price, floor))
+        def target(state: Point) -> float:
+            if state.error > self._target or not goal.asks_for_values:
+                return self._target
+            allowed = max(goal.share * abs(value + epsilon * state.gain - offset), least)
+            return min(self._target, max(FINER * allowed / price, floor))
 
         scaled = self._scaled(kernel.entries.numpy())
-        state = scaled.at(kernel.scalings(f, g)[1].numpy())
-        yield self._noted(state, kernel.epsilon)
-        for state in steps(scaled, state, target) if state.sound else ():
-            yield self._noted(state, kernel.epsilon)
+        state = self._noted(scaled.at(((g - kernel.g) / epsilon).numpy()), epsilon)
+        yield state
+        if state.sound:
+            yield from (self._noted(after, epsilon) for after in steps(scaled, state, target))
 
     def _scaled(self, kernel: Array) -> Scaled:
         a, b = self._weights
         return Within(kernel, a) if self.problem.is_self else Between(kernel, a, b)
 
-    def _noted(self, state: State, epsilon: float) -> State:
+    def _noted(self, state: Point, epsilon: float) -> Point:
         self.evaluations += 1 if self.problem.is_self else 2
         self.history.append(Step(self.evaluations, epsilon, state.error))
         self.progress.update(epsilon, state.error, self.tol)

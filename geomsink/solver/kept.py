@@ -48,11 +48,11 @@ class KeptSums(FullSums):
 
     _kept: list[Kernel] = field(default_factory=list, repr=False)
 
-    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Kernel:
-        """One that potentials are near to: the last one, or a new one in its memory."""
+    def kernel(self, f: Tensor, g: Tensor, epsilon: float, near: float = NEAR) -> Kernel:
+        """One that leaves potentials exponents up to ``near``: the last one, or a new one in its memory."""
         if self._kept and self._kept[0].epsilon == epsilon:
             du, dv = self._kept[0].scalings(f, g)
-            if bool(du.abs().amax().maximum(dv.abs().amax()) <= NEAR):
+            if bool(du.abs().amax().maximum(dv.abs().amax()) <= near):
                 return self._kept[0]
         memory = self._kept.pop().entries if self._kept else None
         entries = matrix(Gibbs(self.pair, f / epsilon, g / epsilon, epsilon), memory)

@@ -21,6 +21,7 @@ from ..engine import Gibbs, matrix
 from ..measures import Measure
 from .iterate import Iterate
 from .kept import KeptSums
+from .penalties import Balanced
 from .sums import FullSums, Sums
 
 RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
@@ -119,6 +120,8 @@ class NewtonOperator:
     def _kappa(self, side: int) -> Tensor | float:
         """Of the penalty; a potential that will be at the end of its range counts as being there."""
         problem = self.solver.problem
+        if isinstance(problem.penalties[side], Balanced):
+            return 1.0
         return problem.penalties[side].curvature(self.solver.exact(side)[0], problem.epsilon)
 
     @property

@@ -36,7 +36,7 @@ FORCED = 0.1, 0.3
 
 
 @dataclass
-class State:
+class Point:
     """Exponents of scalings and what follows from them.
 
     Attributes
@@ -57,6 +57,11 @@ class State:
     gain: float
 
     @property
+    def reach(self) -> float:
+        """The largest exponent."""
+        return max(float(np.abs(h).max()) for h in self.exponents)
+
+    @property
     def sound(self) -> bool:
         """Whether sums are numbers, and nothing has underflowed."""
         return math.isfinite(self.error) and math.isfinite(self.gain) and float(self.sums.min()) > 0.0
@@ -65,13 +70,13 @@ class State:
 class Scaled(Protocol):
     """The unknown exponents, one vector z, and Newton's method for them."""
 
-    def at(self, z: Array) -> State: ...
-    def unknown(self, state: State) -> Array: ...
-    def next(self, state: State) -> Array:
+    def at(self, z: Array) -> Point: ...
+    def unknown(self, state: Point) -> Array: ...
+    def next(self, state: Point) -> Array:
         """After a plain update."""
         ...
 
-    def newton(self, state: State) -> tuple[Array, Array, Callable[[Array], Array]]:
+    def newton(self, state: Point) -> tuple[Array, Array, Callable[[Array], Array]]:
         """What the marginal misses, the matrix' diagonal, and products with the matrix."""
         ...
 
@@ -90,21 +95,21 @@ class Between:
     def __init__(self, kernel: Array, a: Array, b: Array):
         self.kernel, self.a, self.b = kernel, a, b
 
-    def at(self, z: Array) -> State:
+    def at(self, z: Array) -> Point:
         q = np.exp(z)
         rows = self.kernel @ (self.b * q).astype(self.kernel.dtype, copy=False)
         sums = q * ((self.a / rows).astype(self.kernel.dtype, copy=False) @ self.kernel)
         up = -np.log(rows)
         error = float(np.abs(self.b * (sums - 1.0)).sum())
-        return State((up, z), sums, error, float(self.a @ up + self.b @ z))
+        return Point((up, z), sums, error, float(self.a @ up + self.b @ z))
 
-    def unknown(self, state: State) -> Array:
+    def unknown(self, state: Point) -> Array:
         return state.exponents[1]
 
-    def next(self, state: State) -> Array:
+    def next(self, state: Point) -> Array:
         return state.exponents[1] - np.log(state.sums)
 
-    def newton(self, state: State) -> tuple[Array, Array, Callable[[Array], Array]]:
+    def newton(self, state: Point) -> tuple[Array, Array, Callable[[Array], Array]]:
         p, q = (np.exp(h) for h in state.exponents)
         diagonal, squared, weights = np.maximum(self.b * state.sums, LEAST), self.a * p * p, self.b * q
 
@@ -126,19 +131,19 @@ class Within:
     def __init__(self, kernel: Array, a: Array):
         self.kernel, self.a = kernel, a
 
-    def at(self, z: Array) -> State:
+    def at(self, z: Array) -> Point:
         p = np.exp(z)
         sums = p * (self.kernel @ (self.a * p))
         missing = self.a * (sums - 1.0)
-        return State((z, z), sums, 2.0 * float(np.abs(missing).sum()), float(2.0 * (self.a @ z) - missing.sum()))
+        return Point((z, z), sums, 2.0 * float(np.abs(missing).sum()), float(2.0 * (self.a @ z) - missing.sum()))
 
-    def unknown(self, state: State) -> Array:
+    def unknown(self, state: Point) -> Array:
         return state.exponents[0]
 
-    def next(self, state: State) -> Array:
+    def next(self, state: Point) -> Array:
         return state.exponents[0] - 0.5 * np.log(state.sums)
 
-    def newton(self, state: State) -> tuple[Array, Array, Callable[[Array], Array]]:
+    def newton(self, state: Point) -> tuple[Array, Array, Callable[[Array], Array]]:
         weights = self.a * np.exp(state.exponents[0])
         diagonal = np.maximum(self.a * state.sums, LEAST)
 
@@ -148,8 +153,8 @@ class Within:
         return self.a * (1.0 - state.sums), diagonal, times
 
 
-def steps(problem: Scaled, state: State, target: Callable[[State], float]) -> Iterator[State]:
-    """States one after the other: plain updates, each followed by Newton's step; ends at a marginal error, or where
+def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> Iterator[Point]:
+    """Points one after the other: plain updates, each followed by Newton's step; ends at a marginal error, or where
     no step is of use."""
     shift = SHIFT
     while state.error > target(state):
