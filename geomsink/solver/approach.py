@@ -15,7 +15,7 @@ from ..progress import Progress
 from .goal import Goal
 from .iterate import Iterate, State
 from .judged import Judged
-from .kept import NEAR, Kernel, KeptSums
+from .kept import NEAR, KeptSums, Kernel
 from .penalties import Balanced
 from .problem import Problem, Step
 from .scalings import Array, Between, Point, Scaled, Within, steps
@@ -64,9 +64,9 @@ class Approach(Judged):
 
     def run(self, start: Potentials | None) -> bool:
         """Whether the goal is reached; the state is where to go on from."""
-        if start is None or not self._approached(start, USELESS):
-            if not self._approached(self._annealed(), math.inf):
-                return False
+        warm = start is not None and self._approached(start, USELESS)
+        if not warm and not self._approached(self._annealed(), math.inf):
+            return False
         for _ in range(JUDGED):
             error = self.marginal_error
             if error > self._target:
@@ -81,12 +81,14 @@ class Approach(Judged):
         """From potentials that leave a marginal error of no more than ``worst``, to the best that was found."""
         far, (f, g), epsilon, best = True, start, self.problem.epsilon, math.inf
         while far:
-            kernel, far, errors = self._kept.kernel(f, g, epsilon, ABSORBED), False, []
+            kernel, far = self._kept.kernel(f, g, epsilon, ABSORBED), False
+            errors: list[float] = []
             for point in self._steps(kernel, g):
                 if not (point.sound and point.error <= worst):
                     break
                 worst, errors = math.inf, [*errors, point.error]
-                f, g = (h + epsilon * torch.from_numpy(e) for h, e in zip((kernel.f, kernel.g), point.exponents, strict=True))
+                up, right = (torch.from_numpy(exponents) for exponents in point.exponents)
+                f, g = kernel.f + epsilon * up, kernel.g + epsilon * right
                 if point.error < best:
                     best, columns = point.error, torch.from_numpy(point.sums).log()
                     rows = columns if self.problem.is_self else torch.zeros_like(f)

@@ -112,7 +112,7 @@ class Iterate:
         return (rows + columns) / self.mass
 
     def once(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """What depends on the present state alone, made when it is asked for first: states are replaced, not changed."""
+        """What the present state says, made when it is first asked for: states are replaced, and not changed."""
         state = self.state
         present = state.f, state.g, state.log_rows, state.log_columns
         if any(one is not other for one, other in zip(present, self._of, strict=True)):

@@ -1,4 +1,4 @@
-"""Small problems by Newton's method on scalings of a kernel in memory: a product with a matrix a step, not exponentials.
+"""Small problems by Newton's method on scalings of a kernel in memory: products with a matrix, hardly an exponential.
 
 Between two measures f is exact for each g, and the dual is a concave function of g alone, with Newton's matrix
 diag(Pᵀ1) − Pᵀ diag(1/a) P over ε: each step is found by conjugate gradients, shifted where the marginal error is large
@@ -76,8 +76,9 @@ class Scaled(Protocol):
         """After a plain update."""
         ...
 
-    def newton(self, state: Point) -> tuple[Array, Array, Callable[[Array], Array]]:
-        """What the marginal misses, the matrix' diagonal, and products with the matrix."""
+    def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
+        """What the marginal misses, the matrix' diagonal, and products with the matrix; its diagonal is shifted by this
+        share of itself."""
         ...
 
 
@@ -109,12 +110,14 @@ class Between:
     def next(self, state: Point) -> Array:
         return state.exponents[1] - np.log(state.sums)
 
-    def newton(self, state: Point) -> tuple[Array, Array, Callable[[Array], Array]]:
+    def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
         p, q = (np.exp(h) for h in state.exponents)
-        diagonal, squared, weights = np.maximum(self.b * state.sums, LEAST), self.a * p * p, self.b * q
+        diagonal = np.maximum((1.0 + shift) * self.b * state.sums, LEAST)
+        squared, weights = self.a * p * p, self.b * q
 
         def times(d: Array) -> Array:
-            return diagonal * d - weights * ((squared * (self.kernel @ (weights * d))) @ self.kernel)
+            out: Array = diagonal * d - weights * ((squared * (self.kernel @ (weights * d))) @ self.kernel)
+            return out
 
         return self.b * (1.0 - state.sums), diagonal, times
 
@@ -143,12 +146,13 @@ class Within:
     def next(self, state: Point) -> Array:
         return state.exponents[0] - 0.5 * np.log(state.sums)
 
-    def newton(self, state: Point) -> tuple[Array, Array, Callable[[Array], Array]]:
+    def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
         weights = self.a * np.exp(state.exponents[0])
-        diagonal = np.maximum(self.a * state.sums, LEAST)
+        diagonal = np.maximum((1.0 + shift) * self.a * state.sums, LEAST)
 
         def times(d: Array) -> Array:
-            return diagonal * d + weights * (self.kernel @ (weights * d))
+            out: Array = diagonal * d + weights * (self.kernel @ (weights * d))
+            return out
 
         return self.a * (1.0 - state.sums), diagonal, times
 
@@ -162,11 +166,10 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
         yield state
         if not state.sound or state.error <= target(state):
             return
-        missing, diagonal, times = problem.newton(state)
-        damping = shift * state.error
+        missing, diagonal, times = problem.newton(state, shift * state.error)
         first, share = FORCED
         enough = max(min(first, state.error), share * target(state) / state.error)
-        step = _conjugate_gradients(lambda d: times(d) + damping * diagonal * d, missing, (1.0 + damping) * diagonal, enough)
+        step = _conjugate_gradients(times, missing, diagonal, enough)
         length = min(1.0, STEP / max(float(np.abs(step).max()), 1e-300))
         for _ in range(TRIALS):
             after = problem.at(problem.unknown(state) + length * step)
