@@ -24,9 +24,11 @@ MANY = 32
 times as fast with 16, 1.8 times with 32, 2.9 times with 64."""
 
 
-def engine_of(pairs: int, dimension: int, quadratic: bool) -> str:
-    """``"dense"`` or ``"keops"``, for so many pairs of points and a cost that is a squared distance or not."""
-    return "dense" if pairs <= SMALL or by_products(dimension, quadratic) else "keops"
+def engine_of(pairs: int, dimension: int, quadratic: bool, dtype: torch.dtype = torch.float32) -> str:
+    """``"dense"`` or ``"keops"``, for so many pairs of points, a cost that is a squared distance or not, and sums in
+    this precision."""
+    kept = quadratic and kernel_is_kept(pairs, "dense", dtype)
+    return "dense" if pairs <= SMALL or kept or by_products(dimension, quadratic) else "keops"
 
 
 def by_products(dimension: int, quadratic: bool = True) -> bool:
@@ -127,14 +129,18 @@ def plan_is_stored(pairs: int, engine: str) -> bool:
 
 
 def kernel_is_kept(pairs: int, engine: str, dtype: torch.dtype) -> bool:
-    """Whether sums over so many pairs are products with a kernel in memory, which exponentials go into once a
-    temperature: ..."""
+    """Whether sums over so many pairs are products with a kernel in memory, made once a temperature."""
     return plan_is_stored(pairs, engine) and dtype == torch.float64
 
 
+SINGLE = 2**15, 80.0
+"""Pairs from which on, and costs in units of ε up to which, kernels of the annealing are in float32: they are made in a
+quarter of the time, where nothing underflows to denormal numbers, which are slow."""
+
+
 def anneals_in_single(pairs: int, largest: float) -> bool:
-    """Whether kernels at high temperatures are made in float32, for costs of so many ε: ..."""
-    return pairs >= 2**15 and largest <= 80.0
+    """Whether kernels at high temperatures are in float32, between so many pairs and for costs of so many ε."""
+    return pairs >= SINGLE[0] and largest <= SINGLE[1]
 
 
 class Cells(Protocol):
@@ -163,6 +169,8 @@ class Facts:
         The finest cells, or None for clouds too small to have any: trees are made, so that it is asked last.
     extent : float, default 1
         Length that coordinates extend over.
+    quadratic : bool, default False
+        Whether the cost is a squared distance.
     """
 
     pairs: int
@@ -175,6 +183,7 @@ class Facts:
     is_self: bool
     cells: Callable[[], Cells | None]
     extent: float = 1.0
+    quadratic: bool = False
 
 
 class Wanted(Protocol):
@@ -234,6 +243,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     cells = has_cells(device, problem.batched)
     if cells and _levels_pay(problem, options.multiscale):
         return Choice("coarse-to-fine", dtype)
+    if options.working_dtype is None and device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT:
+        dtype = torch.float64  # with a kernel in memory
     return Choice("one-level", dtype, newton=cells and not problem.is_self)
 
 

@@ -97,6 +97,7 @@ class Problems:
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
             extent=request.extent,
+            quadratic=request.cost.quadratic is not None,
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)

@@ -87,7 +87,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     check_name(engine)
     chosen = engine
     if engine == "auto":
-        chosen = engine_of(x[..., 0].numel() * y.shape[-2], x.shape[-1], cost.quadratic is not None)
+        chosen = engine_of(x[..., 0].numel() * y.shape[-2], x.shape[-1], cost.quadratic is not None, x.dtype)
     if chosen == "dense":
         return DensePair(x, y, cost)
     try:
