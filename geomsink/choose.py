@@ -143,6 +143,15 @@ def anneals_in_single(pairs: int, largest: float) -> bool:
     return pairs >= SINGLE[0] and largest <= SINGLE[1]
 
 
+HALVED = 2**16
+"""Pairs from which on products of Newton's equation are in float32: ..."""
+
+
+def products_in_single(pairs: int) -> bool:
+    """Whether Newton's steps between so many pairs are found in float32, to a few digits each."""
+    return pairs >= HALVED
+
+
 class Cells(Protocol):
     """The finest cells that two clouds would be solved between."""
 

@@ -16,7 +16,7 @@ from ..costs import Cost
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
-from .dense import DensePair, matrix
+from .dense import DensePair, in_single, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
 from .exponents import bounded
@@ -36,6 +36,7 @@ __all__ = [
     "check_name",
     "describe",
     "diagonal",
+    "in_single",
     "matrix",
     "pair",
     "rounding",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from .blocks import Blocks
-from .gibbs import Gibbs
+from .gibbs import Gibbs, Pair
 from .memory import chunk
 
 STORED = 2**25
@@ -101,6 +101,14 @@ class DensePair:
         n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
         step = max(1, chunk(self.x.device) // max(1, math.prod(self.x.shape[:-2]) * m * self.cost.temporaries(d)))
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def in_single(pair: Pair) -> DensePair:
+    """The same on this engine in float32: costs are rounded, which are found in the pair's own precision."""
+    whole = pair if isinstance(pair, DensePair) else DensePair(pair.x, pair.y, pair.cost)
+    out = DensePair(whole.x.float(), whole.y.float(), whole.cost)
+    out._stored = whole._costs(slice(0, whole.x.shape[-2]), slice(None)).float()
+    return out
 
 
 def matrix(K: Gibbs, out: Tensor | None = None) -> Tensor:

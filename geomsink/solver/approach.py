@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .. import engine
-from ..choose import anneals_in_single
-from ..engine import Gibbs, Pair, matrix
+from ..choose import anneals_in_single, products_in_single
+from ..engine import Gibbs, in_single, matrix
 from ..progress import Progress
 from .goal import Goal
 from .iterate import Iterate, State
@@ -113,15 +113,15 @@ class Approach(Judged):
             allowed = max(goal.share * abs(value + epsilon * state.gain - offset), least)
             return min(self._target, max(FINER * allowed / price, floor))
 
-        scaled = self._scaled(kernel.entries.numpy())
+        scaled = self._scaled(kernel.entries.numpy(), products_in_single(problem.pairs))
         state = self._noted(scaled.at(((g - kernel.g) / epsilon).numpy()), epsilon)
         yield state
         if state.sound:
             yield from (self._noted(after, epsilon) for after in steps(scaled, state, target))
 
-    def _scaled(self, kernel: Array) -> Scaled:
-        a, b = self._weights
-        return Within(kernel, a) if self.problem.is_self else Between(kernel, a, b)
+    def _scaled(self, kernel: Array, single: bool = False) -> Scaled:
+        (a, b), light = self._weights, kernel.astype(np.float32) if single else kernel
+        return Within(kernel, light, a) if self.problem.is_self else Between(kernel, light, a, b)
 
     def _noted(self, state: Point, epsilon: float) -> Point:
         self.evaluations += 1 if self.problem.is_self else 2
@@ -139,7 +139,7 @@ class Approach(Judged):
         for epsilon in problem.temperatures[:-1]:
             pair = problem.pair
             if anneals_in_single(problem.pairs, problem.cost_scale / epsilon):
-                pair = single = single or _in_single(pair)
+                pair = single = single or in_single(pair)
             elif single is not None:
                 memory, single = None, None
             dtype = pair.x.dtype
@@ -156,6 +156,3 @@ class Approach(Judged):
             g = g + epsilon * torch.from_numpy(scaled.next(state))
         return f, g
 
-
-def _in_single(pair: Pair) -> Pair:
-    return engine.pair(pair.x.float(), pair.y.float(), pair.cost, pair.name)

@@ -33,6 +33,8 @@ LEAST = 1e-300
 """Diagonal of points without weight."""
 FORCED = 0.1, 0.3
 """Residual of Newton's equation, relative: at first, and of what is left to the target."""
+DIGITS = 1e-4
+"""At least: products may be in float32."""
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Scaled(Protocol):
     """The unknown exponents, one vector z, and Newton's method for them."""
 
     def at(self, z: Array) -> Point: ...
+
     def unknown(self, state: Point) -> Array: ...
     def next(self, state: Point) -> Array:
         """After a plain update."""
@@ -88,18 +91,20 @@ class Between:
     Parameters
     ----------
     kernel : array, shape (N, M)
+    light : array, shape (N, M)
+        The same for Newton's steps, in float32 where that is faster.
     a : array, shape (N,)
     b : array, shape (M,)
         Weights, of the same sum.
     """
 
-    def __init__(self, kernel: Array, a: Array, b: Array):
-        self.kernel, self.a, self.b = kernel, a, b
+    def __init__(self, kernel: Array, light: Array, a: Array, b: Array):
+        self.kernel, self.light, self.a, self.b = kernel, light, a, b
 
     def at(self, z: Array) -> Point:
         q = np.exp(z)
-        rows = self.kernel @ (self.b * q).astype(self.kernel.dtype, copy=False)
-        sums = q * ((self.a / rows).astype(self.kernel.dtype, copy=False) @ self.kernel)
+        rows = _times(self.kernel, self.b * q)
+        sums = q * _times(self.kernel.T, self.a / rows)
         up = -np.log(rows)
         error = float(np.abs(self.b * (sums - 1.0)).sum())
         return Point((up, z), sums, error, float(self.a @ up + self.b @ z))
@@ -116,7 +121,8 @@ class Between:
         squared, weights = self.a * p * p, self.b * q
 
         def times(d: Array) -> Array:
-            out: Array = diagonal * d - weights * ((squared * (self.kernel @ (weights * d))) @ self.kernel)
+            rows = squared * _times(self.light, weights * d)
+            out: Array = diagonal * d - weights * _times(self.light.T, rows)
             return out
 
         return self.b * (1.0 - state.sums), diagonal, times
@@ -127,16 +133,16 @@ class Within:
 
     Parameters
     ----------
-    kernel : array, shape (N, N)
+    kernel, light : array, shape (N, N)
     a : array, shape (N,)
     """
 
-    def __init__(self, kernel: Array, a: Array):
-        self.kernel, self.a = kernel, a
+    def __init__(self, kernel: Array, light: Array, a: Array):
+        self.kernel, self.light, self.a = kernel, light, a
 
     def at(self, z: Array) -> Point:
         p = np.exp(z)
-        sums = p * (self.kernel @ (self.a * p))
+        sums = p * _times(self.kernel, self.a * p)
         missing = self.a * (sums - 1.0)
         return Point((z, z), sums, 2.0 * float(np.abs(missing).sum()), float(2.0 * (self.a @ z) - missing.sum()))
 
@@ -151,10 +157,16 @@ class Within:
         diagonal = np.maximum((1.0 + shift) * self.a * state.sums, LEAST)
 
         def times(d: Array) -> Array:
-            out: Array = diagonal * d + weights * (self.kernel @ (weights * d))
+            out: Array = diagonal * d + weights * _times(self.light, weights * d)
             return out
 
         return self.a * (1.0 - state.sums), diagonal, times
+
+
+def _times(kernel: Array, w: Array) -> Array:
+    """A product in the kernel's precision."""
+    out: Array = kernel @ w.astype(kernel.dtype, copy=False)
+    return out.astype(np.float64, copy=False)
 
 
 def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> Iterator[Point]:
@@ -168,7 +180,7 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
             return
         missing, diagonal, times = problem.newton(state, shift * state.error)
         first, share = FORCED
-        enough = max(min(first, state.error), share * target(state) / state.error)
+        enough = max(min(first, state.error), share * target(state) / state.error, DIGITS)
         step = _conjugate_gradients(times, missing, diagonal, enough)
         length = min(1.0, STEP / max(float(np.abs(step).max()), 1e-300))
         for _ in range(TRIALS):
