@@ -79,26 +79,31 @@ class Approach(Judged):
 
     def _approached(self, start: Potentials, worst: float) -> bool:
         """From potentials that leave a marginal error of no more than ``worst``, to the best that was found."""
-        far, (f, g), epsilon, best = True, start, self.problem.epsilon, math.inf
+        far, (f, g), epsilon, least = True, start, self.problem.epsilon, math.inf
         while far:
-            kernel, far = self._kept.kernel(f, g, epsilon, ABSORBED), False
-            errors: list[float] = []
+            kernel, last, best = self._kept.kernel(f, g, epsilon, ABSORBED), None, None
+            errors = [math.inf, math.inf]
             for point in self._steps(kernel, g):
                 if not (point.sound and point.error <= worst):
                     break
-                worst, errors = math.inf, [*errors, point.error]
-                up, right = (torch.from_numpy(exponents) for exponents in point.exponents)
-                f, g = kernel.f + epsilon * up, kernel.g + epsilon * right
-                if point.error < best:
-                    best, columns = point.error, torch.from_numpy(point.sums).log()
-                    rows = columns if self.problem.is_self else torch.zeros_like(f)
-                    self.state = State(f, f if self.problem.is_self else g, rows, columns)
-                far = point.reach > ABSORBED
-                slow = point.error <= self._target and errors[-1] > SLOW * min(errors[:-2], default=math.inf)
-                if far or slow or self.cycles >= self._last:
+                slow = point.error <= self._target and point.error > SLOW * min(errors[:-1])
+                worst, last, errors = math.inf, point, [*errors, point.error]
+                if point.error < least:
+                    least, best = point.error, point
+                if slow or point.reach > ABSORBED or self.cycles >= self._last:
                     break
-            far = far and self.cycles < self._last
-        return best < math.inf
+            if best is not None:
+                self._take(kernel, best)
+            if last is not None:
+                f, g = _potentials(kernel, last)
+            far = last is not None and last.reach > ABSORBED and not slow and self.cycles < self._last
+        return least < math.inf
+
+    def _take(self, kernel: Kernel, point: Point) -> None:
+        f, g = _potentials(kernel, point)
+        columns = torch.from_numpy(point.sums).log()
+        rows = columns if self.problem.is_self else torch.zeros_like(f)
+        self.state = State(f, f if self.problem.is_self else g, rows, columns)
 
     def _steps(self, kernel: Kernel, g: Tensor) -> Iterator[Point]:
         """At the target temperature, from a potential that a kernel is near to."""
@@ -156,3 +161,7 @@ class Approach(Judged):
             g = g + epsilon * torch.from_numpy(scaled.next(state))
         return f, g
 
+
+def _potentials(kernel: Kernel, point: Point) -> Potentials:
+    up, right = (kernel.epsilon * torch.from_numpy(exponents) for exponents in point.exponents)
+    return kernel.f + up, kernel.g + right
