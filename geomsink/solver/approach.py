@@ -64,6 +64,10 @@ class Approach(Judged):
 
     def run(self, start: Potentials | None) -> bool:
         """Whether the goal is reached; the state is where to go on from."""
+        with np.errstate(all="ignore"):  # points that are not numbers are seen, and gone back from
+            return self._run(start)
+
+    def _run(self, start: Potentials | None) -> bool:
         warm = start is not None and self._approached(start, USELESS)
         if not warm and not self._approached(self._annealed(), math.inf):
             return False

@@ -25,6 +25,8 @@ STEP = 5.0
 """Largest change of a potential in a step, in ε: the dual is far from quadratic beyond it."""
 GROWTH = 1.5
 """Growth of the marginal error that a step may have which raises the dual value."""
+ROUNDED = 1e-14
+"""What rounding does to the dual value, in ε and of itself: a step that lowers the marginal error may lose as much."""
 SHORTER, TRIALS = 0.3, 6
 """What a step is shortened by that is of no use, and how often."""
 ITERATIONS = 100
@@ -185,7 +187,8 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
         length = min(1.0, STEP / max(float(np.abs(step).max()), 1e-300))
         for _ in range(TRIALS):
             after = problem.at(problem.unknown(state) + length * step)
-            if after.sound and after.gain >= state.gain and after.error < GROWTH * state.error:
+            slack = ROUNDED * (1.0 + abs(state.gain)) if after.error < state.error else 0.0
+            if after.sound and after.gain >= state.gain - slack and after.error < GROWTH * state.error:
                 break
             length *= SHORTER
         else:
