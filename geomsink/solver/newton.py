@@ -30,6 +30,8 @@ FEW = 2**19
 """Entries of a plan in memory from which on its products are dear."""
 ITERATIONS, STALL = (500, 150), (20, 100)
 """At most, and without progress: as far as rounding goes, and to what is enough, which weakly coupled points delay."""
+PLAIN, DIRECT, LIFTED = 15, 512, 1e-12
+"""Iterations after which the system is factorised, if it has so few rows; and what its diagonal is lifted by."""
 LITTLE = 1e-30
 FAR = 10.0
 """Newton's steps that are of use are shorter, in units of ε."""
@@ -191,6 +193,7 @@ class NewtonOperator:
         scale = norm(residual).maximum(1e-3 * norm(right)).clamp(min=1e-300)
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
         self.left = residual
+        settled = torch.zeros_like(scale, dtype=torch.bool)
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
         dear = enough is not None and not (self.is_stored and self.solver.problem.pairs <= FEW)
         while iterations < ITERATIONS[dear] and since < STALL[enough is not None]:
@@ -199,12 +202,17 @@ class NewtonOperator:
             better = size < best_size
             if enough is not None:  # along what is not coupled at all rounding would be solved for
                 better = better & (z.abs().amax(-1) <= FAR)
+            better = better & ~settled  # an item that is solved waits for the others
             best, best_size = torch.where(better[..., None], z, best), torch.where(better, size, best_size)
             self.left = torch.where(better[..., None], residual, self.left)
-            done = best_size <= RESIDUAL[dtype] ** 2
-            if bool((done if enough is None else done | enough(residual)).all()):
+            if enough is not None:
+                settled = settled | enough(residual)
+            if bool((settled | (best_size <= RESIDUAL[dtype] ** 2)).all()):
                 break
-            preconditioned = self._projected(self._preconditioned(residual), transposed=True)
+            inverse = self._preconditioned if iterations < PLAIN else self._directly
+            if iterations == PLAIN:  # another one: directions start afresh
+                direction = torch.zeros_like(z)
+            preconditioned = self._projected(inverse(residual), transposed=True)
             new = (residual * preconditioned).sum(-1)
             direction = preconditioned + (new / product)[..., None] * direction
             product = new
@@ -234,3 +242,25 @@ class NewtonOperator:
     def _preconditioned(self, residual: Tensor) -> Tensor:
         """About what the system's inverse makes of it."""
         return residual / self.rows
+
+    @cached_property
+    def _factor(self) -> Tensor | None:
+        """Cholesky's, of the system scaled to a diagonal of 1, where a kernel of few rows is kept; its null space is
+        lifted."""
+        if self._scaled is None or self.rows.shape[-1] > DIRECT:
+            return None
+        left, entries, right = self._scaled
+        P, root = left[..., None] * entries * right[..., None, :], self.rows.sqrt()
+        pairs = P if self.solver.problem.is_self else -(P / self._columns[..., None, :]) @ P.mT
+        system = pairs / root[..., None] / root[..., None, :]
+        system.diagonal(dim1=-2, dim2=-1).add_(1.0 + LIFTED)
+        constant = self._singular * root / root.square().sum(-1, keepdim=True).sqrt()
+        factor, failed = torch.linalg.cholesky_ex(system + constant[..., None] * constant[..., None, :])
+        return None if bool(failed.any()) or not bool(factor.isfinite().all()) else factor
+
+    def _directly(self, residual: Tensor) -> Tensor:
+        """The same by the factor, where there is one."""
+        if self._factor is None:
+            return self._preconditioned(residual)
+        root = self.rows.sqrt()
+        return torch.cholesky_solve((residual / root)[..., None], self._factor)[..., 0] / root
