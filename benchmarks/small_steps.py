@@ -15,7 +15,7 @@ from common import number, table
 
 SIZES, QUICK = (200, 500, 1_000, 2_000, 5_000), (200, 1_000)
 BLURS, DIMENSIONS = (0.05, 0.01), (2, 3)
-EXACT_UP_TO = 2_000
+EXACT_UP_TO = 1_000
 """Points up to which errors are found, from a solution at a marginal error of 1e-8."""
 ROUNDS, ENOUGH = 5, 20.0
 """Turns, and seconds after which there are no more."""

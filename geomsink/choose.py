@@ -120,7 +120,8 @@ def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
 
 KEPT = 2**22
 """Pairs up to which a plan is kept as a matrix for the products of Newton's equation, on the dense engine: 32 MB. A
-product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand)."""
+product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand). Solves
+on one level, too, keep a kernel of so many."""
 
 
 def plan_is_stored(pairs: int, engine: str) -> bool:
@@ -144,7 +145,8 @@ def anneals_in_single(pairs: int, largest: float) -> bool:
 
 
 HALVED = 2**16
-"""Pairs from which on products of Newton's equation are in float32: ..."""
+"""Pairs from which on products of Newton's equation are in float32: in a third of the time at 2²⁰ (by hand), and no
+faster below 2¹⁶."""
 
 
 def products_in_single(pairs: int) -> bool:

@@ -189,11 +189,14 @@ class NewtonOperator:
         heavy = self.rows.clamp(min=1e-3 * self.rows.mean(-1, keepdim=True))
         norm = lambda t: (t * t / heavy).sum(-1)  # noqa: E731
         z, residual = torch.zeros_like(right), self._projected(right)
+        self.left = residual
+        settled = torch.zeros_like(right[..., 0], dtype=torch.bool) if enough is None else enough(residual)
+        if bool(settled.all()):
+            self.solves.append(LinearSolve(0, 1.0))
+            return z
         # What a projection leaves of a constant is rounding, and nothing to be solved.
         scale = norm(residual).maximum(1e-3 * norm(right)).clamp(min=1e-300)
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
-        self.left = residual
-        settled = torch.zeros_like(scale, dtype=torch.bool)
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
         dear = enough is not None and not (self.is_stored and self.solver.problem.pairs <= FEW)
         while iterations < ITERATIONS[dear] and since < STALL[enough is not None]:
@@ -205,7 +208,7 @@ class NewtonOperator:
             better = better & ~settled  # an item that is solved waits for the others
             best, best_size = torch.where(better[..., None], z, best), torch.where(better, size, best_size)
             self.left = torch.where(better[..., None], residual, self.left)
-            if enough is not None:
+            if enough is not None and iterations:
                 settled = settled | enough(residual)
             if bool((settled | (best_size <= RESIDUAL[dtype] ** 2)).all()):
                 break

@@ -2,8 +2,8 @@
 
 Between two measures f is exact for each g, and the dual is a concave function of g alone, with Newton's matrix
 diag(Pᵀ1) − Pᵀ diag(1/a) P over ε: each step is found by conjugate gradients, shifted where the marginal error is large
-(Levenberg, Marquardt), shortened until it raises the dual value, and follows a plain update, which takes marginals that
-are off by factors. A self problem has diag(P1) + P. A vector of 200 numbers costs torch more than the arithmetic: they
+(Levenberg, Marquardt), and shortened until it raises the dual value; where a marginal is off by a factor it follows a
+plain update. A self problem has diag(P1) + P. A vector of 200 numbers costs torch more than the arithmetic: they
 are NumPy's here.
 """
 
@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 SHIFT, SMALLEST, LARGEST = 0.1, 0.01, 1e3
 """What Newton's matrix is shifted by, in units of its diagonal and of the marginal error: at first, and at least and at
 most."""
+OFF = 0.1
+"""Relative error of a point's marginal from which on a plain update comes before Newton's step."""
 STEP = 5.0
 """Largest change of a potential in a step, in ε: the dual is far from quadratic beyond it."""
 GROWTH = 1.5
@@ -176,10 +178,11 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
     no step is of use."""
     shift = SHIFT
     while state.error > target(state):
-        state = problem.at(problem.next(state))
-        yield state
-        if not state.sound or state.error <= target(state):
-            return
+        if float(np.abs(state.sums - 1.0).max()) > OFF:
+            state = problem.at(problem.next(state))
+            yield state
+            if not state.sound or state.error <= target(state):
+                return
         missing, diagonal, times = problem.newton(state, shift * state.error)
         first, share = FORCED
         enough = max(min(first, state.error), share * target(state) / state.error, DIGITS)
