@@ -33,6 +33,8 @@ ROOM = 2
 """Cycles that are left of ``max_iter``: updates go on from there, and end on a plain one."""
 SLOW = 0.3
 """Share of the marginal error that a round leaves, at most, for a value to be made finer before it is judged."""
+PATIENCE = 40
+"""Cycles in which the marginal error is to fall by half."""
 JUDGED = 4
 """Times that a value is judged, at ever smaller marginal errors."""
 
@@ -84,9 +86,9 @@ class Approach(Judged):
     def _approached(self, start: Potentials, worst: float) -> bool:
         """From potentials that leave a marginal error of no more than ``worst``, to the best that was found."""
         far, (f, g), epsilon, least = True, start, self.problem.epsilon, math.inf
+        errors = [math.inf, math.inf]
         while far:
-            kernel, last, best = self._kept.kernel(f, g, epsilon, ABSORBED), None, None
-            errors = [math.inf, math.inf]
+            kernel, last, best, ended = self._kept.kernel(f, g, epsilon, ABSORBED), None, None, False
             for point in self._steps(kernel, g):
                 if not (point.sound and point.error <= worst):
                     break
@@ -94,13 +96,15 @@ class Approach(Judged):
                 worst, last, errors = math.inf, point, [*errors, point.error]
                 if point.error < least:
                     least, best = point.error, point
-                if slow or point.reach > ABSORBED or self.cycles >= self._last:
+                stuck = len(errors) > PATIENCE and point.error > 0.5 * errors[-PATIENCE]
+                ended = slow or stuck or self.cycles >= self._last
+                if ended or point.reach > ABSORBED:
                     break
             if best is not None:
                 self._take(kernel, best)
             if last is not None:
                 f, g = _potentials(kernel, last)
-            far = last is not None and last.reach > ABSORBED and not slow and self.cycles < self._last
+            far = last is not None and last.reach > ABSORBED and not ended
         return least < math.inf
 
     def _take(self, kernel: Kernel, point: Point) -> None:

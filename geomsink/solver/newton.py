@@ -30,8 +30,9 @@ FEW = 2**19
 """Entries of a plan in memory from which on its products are dear."""
 ITERATIONS, STALL = (500, 150), (20, 100)
 """At most, and without progress: as far as rounding goes, and to what is enough, which weakly coupled points delay."""
-PLAIN, DIRECT, LIFTED = 15, 512, 1e-12
-"""Iterations after which the system is factorised, if it has so few rows; and what its diagonal is lifted by."""
+PLAIN, DIRECT, LIFTED, SOLVED = 15, 512, 1e-12, 40
+"""Iterations after which the system is factorised, if it has so few rows; what its diagonal is lifted by; and how many
+without progress there are after that."""
 LITTLE = 1e-30
 FAR = 10.0
 """Newton's steps that are of use are shorter, in units of ε."""
@@ -199,7 +200,8 @@ class NewtonOperator:
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
         dear = enough is not None and not (self.is_stored and self.solver.problem.pairs <= FEW)
-        while iterations < ITERATIONS[dear] and since < STALL[enough is not None]:
+        patience = STALL[enough is not None]
+        while iterations < ITERATIONS[dear] and since < patience:
             size = norm(residual) / scale
             since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
             better = size < best_size
@@ -215,6 +217,7 @@ class NewtonOperator:
             inverse = self._preconditioned if iterations < PLAIN else self._directly
             if iterations == PLAIN:  # another one: directions start afresh
                 direction = torch.zeros_like(z)
+                patience = patience if self._factor is None else SOLVED
             preconditioned = self._projected(inverse(residual), transposed=True)
             new = (residual * preconditioned).sum(-1)
             direction = preconditioned + (new / product)[..., None] * direction
