@@ -48,6 +48,12 @@ def wants(**what):
         (replace(LARGE, is_self=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, pairs=PAYS - 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, Choice("one-level", DOUBLE, newton=True)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
+        (
+            replace(LARGE, pairs=PAYS - 1, quadratic=True), wants(working_dtype=SINGLE), CPU,
+            Choice("one-level", SINGLE, newton=True),
+        ),
         (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, Choice("one-level", DOUBLE, newton=True)),
         (replace(LARGE, dimension=WIDEST), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, dimension=WIDEST + 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
