@@ -110,8 +110,12 @@ class Approach(Judged):
     def _take(self, kernel: Kernel, point: Point) -> None:
         f, g = _potentials(kernel, point)
         columns = torch.from_numpy(point.sums).log()
+        weightless = self.problem.beta.weights == 0.0  # Newton's method leaves out what nothing depends on
+        g = torch.where(weightless, g - kernel.epsilon * columns, g)
+        columns = torch.where(weightless, 0.0, columns)
+        f = g if self.problem.is_self else f
         rows = columns if self.problem.is_self else torch.zeros_like(f)
-        self.state = State(f, f if self.problem.is_self else g, rows, columns)
+        self.state = State(f, g, rows, columns)
 
     def _steps(self, kernel: Kernel, g: Tensor) -> Iterator[Point]:
         """At the target temperature, from a potential that a kernel is near to."""

@@ -23,6 +23,9 @@ from .strategy import FLOOR, Potentials, Solved
 ROOM = 1.5
 """Times what rounding was found to do to marginals that is left for it, where it is too much beside the rest."""
 
+LEAST = 10
+"""Cycles that are asked for, at least, where Newton's method on scalings goes first: updates need some after it."""
+
 
 @dataclass(frozen=True)
 class OneLevel:
@@ -76,7 +79,7 @@ class OneLevel:
     ) -> tuple[Judged, str]:
         """In memory where that does, and by updates where it does not, or has not been enough."""
         cycles = earlier.cycles if earlier else 0
-        if kept is not None and Approach.takes(problem):
+        if kept is not None and self.max_iter >= LEAST and Approach.takes(problem):
             approach = Approach(problem, goal, self.max_iter, progress, earlier, kept)
             if approach.run(start):
                 return approach, "converged"

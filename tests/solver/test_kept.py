@@ -119,6 +119,15 @@ def test_values_against_another_method(seed, blur):
     assert abs(s.value - exact.value) <= 1e-5 * exact.value
 
 
+def test_potentials_of_points_without_weight():
+    """They follow from the others': a softmin."""
+    x, y, a, b = problem(zeros=True)
+    for clouds in ((x, y, a, b), (x, x, a, a)):
+        s = solve(*clouds, epsilon=0.02, tol=1e-9)
+        rows, columns = exact(*clouds, *s.potentials, 0.02)
+        assert s.converged and float(rows.abs().max()) < 1e-7 and float(columns.abs().max()) < 1e-7
+
+
 def test_starts():
     """A good one is gone on from, a useless one is not; all lead to the same value."""
     x, y = default_rng(0).random((2, 100, 2))
