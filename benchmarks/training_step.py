@@ -1,12 +1,13 @@
 """One training step, value and gradient, by geomsink, GeomLoss and OTT-JAX: seconds and errors in one run.
 
     pip install -e '.[peers,shapes,plot,cli]'
-    python benchmarks/training_step.py [--sizes 2000 5000 20000] [--wide 2000 5000] [--timeout 30]
+    python benchmarks/training_step.py [--sizes 2000 5000 20000] [--wide 2000 5000] [--timeout 30] [--quick]
 
 Surfaces in the unit cube at blur σ = 0.05 (D = 3), and Gaussian clouds in D = 64 at σ = 2, float32. Each method runs in
 a fresh process, is warmed up or compiled, and gives S_ε for the cost ‖x − y‖² and its gradient in x; a warm start is
 from the potentials of points a thousandth of the cloud's width away, as between two steps of an optimiser. Errors are
-relative to a float64 solution of geomsink on one level at a marginal error of 1e-8.
+relative to a float64 solution of geomsink on one level at a marginal error of 1e-8. Small clouds, 200 to 5,000 uniform
+points, have a table of their own (`small_steps.py`); ``--quick`` has a short one, and no more.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import small_steps
 from common import RESULTS, clouds, default_shapes, fresh, machine, number, table, timed, work, write
 from peers import STEPS, measure
 
 BLUR, WIDE_BLUR, DIMENSION = 0.05, 2.0, 64
+SMALL_TIMEOUT = 300.0
+"""Seconds for each small case."""
 RIGHT = 1e-2
 """Gradient error up to which a peer counts as solving the same problem."""
 HEAD = ("method", "seconds", "times geomsink's", "gradient error", "value error", "remark")
@@ -40,6 +44,8 @@ def problems(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, np.
 
 def step(task: dict[str, Any], report: Callable[..., None]) -> None:
     """The worker."""
+    if "flow" in task:
+        return small_steps.small(task, report)
     if task["library"] == "reference":
         return measure(task, report)
     with np.load(task["points"]) as points:
@@ -105,7 +111,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    parts = [report["about"]]
+    parts = [report["about"], small_steps.markdown(report["small"])]
     for case in report["cases"]:
         parts += [f"## {case['name']}, σ = {case['blur']:g}", table(HEAD, [cells(row) for row in case["rows"]])]
         parts.append(summary(case["rows"]))
@@ -119,6 +125,7 @@ def main() -> int:
     parser.add_argument("--peers", nargs="+", choices=list(STEPS), default=list(STEPS), metavar="PEER")
     parser.add_argument("--shapes", nargs=2, default=default_shapes(), help="files, or names of them")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for each method, with its warm-up")
+    parser.add_argument("--quick", action="store_true", help="a few small clouds, and nothing else")
     parser.add_argument("--out", type=Path, default=RESULTS / "training_step.json", help="with .md beside it")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -126,8 +133,14 @@ def main() -> int:
         return work(step, options.worker)
     if options.peers[0] != "geomsink":
         parser.error("--peers: geomsink must be the first, as what the others are compared with")
-    report: dict[str, Any] = {"about": f"{machine()}; float32", "cases": []}
+    report: dict[str, Any] = {"about": f"{machine()}; float32", "small": [], "cases": []}
     print(report["about"])
+    for task in small_steps.cases(options.quick):
+        report["small"].append((task, fresh(__file__, task, SMALL_TIMEOUT)))
+        write(options.out, report, markdown(report))
+        print("  ".join(small_steps.cells(*report["small"][-1])), flush=True)
+    if options.quick:
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         for name, x, y, blur in problems(options):
             print(name, flush=True)

@@ -24,9 +24,11 @@ MANY = 32
 times as fast with 16, 1.8 times with 32, 2.9 times with 64."""
 
 
-def engine_of(pairs: int, dimension: int, quadratic: bool) -> str:
-    """``"dense"`` or ``"keops"``, for so many pairs of points and a cost that is a squared distance or not."""
-    return "dense" if pairs <= SMALL or by_products(dimension, quadratic) else "keops"
+def engine_of(pairs: int, dimension: int, quadratic: bool, dtype: torch.dtype = torch.float32) -> str:
+    """``"dense"`` or ``"keops"``, for so many pairs of points, a cost that is a squared distance or not, and sums in
+    this precision."""
+    kept = quadratic and kernel_is_kept(pairs, "dense", dtype)
+    return "dense" if pairs <= SMALL or kept or by_products(dimension, quadratic) else "keops"
 
 
 def by_products(dimension: int, quadratic: bool = True) -> bool:
@@ -118,7 +120,8 @@ def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
 
 KEPT = 2**22
 """Pairs up to which a plan is kept as a matrix for the products of Newton's equation, on the dense engine: 32 MB. A
-product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand)."""
+product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand). Solves
+on one level, too, keep a kernel of so many."""
 
 
 NEAR = 0.5
@@ -133,6 +136,31 @@ TRIED = 150
 def plan_is_stored(pairs: int, engine: str) -> bool:
     """Whether products with a plan of so many pairs are made from its entries in memory."""
     return engine == "dense" and pairs <= KEPT
+
+
+def kernel_is_kept(pairs: int, engine: str, dtype: torch.dtype) -> bool:
+    """Whether sums over so many pairs are products with a kernel in memory, made once a temperature."""
+    return plan_is_stored(pairs, engine) and dtype == torch.float64
+
+
+SINGLE = 2**15, 80.0
+"""Pairs from which on, and costs in units of ε up to which, kernels of the annealing are in float32: they are made in a
+quarter of the time, where nothing underflows to denormal numbers, which are slow."""
+
+
+def anneals_in_single(pairs: int, largest: float) -> bool:
+    """Whether kernels at high temperatures are in float32, between so many pairs and for costs of so many ε."""
+    return pairs >= SINGLE[0] and largest <= SINGLE[1]
+
+
+HALVED = 2**16
+"""Pairs from which on products of Newton's equation are in float32: in a third of the time at 2²⁰ (by hand), and no
+faster below 2¹⁶."""
+
+
+def products_in_single(pairs: int) -> bool:
+    """Whether Newton's steps between so many pairs are found in float32, to a few digits each."""
+    return pairs >= HALVED
 
 
 class Cells(Protocol):
@@ -167,6 +195,8 @@ class Facts:
         Whether the cost has a lower bound between boxes.
     smooth : bool, default True
         Whether Newton's equation tells of all potentials: no penalty has kinks.
+    quadratic : bool, default False
+        Whether the cost is a squared distance.
     """
 
     pairs: int
@@ -182,6 +212,7 @@ class Facts:
     nearest: Callable[[], float] = lambda: 0.0
     bounded: bool = False
     smooth: bool = True
+    quadratic: bool = False
 
 
 class Wanted(Protocol):
@@ -255,6 +286,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("path-following", torch.float64)
     if cells and _levels_pay(problem, options.multiscale):
         return Choice("coarse-to-fine", dtype)
+    if options.working_dtype is None and device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT:
+        dtype = torch.float64  # with a kernel in memory
     return Choice("one-level", dtype, newton=cells and not problem.is_self, path=path)
 
 

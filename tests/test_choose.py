@@ -58,6 +58,12 @@ def wants(**what):
         (replace(CLOSE, nearest=lambda: 0.99 * NEAR * 0.005), AUTO, CPU, Choice("one-level", DOUBLE, True, True)),
         (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, Choice("one-level", DOUBLE, newton=True, path=True)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
+        (
+            replace(LARGE, pairs=PAYS - 1, quadratic=True), wants(working_dtype=SINGLE), CPU,
+            Choice("one-level", SINGLE, newton=True),
+        ),
         (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, Choice("one-level", DOUBLE, newton=True, path=True)),
         (replace(LARGE, dimension=WIDEST), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, dimension=WIDEST + 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),

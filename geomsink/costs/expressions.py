@@ -22,7 +22,18 @@ def squared_distance(x: Any, y: Any) -> Any:
         # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
         product = (-2.0 * x.squeeze(-2)) @ y.squeeze(-3).mT
         return product.add_((x * x).sum(-1)).add_((y * y).sum(-1))
-    return ((x - y) ** 2).sum(-1)
+    return _sum_of_squares(x, y)
+
+
+def _sum_of_squares(x: Any, y: Any) -> Any:
+    """Σ_k (x_k − y_k)²; of tensors, all against all, coordinate by coordinate: a sum over a short axis is slow."""
+    if not isinstance(x, Tensor) or min(x.ndim, y.ndim) < 3 or not x.shape[-2] == y.shape[-3] == 1:
+        return ((x - y) ** 2).sum(-1)
+    differences = (a - b for a, b in zip(x.unbind(-1), y.unbind(-1), strict=True))  # one at a time in memory
+    total = next(differences).square()
+    for difference in differences:
+        total = torch.addcmul(total, difference, difference)
+    return total
 
 
 def root(s: Any, exponent: float) -> Any:
@@ -39,7 +50,7 @@ def root(s: Any, exponent: float) -> Any:
 
 def power_of_distance(p: float, x: Any, y: Any) -> Any:
     """‖x − y‖^p."""
-    return root(((x - y) ** 2).sum(-1), p / 2)
+    return root(_sum_of_squares(x, y), p / 2)
 
 
 def exchanged(expression: Expression, x: Any, y: Any, *parameters: Any) -> Any:
@@ -95,7 +106,7 @@ def power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:
 
 def distance(x: Any, y: Any) -> Any:
     """‖x − y‖."""
-    return root(((x - y) ** 2).sum(-1), 0.5)
+    return root(_sum_of_squares(x, y), 0.5)
 
 
 def half_squared_chord(x: Any, y: Any) -> Any:

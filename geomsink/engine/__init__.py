@@ -16,7 +16,7 @@ from ..costs import Cost
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
-from .dense import DensePair, matrix
+from .dense import DensePair, in_single, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
 from .exponents import bounded
@@ -37,6 +37,7 @@ __all__ = [
     "check_name",
     "describe",
     "diagonal",
+    "in_single",
     "matrix",
     "pair",
     "rounding",
@@ -89,7 +90,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     check_name(engine)
     chosen = engine
     if engine == "auto":
-        chosen = engine_of(x[..., 0].numel() * y.shape[-2], x.shape[-1], cost.quadratic is not None)
+        chosen = engine_of(x[..., 0].numel() * y.shape[-2], x.shape[-1], cost.quadratic is not None, x.dtype)
     if chosen == "dense":
         return DensePair(x, y, cost)
     try:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from .blocks import Blocks
-from .gibbs import Gibbs
+from .gibbs import Gibbs, Pair
 from .memory import chunk
 
 STORED = 2**25
@@ -103,14 +103,22 @@ class DensePair:
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
-def matrix(K: Gibbs) -> Tensor:
-    """The entries of an operator, shape (..., N, M), in its precision and with the rounding of this engine."""
+def in_single(pair: Pair) -> DensePair:
+    """The same on this engine in float32: costs are rounded, which are found in the pair's own precision."""
+    whole = pair if isinstance(pair, DensePair) else DensePair(pair.x, pair.y, pair.cost)
+    out = DensePair(whole.x.float(), whole.y.float(), whole.cost)
+    out._stored = whole._costs(slice(0, whole.x.shape[-2]), slice(None)).float()
+    return out
+
+
+def matrix(K: Gibbs, out: Tensor | None = None) -> Tensor:
+    """The entries of an operator, shape (..., N, M), in its precision and with the rounding of this engine; in the
+    memory ``out`` of an earlier one, if it is given."""
     pair = K.pair if isinstance(K.pair, DensePair) else DensePair(K.pair.x, K.pair.y, K.pair.cost)
-    out = K.u.new_empty(*K.u.shape, K.v.shape[-1])
+    out = K.u.new_empty(*K.u.shape, K.v.shape[-1]) if out is None else out
     for rows in pair._row_chunks():
-        C = pair._cost_rows(rows, slice(None)) if pair._stored is None else pair._stored[..., rows, :]
-        z = torch.add(K.v[..., None, :], C, alpha=-1.0 / K.epsilon).add_(K.u[..., rows, None])
-        torch.exp(z, out=out[..., rows, :])
+        z, C = out[..., rows, :], pair._costs(rows, slice(None))
+        torch.add(K.v[..., None, :], C, alpha=-1.0 / K.epsilon, out=z).add_(K.u[..., rows, None]).exp_()
     return out
 
 

@@ -218,6 +218,10 @@ def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
 
 def _rounding(solver: Iterate) -> Tensor:
     """Of the sums that the dual value consists of."""
+    return solver.once("rounding", lambda: _rounding_of_sums(solver))
+
+
+def _rounding_of_sums(solver: Iterate) -> Tensor:
     problem, state = solver.problem, solver.state
     size = torch.zeros_like(state.f[..., 0])
     if problem.epsilon < math.inf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +66,7 @@ class Iterate:
         zeros = torch.zeros_like
         a, b = problem.alpha.weights, problem.beta.weights
         self.state = State(zeros(a), zeros(b), zeros(a), zeros(b))
+        self._of, self._made = (self.state.f,) * 4, dict[Hashable, Tensor]()
         self.allowance: Tensor | float = 0.0
         self.missing_mass = 0.0
         self.approximation: Approximation | None = None
@@ -102,9 +104,22 @@ class Iterate:
 
     def marginal_errors(self, epsilon: float) -> Tensor:
         """Of each item of a batch, shape () or (B,)."""
+        return self.once(("marginal errors", epsilon), lambda: self._marginal_errors(epsilon)) + self.allowance
+
+    def _marginal_errors(self, epsilon: float) -> Tensor:
         rows = self.missing(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
         columns = self.missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
-        return (rows + columns) / self.mass + self.allowance
+        return (rows + columns) / self.mass
+
+    def once(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What the present state says, made when it is first asked for: states are replaced, and not changed."""
+        state = self.state
+        present = state.f, state.g, state.log_rows, state.log_columns
+        if any(one is not other for one, other in zip(present, self._of, strict=True)):
+            self._of, self._made = present, {}
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @property
     def mass(self) -> Tensor:
@@ -132,10 +147,15 @@ class Iterate:
     @property
     def full_sums(self) -> Sums:
         """Over all pairs."""
+        if isinstance(self.sums, FullSums):
+            return self.sums
         return FullSums(self.problem.pair, self.problem.alpha, self.problem.beta)
 
     def value(self) -> Tensor:
         """The dual value of the present state, shape () or (B,)."""
+        return self.once(("value", self.missing_mass), self._value)
+
+    def _value(self) -> Tensor:
         problem, state = self.problem, self.state
         alpha, beta, (first, second) = problem.alpha, problem.beta, problem.penalties
         value = first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g)
@@ -161,6 +181,8 @@ class Iterate:
 
     def missing(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
         """What a marginal has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
+        if isinstance(self.problem.penalties[side], Balanced):
+            return -(self.problem.alpha, self.problem.beta)[side].weights * _excess(log_sums)
         wanted = self._wanted(side, potential, log_sums, epsilon)
         return (self.problem.alpha, self.problem.beta)[side].weights * (_excess(wanted) - _excess(log_sums))
 

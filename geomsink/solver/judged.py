@@ -17,7 +17,7 @@ from .penalties import relaxed, translated, within
 from .problem import Problem
 from .sums import FullSums, Sums
 
-POLISHED = 5
+POLISHED = 10
 """A plain cycle and Newton's steps in a row, at most, where the marginal error is small and the value is not right."""
 ROUNDED = 100.0
 """Marginal error, in units of the floor, up to which potentials are as right as they can be."""

@@ -20,6 +20,8 @@ from ..choose import plan_is_stored
 from ..engine import Gibbs, matrix
 from ..measures import Measure
 from .iterate import Iterate
+from .kept import KeptSums
+from .penalties import Balanced
 from .sums import FullSums, Sums
 
 RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-11}
@@ -28,6 +30,9 @@ FEW = 2**19
 """Entries of a plan in memory from which on its products are dear."""
 ITERATIONS, STALL = (500, 150), (20, 100)
 """At most, and without progress: as far as rounding goes, and to what is enough, which weakly coupled points delay."""
+PLAIN, DIRECT, LIFTED, SOLVED = 15, 512, 1e-12, 40
+"""Iterations after which the system is factorised, if it has so few rows; what its diagonal is lifted by; and how many
+without progress there are after that."""
 LITTLE = 1e-30
 FAR = 10.0
 """Newton's steps that are of use are shorter, in units of ε."""
@@ -118,18 +123,33 @@ class NewtonOperator:
     def _kappa(self, side: int) -> Tensor | float:
         """Of the penalty; a potential that will be at the end of its range counts as being there."""
         problem = self.solver.problem
+        if isinstance(problem.penalties[side], Balanced):
+            return 1.0
         return problem.penalties[side].curvature(self.solver.exact(side)[0], problem.epsilon)
 
     @property
     def is_stored(self) -> bool:
         """Whether products are made from entries in memory."""
-        return self._stored is not None
+        return self._scaled is not None or self._stored is not None
 
     @cached_property
     def _floored(self) -> tuple[Measure, Measure]:
         problem = self.solver.problem
         first, second = (Measure(m.points, floored(m.weights)) for m in (problem.alpha, problem.beta))
         return first, second
+
+    @cached_property
+    def _scaled(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The plan as a kept kernel between two scalings."""
+        problem, state, sums = self.solver.problem, self.solver.state, self._given or self.solver.sums
+        if not isinstance(sums, KeptSums):
+            return None
+        kernel = sums.kernel(state.f, state.g, problem.epsilon)
+        left, right = (
+            m.weights * h.exp() for m, h in zip(self._floored, kernel.scalings(state.f, state.g), strict=True)
+        )
+        whole = bool((kernel.entries @ right[..., None]).isfinite().all())
+        return (left, kernel.entries, right) if whole else None
 
     @cached_property
     def _stored(self) -> Tensor | None:
@@ -145,6 +165,11 @@ class NewtonOperator:
     def _times(self, side: int, w: Tensor) -> Tensor:
         """P w (side 0) or Pᵀ w."""
         problem, state = self.solver.problem, self.solver.state
+        if self._scaled is not None:
+            left, entries, right = self._scaled
+            if side == 0:
+                return left * (entries @ (right * w)[..., None])[..., 0]
+            return right * (entries.mT @ (left * w)[..., None])[..., 0]
         if self._stored is not None:
             return ((self._stored, self._stored.mT)[side] @ w[..., None])[..., 0]
         alpha, beta = self._floored
@@ -165,24 +190,35 @@ class NewtonOperator:
         heavy = self.rows.clamp(min=1e-3 * self.rows.mean(-1, keepdim=True))
         norm = lambda t: (t * t / heavy).sum(-1)  # noqa: E731
         z, residual = torch.zeros_like(right), self._projected(right)
+        self.left = residual
+        settled = torch.zeros_like(right[..., 0], dtype=torch.bool) if enough is None else enough(residual)
+        if bool(settled.all()):
+            self.solves.append(LinearSolve(0, 1.0))
+            return z
         # What a projection leaves of a constant is rounding, and nothing to be solved.
         scale = norm(residual).maximum(1e-3 * norm(right)).clamp(min=1e-300)
         best, best_size, since = z, torch.full_like(scale, torch.inf), 0
-        self.left = residual
         direction, product, iterations = torch.zeros_like(z), torch.ones_like(scale), 0
-        dear = enough is not None and (self._stored is None or self._stored.numel() > FEW)
-        while iterations < ITERATIONS[dear] and since < STALL[enough is not None]:
+        dear = enough is not None and not (self.is_stored and self.solver.problem.pairs <= FEW)
+        patience = STALL[enough is not None]
+        while iterations < ITERATIONS[dear] and since < patience:
             size = norm(residual) / scale
             since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
             better = size < best_size
             if enough is not None:  # along what is not coupled at all rounding would be solved for
                 better = better & (z.abs().amax(-1) <= FAR)
+            better = better & ~settled  # an item that is solved waits for the others
             best, best_size = torch.where(better[..., None], z, best), torch.where(better, size, best_size)
             self.left = torch.where(better[..., None], residual, self.left)
-            done = best_size <= RESIDUAL[dtype] ** 2
-            if bool((done if enough is None else done | enough(residual)).all()):
+            if enough is not None and iterations:
+                settled = settled | enough(residual)
+            if bool((settled | (best_size <= RESIDUAL[dtype] ** 2)).all()):
                 break
-            preconditioned = self._projected(self._preconditioned(residual), transposed=True)
+            inverse = self._preconditioned if iterations < PLAIN else self._directly
+            if iterations == PLAIN:  # another one: directions start afresh
+                direction = torch.zeros_like(z)
+                patience = patience if self._factor is None else SOLVED
+            preconditioned = self._projected(inverse(residual), transposed=True)
             new = (residual * preconditioned).sum(-1)
             direction = preconditioned + (new / product)[..., None] * direction
             product = new
@@ -212,3 +248,25 @@ class NewtonOperator:
     def _preconditioned(self, residual: Tensor) -> Tensor:
         """About what the system's inverse makes of it."""
         return residual / self.rows
+
+    @cached_property
+    def _factor(self) -> Tensor | None:
+        """Cholesky's, of the system scaled to a diagonal of 1, where a kernel of few rows is kept; its null space is
+        lifted."""
+        if self._scaled is None or self.rows.shape[-1] > DIRECT:
+            return None
+        left, entries, right = self._scaled
+        P, root = left[..., None] * entries * right[..., None, :], self.rows.sqrt()
+        pairs = P if self.solver.problem.is_self else -(P / self._columns[..., None, :]) @ P.mT
+        system = pairs / root[..., None] / root[..., None, :]
+        system.diagonal(dim1=-2, dim2=-1).add_(1.0 + LIFTED)
+        constant = self._singular * root / root.square().sum(-1, keepdim=True).sqrt()
+        factor, failed = torch.linalg.cholesky_ex(system + constant[..., None] * constant[..., None, :])
+        return None if bool(failed.any()) or not bool(factor.isfinite().all()) else factor
+
+    def _directly(self, residual: Tensor) -> Tensor:
+        """The same by the factor, where there is one."""
+        if self._factor is None:
+            return self._preconditioned(residual)
+        root = self.rows.sqrt()
+        return torch.cholesky_solve((residual / root)[..., None], self._factor)[..., 0] / root

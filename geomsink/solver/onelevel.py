@@ -8,16 +8,23 @@ from typing import ClassVar
 
 import torch
 
+from ..choose import kernel_is_kept
 from ..progress import Progress
+from .approach import Approach
 from .audit import audited, of_exponents
 from .goal import Goal
-from .judged import Correction
+from .iterate import Iterate
+from .judged import Correction, Judged
+from .kept import KeptSums
 from .problem import Problem
 from .sinkhorn import Solver
 from .strategy import FLOOR, Potentials, Solved
 
 ROOM = 1.5
 """Times what rounding was found to do to marginals that is left for it, where it is too much beside the rest."""
+
+LEAST = 10
+"""Cycles that are asked for, at least, where Newton's method on scalings goes first: updates need some after it."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,11 @@ class OneLevel:
         began = time.perf_counter()
         rounding = audited if problem.pair.x.dtype == torch.float32 else of_exponents
         earlier, wanted = before.solver if before else None, self.goal
+        kept = None
+        if kernel_is_kept(problem.pairs, problem.pair.name, problem.pair.x.dtype):
+            kept = KeptSums(problem.pair, problem.alpha, problem.beta)
         for _ in range(2):
-            solver = Solver(problem, wanted, self.max_iter, progress, earlier, newton=self.newton)
-            status = solver.run(start)
+            solver, status = self._run(problem, wanted, progress, start, earlier, kept)
             solver.allowance = rounding(solver)
             room = self.goal.tol - ROOM * float(solver.allowance.max())
             if status != "converged" or solver.marginal_error <= self.goal.tol or room <= 0.5 * self.goal.tol:
@@ -58,3 +67,23 @@ class OneLevel:
         if status == "converged" and solver.marginal_error > self.goal.tol:
             status = f"{FLOOR} {solver.dtype} is reached"
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
+
+    def _run(
+        self,
+        problem: Problem,
+        goal: Goal,
+        progress: Progress,
+        start: Potentials | None,
+        earlier: Iterate | None,
+        kept: KeptSums | None,
+    ) -> tuple[Judged, str]:
+        """In memory where that does, and by updates where it does not, or has not been enough."""
+        cycles = earlier.cycles if earlier else 0
+        if kept is not None and self.max_iter >= LEAST and Approach.takes(problem):
+            approach = Approach(problem, goal, self.max_iter, progress, earlier, kept)
+            if approach.run(start):
+                return approach, "converged"
+            start, earlier = (approach.state.f, approach.state.g), approach
+        solver = Solver(problem, goal, self.max_iter, progress, earlier, kept, newton=self.newton)
+        solver.cycles_before = cycles
+        return solver, solver.run(start)

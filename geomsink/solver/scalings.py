@@ -1,0 +1,222 @@
+"""Small problems by Newton's method on scalings of a kernel in memory: products with a matrix, hardly an exponential.
+
+Between two measures f is exact for each g, and the dual is a concave function of g alone, with Newton's matrix
+diag(Pᵀ1) − Pᵀ diag(1/a) P over ε: each step is found by conjugate gradients, shifted where the marginal error is large
+(Levenberg, Marquardt), and shortened until it raises the dual value; where a marginal is off by a factor it follows a
+plain update. A self problem has diag(P1) + P. A vector of 200 numbers costs torch more than the arithmetic: they
+are NumPy's here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+SHIFT, SMALLEST, LARGEST = 0.1, 0.01, 1e3
+"""What Newton's matrix is shifted by, in units of its diagonal and of the marginal error: at first, and at least and at
+most."""
+OFF = 0.1
+"""Relative error of a point's marginal from which on a plain update comes before Newton's step."""
+STEP = 5.0
+"""Largest change of a potential in a step, in ε: the dual is far from quadratic beyond it."""
+GROWTH = 1.5
+"""Growth of the marginal error that a step may have which raises the dual value."""
+ROUNDED = 1e-14
+"""What rounding does to the dual value, in ε and of itself: a step that lowers the marginal error may lose as much."""
+SHORTER, TRIALS = 0.3, 6
+"""What a step is shortened by that is of no use, and how often."""
+ITERATIONS = 100
+"""Of conjugate gradients, at most: a step that is found less well is one all the same."""
+LEAST = 1e-300
+"""Diagonal of points without weight."""
+FORCED = 0.1, 0.3
+"""Residual of Newton's equation, relative: at first, and of what is left to the target."""
+DIGITS = 1e-4
+"""At least: products may be in float32."""
+
+
+@dataclass
+class Point:
+    """Exponents of scalings and what follows from them.
+
+    Attributes
+    ----------
+    exponents : tuple of array, shapes (N,) and (M,)
+        Of rows and columns: potentials, less those in the kernel, over ε.
+    sums : array, shape (M,)
+        Marginal over weight of the columns; of a self problem, of the rows.
+    error : float
+        The marginal error.
+    gain : float
+        The dual value less that of the kernel's potentials, over ε.
+    """
+
+    exponents: tuple[Array, Array]
+    sums: Array
+    error: float
+    gain: float
+
+    @property
+    def reach(self) -> float:
+        """The largest exponent."""
+        return max(float(np.abs(h).max()) for h in self.exponents)
+
+    @property
+    def sound(self) -> bool:
+        """Whether sums are numbers, and nothing has underflowed."""
+        return math.isfinite(self.error) and math.isfinite(self.gain) and float(self.sums.min()) > 0.0
+
+
+class Scaled(Protocol):
+    """The unknown exponents, one vector z, and Newton's method for them."""
+
+    def at(self, z: Array) -> Point: ...
+
+    def unknown(self, state: Point) -> Array: ...
+    def next(self, state: Point) -> Array:
+        """After a plain update."""
+        ...
+
+    def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
+        """What the marginal misses, the matrix' diagonal, and products with the matrix; its diagonal is shifted by this
+        share of itself."""
+        ...
+
+
+class Between:
+    """Two measures; z are the exponents of the columns.
+
+    Parameters
+    ----------
+    kernel : array, shape (N, M)
+    light : array, shape (N, M)
+        The same for Newton's steps, in float32 where that is faster.
+    a : array, shape (N,)
+    b : array, shape (M,)
+        Weights, of the same sum.
+    """
+
+    def __init__(self, kernel: Array, light: Array, a: Array, b: Array):
+        self.kernel, self.light, self.a, self.b = kernel, light, a, b
+
+    def at(self, z: Array) -> Point:
+        q = np.exp(z)
+        rows = _times(self.kernel, self.b * q)
+        sums = q * _times(self.kernel.T, self.a / rows)
+        up = -np.log(rows)
+        error = float(np.abs(self.b * (sums - 1.0)).sum())
+        return Point((up, z), sums, error, float(self.a @ up + self.b @ z))
+
+    def unknown(self, state: Point) -> Array:
+        return state.exponents[1]
+
+    def next(self, state: Point) -> Array:
+        return state.exponents[1] - np.log(state.sums)
+
+    def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
+        p, q = (np.exp(h) for h in state.exponents)
+        diagonal = np.maximum((1.0 + shift) * self.b * state.sums, LEAST)
+        squared, weights = self.a * p * p, self.b * q
+
+        def times(d: Array) -> Array:
+            rows = squared * _times(self.light, weights * d)
+            out: Array = diagonal * d - weights * _times(self.light.T, rows)
+            return out
+
+        return self.b * (1.0 - state.sums), diagonal, times
+
+
+class Within:
+    """A measure and itself; both exponents are z.
+
+    Parameters
+    ----------
+    kernel, light : array, shape (N, N)
+    a : array, shape (N,)
+    """
+
+    def __init__(self, kernel: Array, light: Array, a: Array):
+        self.kernel, self.light, self.a = kernel, light, a
+
+    def at(self, z: Array) -> Point:
+        p = np.exp(z)
+        sums = p * _times(self.kernel, self.a * p)
+        missing = self.a * (sums - 1.0)
+        return Point((z, z), sums, 2.0 * float(np.abs(missing).sum()), float(2.0 * (self.a @ z) - missing.sum()))
+
+    def unknown(self, state: Point) -> Array:
+        return state.exponents[0]
+
+    def next(self, state: Point) -> Array:
+        return state.exponents[0] - 0.5 * np.log(state.sums)
+
+    def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
+        weights = self.a * np.exp(state.exponents[0])
+        diagonal = np.maximum((1.0 + shift) * self.a * state.sums, LEAST)
+
+        def times(d: Array) -> Array:
+            out: Array = diagonal * d + weights * _times(self.light, weights * d)
+            return out
+
+        return self.a * (1.0 - state.sums), diagonal, times
+
+
+def _times(kernel: Array, w: Array) -> Array:
+    """A product in the kernel's precision."""
+    out: Array = kernel @ w.astype(kernel.dtype, copy=False)
+    return out.astype(np.float64, copy=False)
+
+
+def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> Iterator[Point]:
+    """Points one after the other: plain updates, each followed by Newton's step; ends at a marginal error, or where
+    no step is of use."""
+    shift = SHIFT
+    while state.error > target(state):
+        if float(np.abs(state.sums - 1.0).max()) > OFF:
+            state = problem.at(problem.next(state))
+            yield state
+            if not state.sound or state.error <= target(state):
+                return
+        missing, diagonal, times = problem.newton(state, shift * state.error)
+        first, share = FORCED
+        enough = max(min(first, state.error), share * target(state) / state.error, DIGITS)
+        step = _conjugate_gradients(times, missing, diagonal, enough)
+        length = min(1.0, STEP / max(float(np.abs(step).max()), 1e-300))
+        for _ in range(TRIALS):
+            after = problem.at(problem.unknown(state) + length * step)
+            slack = ROUNDED * (1.0 + abs(state.gain)) if after.error < state.error else 0.0
+            if after.sound and after.gain >= state.gain - slack and after.error < GROWTH * state.error:
+                break
+            length *= SHORTER
+        else:
+            return
+        shift = max(SHORTER * shift, SMALLEST) if length == 1.0 else min(shift / math.sqrt(length), LARGEST)
+        state = after
+        yield state
+
+
+def _conjugate_gradients(times: Callable[[Array], Array], right: Array, diagonal: Array, enough: float) -> Array:
+    """To a relative residual, in the norm of the inverse diagonal."""
+    z, residual = np.zeros_like(right), right
+    scaled = residual / diagonal
+    direction, size = scaled, float(residual @ scaled)
+    last = enough * enough * size
+    for _ in range(ITERATIONS):
+        if not size > last:
+            break
+        image = times(direction)
+        curvature = float(direction @ image)
+        if not curvature > 0.0:
+            break
+        length = size / curvature
+        z, residual = z + length * direction, residual - length * image
+        scaled = residual / diagonal
+        before, size = size, float(residual @ scaled)
+        direction = scaled + (size / before) * direction
+    return z
