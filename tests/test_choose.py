@@ -38,7 +38,7 @@ LARGE = Facts(
     pairs=10**10, dimension=3, epsilon=0.005, cost_scale=3.0, tol=1e-3, dtype=SINGLE, batched=False, is_self=False,
     cells=lambda: SimpleNamespace(width=0.1),
 )  # fmt: skip
-CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR * 0.005)
+CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR[0] * 0.005)
 
 
 def wants(**what):
@@ -55,10 +55,10 @@ def wants(**what):
         (replace(LARGE, pairs=PAYS - 1), wants(working_dtype=SINGLE), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(CLOSE, pairs=IN_MEMORY), AUTO, CPU, FOLLOWED),
         (replace(CLOSE, is_self=True), AUTO, CPU, Choice("one-level", DOUBLE)),
-        (replace(CLOSE, nearest=lambda: 0.99 * NEAR * 0.005), AUTO, CPU, Choice("one-level", DOUBLE, True, True)),
+        (replace(CLOSE, nearest=lambda: 0.99 * NEAR[0] * 0.005), AUTO, CPU, Choice("one-level", DOUBLE, True, True)),
         (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
-        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, Choice("one-level", DOUBLE, newton=True, path=True)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, Choice("one-level", DOUBLE, True, path=True)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (
             replace(LARGE, pairs=PAYS - 1, quadratic=True), wants(working_dtype=SINGLE), CPU,
