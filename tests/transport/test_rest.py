@@ -84,7 +84,7 @@ def test_quantisation_into_the_points_themselves(fit_weights):
 @pytest.mark.parametrize("transform", transport.registration.TRANSFORMS)
 def test_registrations(transform, optimizer):
     r = transport.register(
-        CLOUD, CLOUD, transform=transform, blur=0.05, start=0.05, init=(EYE, ZERO), optimizer=optimizer
+        CLOUD, CLOUD, transform=transform, blur=0.1, start=0.1, init=(EYE, ZERO), optimizer=optimizer
     )
     assert r.converged and r.history[-1].n_steps <= 20
     torch.testing.assert_close(r.points, CLOUD, rtol=0, atol=1e-4)
