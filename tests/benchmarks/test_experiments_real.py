@@ -179,7 +179,9 @@ def test_digits_under_other_constraints(digits, constraint):
     assert 0.01 < stretch < (1.0 + 1e-3 if constraint == "spectral" else 2.0)
 
 
-def test_digits_are_reported(digits, tmp_path):
+def test_digits_are_reported(digits, tmp_path, monkeypatch):
+    # Without compiling, which takes half a minute for gradients of 64 and of 96 coordinates.
+    monkeypatch.setattr(digits, "MMD", lambda **options: MMD(**options | {"engine": "dense"}))
     arms = [digits.Arm("fixed", 0.5), digits.Arm("fixed", math.inf), digits.Arm("fixed", math.inf, "gaussian")]
     arms += [digits.Arm("learned", 0.5), digits.Arm("learned", math.inf)]
     rows = [digits.measure(arm, seed, 1, "clip") for arm in arms for seed in (0, 1)]

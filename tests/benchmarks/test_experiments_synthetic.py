@@ -28,17 +28,22 @@ def reports(module, report, folder):
 
 
 def test_ellipses_are_found(tmp_path, monkeypatch):
-    """To 7 %: batches of 120 leave a bias of four in the axes, and 80 steps a noise of one."""
+    """To 7 %: batches of 120 leave a bias of four in the axes, and 60 steps a noise of one."""
     import ellipses
 
     monkeypatch.setattr(ellipses, "FITTED", 2.0)
     setting = dict(epsilon=ellipses.FITTED, lr=0.1, seed=0)
-    fit = ellipses.fit(setting | dict(iterations=ellipses.ENTROPIC, batch=120, steps=80))
+    fit = ellipses.fit(setting | dict(iterations=ellipses.ENTROPIC, batch=120, steps=60))
     assert fit["centre"] < 0.05 and fit["axes"] < 0.07 and fit["angle"] < 0.05
     assert fit["path"][0]["centre"] > 1.0
     small = setting | dict(batch=40, steps=30)
     columns = (1, 10, ellipses.SHARP)
-    sweep = [ellipses.fit(small | dict(epsilon=e, iterations=count)) for e in (0.1, 2.0) for count in columns]
+    needed = [(0.1, 1), (0.1, ellipses.SHARP), (2.0, 10), (2.0, ellipses.SHARP)]  # the others fill the tables
+    sweep = [
+        ellipses.fit(small | dict(epsilon=e, iterations=count, steps=30 if (e, count) in needed else 10))
+        for e in (0.1, 2.0)
+        for count in columns
+    ]
     by = {(row["epsilon"], row["iterations"]): row for row in sweep}
     # One iteration leads elsewhere where ε is low; ten lead where convergence does where it is higher.
     assert by[0.1, 1]["centre"] > 3 * by[0.1, ellipses.SHARP]["centre"]
@@ -47,7 +52,7 @@ def test_ellipses_are_found(tmp_path, monkeypatch):
         torch.tensor(many["centre_found"] + many["axes_found"]),
         torch.tensor(converged["centre_found"] + converged["axes_found"]), rtol=5e-3, atol=5e-3,
     )  # fmt: skip
-    sweep += [ellipses.fit(small | dict(epsilon=e, iterations=ellipses.ENTROPIC)) for e in (0.1, 2.0)]
+    sweep += [ellipses.fit(small | dict(epsilon=e, iterations=ellipses.ENTROPIC, steps=10)) for e in (0.1, 2.0)]
     text = reports(ellipses, {"about": "", "fits": [fit], "sweep": sweep}, tmp_path)
     assert f"The largest error of a centre or an axis is {max(fit['centre'], fit['axes']):.2%}" in text
 

@@ -83,7 +83,7 @@ def test_masses_are_a_factor():
 
 @pytest.mark.parametrize("cost", FORMS)
 def test_derivatives_of_both_orders(cost):
-    x, y, a, b = problem(5, 4)
+    x, y, a, b = problem(4, 3)
     inputs = [torch.tensor(t, requires_grad=True) for t in (x, y, np.log(a), np.log(b), np.array(0.4))]
 
     def value(x, y, a, b, blur):

@@ -25,9 +25,9 @@ def test_keops(name, dtype):
     check(name, dtype, "keops")
 
 
-@pytest.mark.parametrize(("name", "dtype"), [*zip(NAMES, ["float64", "float32", "float64"], strict=True)])
-def test_dense(name, dtype):
-    check(name, dtype, "dense")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_dense(dtype):
+    check(NAMES[0], dtype, "dense")
 
 
 def check(name: str, dtype: str, engine: str) -> None:

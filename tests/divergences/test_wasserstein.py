@@ -21,8 +21,8 @@ def assigned(x: np.ndarray, y: np.ndarray, p: float) -> float:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("p", [1, 2])
-def test_intervals_contain_the_assignment_of_2000_points_and_narrow(p, dtype):
-    x, y = (c.astype(dtype) for c in surfaces(2000))
+def test_intervals_contain_the_assignment_of_1000_points_and_narrow(p, dtype):
+    x, y = (c.astype(dtype) for c in surfaces(1000))
     exact = assigned(x.astype(np.float64), y.astype(np.float64), p)
     widths = []
     for blur in (0.08, 0.04, 0.02):

@@ -17,15 +17,20 @@ from standin_files import place
 from geomsink.cli import cli
 
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+WARM = "--blur 0.2 --tol-loss 0.01"
 SHORTER = {
-    "geomsink divergence bunny.obj igea.ply --blur 0.05 --plot figure.png": "--samples 10000",
+    "geomsink divergence bunny.obj igea.ply --blur 0.05 --plot figure.png": "--samples 5000",
+    "geomsink divergence shape:knot shape:star --samples 50000 --json": "--samples 10000",
     "geomsink divergence bunny.obj igea.ply --certify --tol-gap 1e-3": "--samples 2000",
-    "geomsink barycenter bunny.obj spot.obj igea.ply --samples 2000 --out mean.ply --plot mean.png": "--samples 200",
-    "geomsink flow spot.obj horse.ply --samples 2000 --out end.ply --plot flow.gif": "--samples 200",
-    "geomsink fit bunny.obj --out run": "--steps 2 --batch 500 --held-out 500",
+    "geomsink barycenter bunny.obj spot.obj igea.ply --samples 2000 --out mean.ply --plot mean.png": "--samples 200 "
+    + WARM,
+    "geomsink barycenter bunny.obj spot.obj igea.ply --weights 1,1,2 --samples 200 --out mean.ply": WARM,
+    "geomsink flow spot.obj horse.ply --samples 2000 --out end.ply --plot flow.gif": "--samples 200 " + WARM,
+    "geomsink flow spot.obj horse.ply --samples 200 --out end.ply --plot frames.png": WARM,
+    "geomsink fit bunny.obj --out run": "--steps 2 --batch 100 --inner 20 --held-out 100",
     "geomsink demo": "--samples 5000",
 }
-"""What is added to commands that take from ten seconds to two minutes on two cores: fewer points, or fewer steps."""
+"""What is added to commands that take from five seconds to two minutes: fewer points or steps, a higher temperature."""
 
 
 def lines(text: str) -> Iterator[str]:

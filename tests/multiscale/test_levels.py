@@ -35,50 +35,50 @@ def weights(n: int, seed: int, decades: float = 8.0) -> np.ndarray:
     return w / w.sum()
 
 
-LINE = np.linspace(0.0, 1.0, 1600)[:, None]
+LINE = np.linspace(0.0, 1.0, 1200)[:, None]
 CASES = {
     "a line": dict(x=LINE * [1.0, 0.5, 0.2], y=LINE**2 * [1.0, 0.5, 0.2] + 0.1),
-    "a plane": dict(x=uniform(1600, 2) @ np.eye(2, 3), y=uniform(1500, 2, 1) ** 2 @ np.eye(2, 3)),
-    "clusters far apart": dict(x=clusters(1600, 0), y=clusters(1500, 1)),
+    "a plane": dict(x=uniform(1200, 2) @ np.eye(2, 3), y=uniform(1100, 2, 1) ** 2 @ np.eye(2, 3)),
+    "clusters far apart": dict(x=clusters(1200, 0), y=clusters(1100, 1)),
     "clusters against one": dict(x=clusters(1600, 0), y=uniform(1500, 3), blur=0.2),
-    "heavy duplicates": dict(x=uniform(20, 3).repeat(80, 0), y=uniform(1500, 3, 1)),
-    "one point, many times": dict(x=np.full((1600, 3), 0.3), y=uniform(1500, 3)),
+    "heavy duplicates": dict(x=uniform(20, 3).repeat(60, 0), y=uniform(1100, 3, 1), blur=0.1),
+    "one point, many times": dict(x=np.full((1200, 3), 0.3), y=uniform(1100, 3)),
     "sizes far apart": dict(x=uniform(300, 3), y=uniform(20_000, 3, 1) ** 2),
     "weights over eight decades": dict(
-        x=uniform(1600, 3), y=uniform(1500, 3, 1) ** 2, a=weights(1600, 0), b=weights(1500, 1)
+        x=uniform(1200, 3), y=uniform(1100, 3, 1) ** 2, a=weights(1200, 0), b=weights(1100, 1)
     ),
     "weights of zero": dict(
-        x=uniform(1600, 3), y=uniform(1500, 3, 1) ** 2, a=np.r_[np.zeros(800), np.full(800, 1 / 800)]
+        x=uniform(1200, 3), y=uniform(1100, 3, 1) ** 2, a=np.r_[np.zeros(600), np.full(600, 1 / 600)]
     ),
-    "D = 1": dict(x=uniform(1600, 1), y=uniform(1500, 1, 1) ** 2, blur=0.02),
-    "D = 2": dict(x=uniform(1600, 2), y=uniform(1500, 2, 1) ** 2, blur=0.03),
-    "D = 10": dict(x=uniform(1600, 10), y=uniform(1500, 10, 1) ** 2, blur=0.5),
-    "blur below the spacing": dict(x=uniform(1600, 2), y=uniform(1500, 2, 1) ** 2, blur=0.01),
-    "euclidean": dict(x=uniform(1600, 3), y=uniform(1500, 3, 1) ** 2, cost="euclidean"),
-    "a power": dict(x=uniform(1600, 3), y=uniform(1500, 3, 1) ** 2, cost="power:1.5", blur=0.1),
+    "D = 1": dict(x=uniform(1200, 1), y=uniform(1100, 1, 1) ** 2, blur=0.02),
+    "D = 2": dict(x=uniform(1200, 2), y=uniform(1100, 2, 1) ** 2, blur=0.03),
+    "D = 10": dict(x=uniform(1200, 10), y=uniform(1100, 10, 1) ** 2, blur=0.5),
+    "blur below the spacing": dict(x=uniform(1200, 2), y=uniform(1100, 2, 1) ** 2, blur=0.015),
+    "euclidean": dict(x=uniform(1200, 3), y=uniform(1100, 3, 1) ** 2, cost="euclidean"),
+    "a power": dict(x=uniform(1200, 3), y=uniform(1100, 3, 1) ** 2, cost="power:1.5", blur=0.2),
     "on the sphere": dict(
-        x=np.random.default_rng(0).standard_normal((1600, 3)) + 1.0,
-        y=np.random.default_rng(1).standard_normal((1500, 3)),
+        x=np.random.default_rng(0).standard_normal((1200, 3)) + 1.0,
+        y=np.random.default_rng(1).standard_normal((1100, 3)),
         cost="geodesic",
-        blur=0.1,
+        blur=0.2,
     ),
     "cosine": dict(
-        x=np.random.default_rng(0).standard_normal((1600, 3)) + 1.0,
-        y=np.random.default_rng(1).standard_normal((1500, 3)),
+        x=np.random.default_rng(0).standard_normal((1200, 3)) + 1.0,
+        y=np.random.default_rng(1).standard_normal((1100, 3)),
         cost="cosine",
         epsilon=0.02,
         blur=None,
     ),
     "a user's own cost": dict(
-        x=uniform(1600, 2),
-        y=uniform(1500, 2, 1) ** 2,
+        x=uniform(1200, 2),
+        y=uniform(1100, 2, 1) ** 2,
         cost=costs.Cost(name="saturating", expression=lambda x, y: 1.0 - (-((x - y) ** 2).sum(-1)).exp()),
         epsilon=0.01,
         blur=None,
     ),
     "a user's own asymmetric cost": dict(
-        x=uniform(1600, 2),
-        y=uniform(1500, 2, 1) ** 2,
+        x=uniform(1200, 2),
+        y=uniform(1100, 2, 1) ** 2,
         cost=costs.Cost(
             name="uphill",
             expression=lambda x, y: ((x - y) ** 2).sum(-1) + 0.3 * (y - x).relu().sum(-1),
@@ -128,10 +128,9 @@ def full_marginal_error(x: np.ndarray, y: np.ndarray, case: dict, solution: geom
     return error + float((columns - b).abs().sum())
 
 
-@pytest.mark.parametrize("blur", [0.05, 0.02])
-def test_a_hundred_thousand_points(blur):
+@pytest.mark.parametrize(("n", "blur"), [(25_000, 0.05), (50_000, 0.03)])
+def test_tens_of_thousands_of_points(n, blur):
     """At the default tolerance: the error that the result states, found again over all pairs; and so is the value."""
-    n = 100_000
     sources = (DATA / "stanford-bunny.obj", DATA / "igea.ply")
     if all(path.exists() for path in sources):
         x, y = (shapes.sample(path, n, seed=seed, normalize=True) for seed, path in enumerate(sources))
@@ -139,7 +138,7 @@ def test_a_hundred_thousand_points(blur):
         x, y = surfaces(n, n)
     r = sinkhorn_divergence(x, y, blur=blur)
     used = r.xy.approximation
-    assert r.converged and r.dtype == "float32" and used is not None and used.share < 0.25
+    assert r.converged and r.dtype == "float32" and used is not None and used.share < 0.25 and max(used.sources) < n
     rows, columns = r.xy.plan.operator.row_sums().double(), r.xy.plan.T.operator.row_sums().double()
     error = float((n * rows - 1).abs().mean() + (n * columns - 1).abs().mean())
     # float32 rounds exponents of size C/ε by 6e-8 C/ε, at 0.02 some 1e-4, and sums average most of it.
@@ -151,11 +150,11 @@ def test_a_hundred_thousand_points(blur):
 
 def test_truncated_without_stand_ins():
     """A cost that is no square has none; what its rows skip is bounded, and that bound is reported."""
-    x, y = clusters(4000, 0), clusters(4000, 1)
+    x, y = clusters(2000, 0), clusters(2000, 1)
     s = solve(x, y, blur=0.05, cost="euclidean", multiscale=True, tol=1e-4)
     used = s.approximation
     assert s.converged and used.share < 0.7 and used.audit == 0.0
-    assert 0.0 < used.skipped <= 0.06 * s.tol and used.sources == (4000, 4000)
+    assert 0.0 < used.skipped <= 0.06 * s.tol and used.sources == (2000, 2000)
     assert full_marginal_error(x, y, dict(cost="euclidean"), s) <= s.marginal_error + 1e-9
 
 
@@ -184,7 +183,7 @@ def test_by_default_where_it_pays(x, y, blur, levels):
 
 def test_fewer_evaluations_than_over_relaxation():
     """Evaluations between all points, which is where the time goes."""
-    x, y = surfaces(5000, 5000)
+    x, y = surfaces(3000, 3000)
     several = solve(x, y, blur=0.05, tol=TOL, dtype="float64", multiscale=True)
     one = solve(x, y, blur=0.05, tol=TOL, dtype="float64", multiscale=False)
     assert several.history[-1].evaluations <= 12

@@ -171,8 +171,7 @@ def surfaces(n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return x, y * [1.3, 1.0, 0.7] + [0.5, 0.0, 0.2]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("cost", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize(("cost", "dtype"), [("sqeuclidean", "float32"), ("euclidean", "float64")])
 def test_few_pairs_are_computed(cost, dtype, monkeypatch):
     """The same entries as of all pairs, bit by bit, from a small part of them."""
     n, m = 3000, 2500

@@ -40,7 +40,7 @@ def moons(n, seed=0):
 
 
 def test_a_disc_flows_into_two_moons():
-    x, y = disc(150), moons(150, seed=1)
+    x, y = disc(100), moons(100, seed=1)
     flow = gradient_flow(x, y, blur=0.1)
     values = flow.history.values
     assert flow.history.converged and values[-1] < 1e-4 * values[0]

@@ -36,26 +36,23 @@ def error(found: Registration, matrix, translation, x) -> float:
 # ------------------------------------------------------------------------- rigid motions
 
 
-@pytest.mark.parametrize("shape", ["bunny", "star"])
-def test_a_rigid_motion_under_noise_and_missing_points(shape):
+def test_a_rigid_motion_under_noise_and_missing_points():
     """To 0.1 %: noise of 0.01 in the unit cube, and half of the points missing; the bunny from any rotation.
 
-    Noise alone leaves some 0.03 % of 6,000 points, if pairs are known (see below).
+    Noise alone leaves up to 0.07 % of 4,000 points, if pairs are known (see below).
     """
     random = np.random.default_rng(3)
-    if shape == "bunny":
-        if not BUNNY.exists():
-            pytest.skip(f"{BUNNY} is not there")
+    if BUNNY.exists():
         x = shapes.read(BUNNY, normalize=True).astype(np.float64)
-        x = x[random.permutation(len(x))[:12_000]]
+        x = x[random.permutation(len(x))[:8000]]
     else:
         x = shapes.procedural("star", 12_000, seed=0).astype(np.float64)
     turn, shift = motion(0)
     kept = random.permutation(len(x))[: len(x) // 2]
     y = x[kept] @ turn.T + shift + 0.01 * random.normal(size=(len(kept), 3))
-    found = register(
-        x, y, blur=0.01, reach=0.02, init="search" if shape == "bunny" else (turn, shift + 0.03), start=0.05
-    )
+    # The star has symmetries, which no search tells apart.
+    init = "search" if BUNNY.exists() else (turn, shift + 0.03)
+    found = register(x, y, blur=0.01, reach=0.02, init=init, start=0.05)
     assert found.converged, found.status
     assert error(found, turn, shift, x) < 1e-3
     assert np.linalg.norm(found.matrix - turn) < 1e-3 * np.linalg.norm(turn)
@@ -71,7 +68,7 @@ def test_a_rigid_motion_under_noise_and_missing_points(shape):
 @pytest.mark.parametrize("transform", ["rigid", "affine"])
 def test_the_matched_mass_tells_a_reach_that_is_too_small_or_too_large(transform):
     """Half of each cloud is the other's: all descents come to rest, and the shares tell them apart."""
-    common, left, right = np.random.default_rng(0).random((3, 200, 2))
+    common, left, right = np.random.default_rng(0).random((3, 80, 2))
     x, y = np.concatenate((common, left + [3.0, 0.0])), np.concatenate((common, right + [0.0, 4.0]))
     identity = (np.eye(2), np.zeros(2))
     shares = []
@@ -99,7 +96,7 @@ def test_shares_are_of_the_masses():
 
 def test_a_part_that_is_cut_away():
     """The other half has nowhere to go, and at a short reach of its own it hardly pulls at the rest."""
-    x = shapes.procedural("blob", 1000, seed=1).astype(np.float64)
+    x = shapes.procedural("blob", 400, seed=1).astype(np.float64)
     turn, shift = Rotation.from_rotvec([0.1, -0.05, 0.1]).as_matrix(), np.array([0.02, 0.0, -0.03])
     y = x[x[:, 0] > np.median(x[:, 0])] @ turn.T + shift
     options = dict(blur=0.02, init=(np.eye(3), np.zeros(3)), start=0.1)
@@ -132,12 +129,12 @@ def test_higher_dimensions():
 
 @pytest.mark.parametrize("transform", ["similarity", "affine"])
 def test_linear_maps_of_a_clean_shape(transform):
-    x = shapes.procedural("knot", 500, seed=0).astype(np.float64)
+    x = shapes.procedural("knot", 250, seed=0).astype(np.float64)
     turn = Rotation.from_rotvec([0.2, 0.1, -0.2]).as_matrix()
     matrix = 1.3 * turn if transform == "similarity" else turn @ np.array([[1.2, 0.2, 0], [0, 0.8, 0.1], [0, 0, 1.1]])
     shift = np.array([0.5, -0.2, 0.1])
     y = np.random.default_rng(0).permutation(x @ matrix.T + shift)
-    found = register(x, y, transform=transform, blur=0.03)
+    found = register(x, y, transform=transform, blur=0.05)
     assert error(found, matrix, shift, x) < 1e-4
     if transform == "similarity":
         gram = found.matrix.T @ found.matrix
@@ -146,11 +143,11 @@ def test_linear_maps_of_a_clean_shape(transform):
 
 def test_a_smooth_displacement():
     """A bend is undone; what is smooth moves near points alike, and a stiff displacement is a small one."""
-    x = shapes.procedural("torus", 500, seed=0).astype(np.float64)
+    x = shapes.procedural("torus", 300, seed=0).astype(np.float64)
     y = x + np.stack([0 * x[:, 0], 0 * x[:, 0], 0.3 * (x[:, 0] - 0.5) ** 2], axis=1)
-    options = dict(transform="free", blur=0.03, init=(np.eye(3), np.zeros(3)), start=0.1, width=0.3, steps=20)
+    options = dict(transform="free", blur=0.06, init=(np.eye(3), np.zeros(3)), start=0.1, width=0.3, steps=20)
     found = register(x, y, stiffness=1e-5, **options)
-    before = register(x, y, blur=0.03, steps=1, start=0.03, init=(np.eye(3), np.zeros(3))).history[-1].values[0]
+    before = register(x, y, blur=0.06, steps=1, start=0.06, init=(np.eye(3), np.zeros(3))).history[-1].values[0]
     assert found.history[-1].values[-1] < 0.1 * before
     assert np.abs(found.points - y).max() < 0.03 < np.abs(x - y).max()
     # ‖v(z) − v(z′)‖ ≤ ‖v‖ √(2 − 2 k(z, z′)), the reproducing property.
