@@ -14,6 +14,7 @@ from ..solver import (
     Potentials,
     Problem,
     accuracy,
+    relaxed,
     residual,
     rounding,
     within,
@@ -31,6 +32,8 @@ FAR = 100.0
 CLOSE, ENOUGH = 1e-4, 1e-3
 """Largest error of the logarithm of a point's mass on the way, that is aimed at, and that is enough: what the masses of
 two parts of a plan differ by must show while they still hang together."""
+LOST = 600.0
+"""Logarithm of a point's mass from which on no pair with it is known."""
 STILL = 1e-9
 """Shift for slopes: what is connected by less stays as it is."""
 LARGE = 50.0
@@ -73,7 +76,7 @@ class Corrector(Judged):
     def corrected(self, most: int) -> int | None:
         """Newton's steps until no point's mass is off by much; how many, or None if that is not reached."""
         steps, off = 0, self.off()
-        while off > CLOSE and off < torch.inf and steps < most:
+        while off > CLOSE and off < LOST and steps < most:
             self._newton = self.equation(tight=False)
             if not self._step():
                 break
@@ -87,11 +90,25 @@ class Corrector(Judged):
         """Newton's steps until marginals and value are as right as they should be; whether they are."""
         for k in range(most + 1):
             if self.marginal_error <= self.tol and (not self.goal.asks_for_values or self._judge()[0]):
+                self._complete()
                 return True
             self._newton = self.equation(tight=False)
             if k == most or not self._step():
                 return False
         return False
+
+    def _complete(self) -> None:
+        """Potentials of points without weight, which nothing else depends on, by sums over all pairs."""
+        state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
+        weightless = [m.weights <= 0.0 for m in (self.problem.alpha, self.problem.beta)]
+        if bool(weightless[1].any()):
+            found, _ = relaxed(columns, state.g, self.full_sums.log_columns(state.f, state.g, epsilon), 1.0, epsilon)
+            state.g = torch.where(weightless[1], found, state.g)
+            state.log_columns = torch.where(weightless[1], 0.0, state.log_columns)
+        if bool(weightless[0].any()):
+            found, _ = relaxed(rows, state.f, self.full_sums.log_rows(state.f, state.g, epsilon), 1.0, epsilon)
+            state.f = torch.where(weightless[0], found, state.f)
+            state.log_rows = torch.where(weightless[0], 0.0, state.log_rows)
 
     def off(self) -> float:
         """Largest |log| of a column's mass over what it should be."""
@@ -129,7 +146,7 @@ class Corrector(Judged):
                 if self.cycles >= self._last:
                     return False
                 self._row_update((before[0], within(columns, before[1] + length * (epsilon * smooth + in_logarithms))))
-                if self.off() < torch.inf and bool(self.value() >= value - slack):
+                if self.off() < LOST and bool(self.value() >= value - slack):
                     return True
                 state.f, state.g, state.log_rows, state.log_columns = before
         return False
@@ -140,7 +157,7 @@ class Corrector(Judged):
         rho = self.missing(1, state.g, state.log_columns.clamp(max=LARGE), self.problem.epsilon)
         equation.shift = shift
         _, step = equation.solve(torch.zeros_like(state.f), rho)
-        local = rho / equation.columns.clamp(min=1e-290)
+        local = rho / equation.columns
         return torch.where(self.problem.beta.weights > 0.0, step - local, 0.0)
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:

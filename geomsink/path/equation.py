@@ -36,6 +36,7 @@ HARDER = 100.0
 ITERATIONS = 500, 3000
 """Of conjugate gradients, at most: of few unknowns, and of more, where a factorisation is dear."""
 LITTLE = 1e-290
+"""Mass of a point without any."""
 
 
 class NewtonEquation:
@@ -62,13 +63,13 @@ class NewtonEquation:
     shift = SHIFT
 
     def __init__(self, plan: Plan, rows: Tensor, columns: Tensor, residual: float):
-        self.rows, self.columns = rows, columns
+        self.rows, self.columns = rows.clamp(min=LITTLE), columns.clamp(min=LITTLE)
         self.left = torch.zeros_like(rows)
         self._residual = residual
         self._swapped = len(rows) > len(columns)
         self._plan = plan.T if self._swapped else plan
-        here, there = (columns, rows) if self._swapped else (rows, columns)
-        self._here, self._there = here.clamp(min=LITTLE), there.clamp(min=LITTLE)
+        sides = self.rows, self.columns
+        self._here, self._there = sides[::-1] if self._swapped else sides
 
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
         """λ, shape (N,), and μ, shape (M,), as exactly as the method can, whatever is ``enough``."""

@@ -172,6 +172,8 @@ KEPT = 32.0
 out, when both have moved by their range."""
 HEIGHT = 30.0
 """Logarithm that a row's sum may have, beside 0."""
+NOTHING = -700.0
+"""Logarithm of sums without any pair: the next update brings the potential of a point without weight back to others."""
 ROOM = 2.5
 """Times that slack in which pairs are kept at hand."""
 LOOKED_AT = 64
@@ -234,11 +236,11 @@ class StoredSums:
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         du, dv = self._scales(f, g, epsilon)
-        return _times(self._kernel, self.beta.weights * dv.exp()).log() + du
+        return _times(self._kernel, self.beta.weights * dv.exp()).log().clamp(min=NOTHING) + du
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         du, dv = self._scales(f, g, epsilon)
-        return _times(self._kernel.T, self.alpha.weights * du.exp()).log() + dv
+        return _times(self._kernel.T, self.alpha.weights * du.exp()).log().clamp(min=NOTHING) + dv
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         du, dv = self._scales(f, g, epsilon)
@@ -272,7 +274,8 @@ class StoredSums:
             if float(du.abs().amax()) < RANGE and float(dv.abs().amax()) < RANGE:
                 return du, dv
         self._make(f, g, epsilon)
-        if not bool((_times(self._kernel, self.beta.weights).log().abs() < HEIGHT).all()):
+        heights = _times(self._kernel, self.beta.weights).log().abs()
+        if not bool((torch.where(self.alpha.weights > 0.0, heights, 0.0) < HEIGHT).all()):
             # Far from any solution: the largest entry of each row is made 1.
             top = -epsilon * self.pairs.highest(g, epsilon)
             self._make(torch.where(top.isfinite(), top, f), g, epsilon)

@@ -68,7 +68,7 @@ def test_points_without_weight_have_potentials():
     x, y, a = r.random((40, 2)), r.random((40, 2)), r.random(40)
     a[::7] = 0.0
     b = a[::-1] / a.sum()
-    s = solve(x, y, a / a.sum(), b, blur=0.002)
+    s = solve(x, y, a / a.sum(), b, blur=0.01, cost="sqeuclidean")
     f, g = s.potentials
     assert s.strategy == "path-following"
     C = ((x[:, None] - y) ** 2).sum(-1)
