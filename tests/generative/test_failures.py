@@ -73,9 +73,7 @@ def test_the_report_has_the_state_of_the_solver():
     error = caught.value
     assert (error.what, error.step, error.value, error.epsilon) == ("loss", 2, float("inf"), 2.0)
     assert error.marginal_error < 1e-3 and error.status == "converged"  # of the step before
-    sentence = (
-        r"step 2: loss not finite \(batch of seed \d+, loss inf; last solve converged, .*, epsilon 2\); no check"
-    )
+    sentence = r"step 2: loss not finite \(batch of seed \d+, loss inf; last solve converged, .*, epsilon 2\); no check"
     assert re.match(sentence, str(error))
     assert error.x.abs().max() > 1e19 and torch.equal(error.y, DATA)
 

@@ -103,7 +103,8 @@ def test_losses_with_a_gradient_at_rest_move_on():
 def test_one_point_is_not_at_rest_where_all_of_them_are_at_one_place(optimizer):
     """Neither the cloud nor the target has an extent, or its first point is the target."""
     for x, y in ((CLOUD[:1], CLOUD[1:2]), (CLOUD[:2], CLOUD[:1]), (CLOUD[:1].expand(3, 3), CLOUD[1:])):
-        flow = transport.gradient_flow(x, y, blur=0.1, optimizer=optimizer, steps=20, lr=0.02 if optimizer == "adam" else 0.5)
+        rate = 0.02 if optimizer == "adam" else 0.5
+        flow = transport.gradient_flow(x, y, blur=0.1, optimizer=optimizer, steps=20, lr=rate)
         assert flow.history.n_steps > 0 and flow.history.values[-1] < 0.9 * flow.history.values[0]
 
 
