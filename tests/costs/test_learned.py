@@ -30,8 +30,11 @@ def inputs():
 
 @pytest.mark.parametrize("form", ["entropic", "sharp"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("options", [{}, dict(rho=0.4)], ids=["balanced", "unbalanced"])
-@pytest.mark.parametrize("ground", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize(
+    ("ground", "options"),
+    [("sqeuclidean", {}), ("euclidean", dict(rho=0.4))],
+    ids=["sqeuclidean-balanced", "euclidean-unbalanced"],
+)
 def test_gradients(ground, options, mode, form):
     def loss(x, y, weight):
         cost = FeatureCost(Features(weight), ground)

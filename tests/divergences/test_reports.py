@@ -209,7 +209,7 @@ def test_interruption_leaves_cleanly():
 
 
 def test_memory_is_linear():
-    """A solve of 2·10⁵ points a side peaks below 1 GB over the bare imports (a matrix would be 160 GB).
+    """A solve of 10⁵ points a side peaks below 0.6 GB over the bare imports (a matrix would be 40 GB).
 
     On several levels, gradient included; and on one, where every allocation of two cycles is made but each row sees 256
     columns, which takes a thousandth of the time.
@@ -223,7 +223,7 @@ def test_memory_is_linear():
         geomsink.solve(x, x[::-1].copy(), blur=0.2, engine="keops")
         open("/proc/self/clear_refs", "w").write("5")
         bare = peak()
-        x = torch.from_numpy(np.random.default_rng(0).random((200_000, 3), dtype=np.float32)).requires_grad_()
+        x = torch.from_numpy(np.random.default_rng(0).random((100_000, 3), dtype=np.float32)).requires_grad_()
         y = x.detach() * 0.9
         s = geomsink.solve(x, y, blur=0.2)
         s.value.backward()
@@ -233,9 +233,9 @@ def test_memory_is_linear():
         warnings.simplefilter("ignore")
         s = geomsink.solve(x, y, blur=0.05, max_iter=2, dtype="float32", multiscale=False)
         s.value.backward()
-        assert s.engine == "keops" and len(s.potentials[0]) == 200_000
+        assert s.engine == "keops" and len(s.potentials[0]) == 100_000
         print(peak() - bare)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert 10**7 < int(done.stdout) < 10**9
+    assert 10**7 < int(done.stdout) < 6 * 10**8

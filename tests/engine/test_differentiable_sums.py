@@ -90,14 +90,15 @@ def test_dense_derivatives_by_finite_differences(name):
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_first_derivatives(name, on):
     """Against autograd through a matrix: rounding alone."""
-    for with_costs in (False, True):
+    # Derivatives of K C have those of K in them, of which there are then less to compile.
+    for with_costs in (False, True) if on == "dense" or name == "sqeuclidean" else (True,):
         function, tensors = kernel(name, with_costs), variables(name)
         mine, theirs = sums(function, on)(*tensors), plain(function)(*tensors)
         cotangent = torch.linspace(-1, 1, mine.numel()).double().reshape(mine.shape)
         agree((mine, *grad(mine, tensors, cotangent)), (theirs, *grad(theirs, tensors, cotangent)))
 
 
-@pytest.mark.parametrize("name", ["power:1.5", "geodesic", "manhattan", "of the user"])
+@pytest.mark.parametrize("name", ["geodesic", "of the user"])
 def test_second_derivatives_on_keops(name):
     """In one cloud and the parameters; `test_all_second_derivatives_on_keops` has all variables."""
     function, tensors = kernel(name), variables(name)

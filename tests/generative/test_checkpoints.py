@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import warnings
 import zipfile
 
@@ -204,15 +205,26 @@ def foreign(path):
     torch.save({"weights": torch.zeros(3)}, path)
 
 
-@pytest.mark.parametrize("damage", [flip, cut, empty, malicious, malicious_pickle, foreign])
-def test_damaged_checkpoints_are_refused(damage, tmp_path):
-    """The one before is used, and training ends where it would have; nothing in a file is run."""
-    setting = adversary  # whose checkpoints are large enough for their middle to be numbers
-    whole, broken = made(setting, tmp_path / "whole", steps=8), made(setting, tmp_path / "broken", steps=8)
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A folder of checkpoints after seven steps, whose last one is after six, and the state after eight.
+
+    Of the adversary, whose checkpoints are large enough for their middle to be numbers.
+    """
+    folder = tmp_path_factory.mktemp("interrupted")
+    whole, broken = (made(adversary, folder / name, steps=8) for name in ("whole", "broken"))
     whole.train()
     for row in broken.run():
         if row["step"] == 7:
             break
+    return folder / "broken", state(whole)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, malicious, malicious_pickle, foreign])
+def test_damaged_checkpoints_are_refused(damage, interrupted, tmp_path):
+    """The one before is used, and training ends where it would have; nothing in a file is run."""
+    setting, (folder, expected) = adversary, interrupted
+    shutil.copytree(folder, tmp_path / "broken")
     first, last = sorted((tmp_path / "broken").glob("*.pt"))
     damage(last)
     with pytest.raises(CheckpointError, match=rf"^.*{last.name}: .* expected a file that a Trainer wrote\."):
@@ -221,7 +233,7 @@ def test_damaged_checkpoints_are_refused(damage, tmp_path):
         resumed = made(setting, tmp_path / "broken", steps=8)
     assert resumed.step == 3
     resumed.train()
-    assert same(state(resumed), state(whole))
+    assert same(state(resumed), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(tmp_path / "broken", Dropping())
