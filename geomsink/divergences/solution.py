@@ -49,8 +49,9 @@ class Solution(Constant):
         Annealed through.
     tol : float
     strategy : str
-        How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first; ``"unrolled"``,
-        by chosen iterations; ``"limit"``, the closed form at ε = ∞.
+        How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first;
+        ``"path-following"``, down the temperatures; ``"unrolled"``, by chosen iterations; ``"limit"``, the closed form
+        at ε = ∞.
     engine : str
     dtype : str
         The working precision.

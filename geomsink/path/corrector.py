@@ -20,7 +20,7 @@ from ..solver import (
     within,
 )
 from .equation import NewtonEquation
-from .pairs import StoredSums
+from .sums import StoredSums
 
 SHIFTS = 1e-13, 1e-10, 1e-7, 1e-4, 1e-1
 """Of Newton's matrix, relative to its diagonal, one after the other until a step is of use: mass that is connected by

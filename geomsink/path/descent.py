@@ -14,8 +14,9 @@ import torch
 from ..progress import Progress
 from ..solver import Goal, Iterate, Potentials
 from .corrector import Corrector
-from .pairs import Around, StoredSums
+from .pairs import Around
 from .stages import Stage
+from .sums import StoredSums
 
 FIRST, SHORTEST, LONGEST = 0.7, 0.02, 2.3
 """Strides in log ε: the first one, and the shortest and longest that are tried."""

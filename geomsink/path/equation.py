@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..solver import Enough
-from .pairs import Plan
+from .sums import Plan
 
 FEW = 700
 """Unknowns up to which the matrix is full and factorised."""

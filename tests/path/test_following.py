@@ -16,7 +16,8 @@ from geomsink import costs, solve
 from geomsink.measures import Measure
 from geomsink.multiscale import Cloud
 from geomsink.path import AllPairs, nearest_cost
-from geomsink.path.pairs import Around, StoredSums
+from geomsink.path.pairs import Around
+from geomsink.path.sums import StoredSums
 from geomsink.path.trees import TreePairs
 
 HARD = Path(__file__).parents[3] / "shared" / "hard" / "problems.py"

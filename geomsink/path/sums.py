@@ -1,0 +1,141 @@
+"""The kernel exp((f_i + g_j − C_ij)/ε) in memory, and its sums.
+
+It is made once for potentials and a temperature; at others close by its sums are products of the same entries with
+scaled weights (Schmitzer 2019, arXiv:1610.06519, absorbs potentials so).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from ..measures import Measure
+from .pairs import Pairs
+
+RANGE = 4.0
+"""What exponents may be off by from those of the kernel in memory, each of the two."""
+KEPT = 32.0
+"""Slack C − f − g in ε, beside that of a pair with all of its points' mass, up to which entries are kept: e^−24 is left
+out, when both have moved by their range."""
+HEIGHT = 30.0
+"""Logarithm that a row's sum may have, beside 0."""
+NOTHING = -700.0
+"""Logarithm of sums without any pair: the next update brings the potential of a point without weight back to others."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """P_ij = l_i K_ij r_j, with the kernel in memory.
+
+    Attributes
+    ----------
+    kernel : Tensor or scipy.sparse matrix, shape (N, M)
+    left : Tensor, shape (N,)
+    right : Tensor, shape (M,)
+    """
+
+    kernel: Any
+    left: Tensor
+    right: Tensor
+
+    @property
+    def T(self) -> Plan:
+        return Plan(self.kernel.T, self.right, self.left)
+
+    @property
+    def entries(self) -> int:
+        """In memory."""
+        return int(self.kernel.numel() if isinstance(self.kernel, Tensor) else self.kernel.nnz)
+
+    def __matmul__(self, w: Tensor) -> Tensor:
+        return self.left * _times(self.kernel, self.right * w)
+
+    def scaled(self, left: Tensor, right: Tensor) -> Any:
+        """diag(left) P diag(right), a matrix, full or sparse."""
+        left, right = left * self.left, right * self.right
+        if isinstance(self.kernel, Tensor):
+            return (left[:, None] * self.kernel).mul_(right)
+        diagonals = scipy.sparse.diags(left.numpy()), scipy.sparse.diags(right.numpy())
+        return diagonals[0] @ self.kernel @ diagonals[1]
+
+
+class StoredSums:
+    """Row and column sums from pairs in memory. Implements `geomsink.solver.Sums`.
+
+    Parameters
+    ----------
+    alpha, beta : Measure
+    pairs : Pairs
+    """
+
+    def __init__(self, alpha: Measure, beta: Measure, pairs: Pairs):
+        self.alpha, self.beta, self.pairs = alpha, beta, pairs
+        self._kept = pairs
+        self._light = math.log(max(float(alpha.weights.max()), float(beta.weights.max())))
+        self._made_for: tuple[Tensor, Tensor, float] | None = None
+        self._kernel: Any = None
+
+    def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        du, dv = self._scales(f, g, epsilon)
+        return _times(self._kernel, self.beta.weights * dv.exp()).log().clamp(min=NOTHING) + du
+
+    def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        du, dv = self._scales(f, g, epsilon)
+        return _times(self._kernel.T, self.alpha.weights * du.exp()).log().clamp(min=NOTHING) + dv
+
+    def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        du, dv = self._scales(f, g, epsilon)
+        return du.exp()[:, None] * _times(self._kernel, (self.beta.weights * dv.exp())[:, None] * w)
+
+    def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        du, dv = self._scales(f, g, epsilon)
+        return dv.exp()[:, None] * _times(self._kernel.T, (self.alpha.weights * du.exp())[:, None] * w)
+
+    def plan(self, f: Tensor, g: Tensor, epsilon: float) -> Plan:
+        """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε)."""
+        du, dv = self._scales(f, g, epsilon)
+        return Plan(self._kernel, self.alpha.weights * du.exp(), self.beta.weights * dv.exp())
+
+    def slacks(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """Row and column sums of P_ij (C_ij − f_i − g_j)/ε: what the marginals change by where log ε does, and f and g
+        do not."""
+        plan, costs = self.plan(f, g, epsilon), self._kept.costs
+        kernel = self._kernel * costs if isinstance(self._kernel, Tensor) else self._kernel.copy()
+        if not isinstance(self._kernel, Tensor):
+            kernel.data *= costs
+        of_costs, ones = replace(plan, kernel=kernel), (torch.ones_like(g), torch.ones_like(f))
+        rows = of_costs @ ones[0] - f * (plan @ ones[0]) - plan @ g
+        columns = of_costs.T @ ones[1] - g * (plan.T @ ones[1]) - plan.T @ f
+        return rows / epsilon, columns / epsilon
+
+    def _scales(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """What exponents of f and g have beyond those of the kernel in memory, which is made again if that is much."""
+        if self._made_for is not None and self._made_for[2] == epsilon:
+            du, dv = (f - self._made_for[0]) / epsilon, (g - self._made_for[1]) / epsilon
+            if float(du.abs().amax()) < RANGE and float(dv.abs().amax()) < RANGE:
+                return du, dv
+        self._make(f, g, epsilon)
+        heights = _times(self._kernel, self.beta.weights).log().abs()
+        if not bool((torch.where(self.alpha.weights > 0.0, heights, 0.0) < HEIGHT).all()):
+            # Far from any solution: the largest entry of each row is made 1.
+            top = -epsilon * self.pairs.highest(g, epsilon)
+            self._make(torch.where(top.isfinite(), top, f), g, epsilon)
+        assert self._made_for is not None
+        return (f - self._made_for[0]) / epsilon, torch.zeros_like(g)
+
+    def _make(self, f: Tensor, g: Tensor, epsilon: float) -> None:
+        self._kept = self.pairs.near(f, g, epsilon * (KEPT + self._light))
+        self._kernel, self._made_for = self._kept.kernel(f, g, epsilon), (f, g, epsilon)
+
+
+def _times(matrix: Any, w: Tensor) -> Tensor:
+    if isinstance(matrix, Tensor):
+        return matrix @ w
+    product: Tensor = torch.from_numpy(np.ascontiguousarray(matrix @ w.numpy()))
+    return product
