@@ -254,7 +254,10 @@ class Choice:
         plain = replace(self, strategy="one-level", dtype=torch.float64, newton=True, path=False)
         if self.strategy == "path-following":
             return (plain,)
-        return (Choice("path-following", torch.float64), plain) if self.path else ()
+        followed = Choice("path-following", torch.float64)
+        if self.strategy == "coarse-to-fine":
+            return (followed,) if self.path else ()
+        return (followed, plain) if self.path else ()
 
     def refined(self, wanted: Wanted) -> Choice | None:
         """The same in float64, after rounding has kept a solve from its tolerance; None if the caller chose."""
@@ -287,7 +290,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if path and problem.nearest() >= NEAR[problem.pairs > KEPT] * problem.epsilon:
         return Choice("path-following", torch.float64)
     if cells and _levels_pay(problem, options.multiscale):
-        return Choice("coarse-to-fine", dtype)
+        return Choice("coarse-to-fine", dtype, path=path)
     if options.working_dtype is None and device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT:
         dtype = torch.float64  # with a kernel in memory
     return Choice("one-level", dtype, newton=cells and not problem.is_self, path=path)

@@ -93,6 +93,11 @@ class Descent:
         return True
 
     @property
+    def before(self) -> Iterate | None:
+        """The last attempt, whose evaluations the next one continues."""
+        return self._before
+
+    @property
     def potentials(self) -> Potentials:
         return self.here.state.f, self.here.state.g
 

@@ -10,7 +10,8 @@ from ..multiscale import Cloud
 from ..progress import Progress
 from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
 from .descent import Descent
-from .stages import stages_of
+from .pairs import TooManyPairs
+from .stages import Stage, stages_of
 
 LAST = 40
 """Of Newton's steps at the target, at most."""
@@ -43,17 +44,15 @@ class PathFollowing:
         began, target = time.perf_counter(), problem.epsilon
         earlier = before.solver if before else None
         last = self.max_iter + (earlier.cycles if earlier else 0)
-        stages, reached = stages_of(problem, self.clouds), False
-        if start is not None:
-            path = Descent(stages[-1], self.goal, progress, earlier, last - 1)
-            reached = path.begin(target, start)
-            earlier = path.here
-        if not reached:
-            path = Descent(stages[0], self.goal, progress, earlier, last - 1)
-            reached = path.begin(max(target, problem.cost_scale))
-            for stage in stages[1:]:
-                reached = reached and path.down(max(stage.begins, target)) and path.refine(stage)
-            reached = reached and path.down(target)
+        stages = stages_of(problem, self.clouds)
+        reached, path = False, Descent(stages[-1], self.goal, progress, earlier, last - 1)
+        try:
+            reached = start is not None and path.begin(target, start)
+            if not reached:
+                path = Descent(stages[0], self.goal, progress, path.before, last - 1)
+                reached = self._from_above(path, stages, target)
+        except TooManyPairs:
+            reached = False
         if not reached:
             path.jump(stages[-1], target)
         final = path.here
@@ -63,3 +62,10 @@ class PathFollowing:
             limited = final.cycles >= last - 1
             status = f"{LIMIT}{self.max_iter} is reached" if limited else "the path down the temperatures was lost"
         return Solved(final, status, time.perf_counter() - began, self.name).after(before)
+
+    def _from_above(self, path: Descent, stages: list[Stage], target: float) -> bool:
+        """From cells at a high temperature to the points at the target; whether the way was found."""
+        reached = path.begin(max(target, stages[0].problem.cost_scale))
+        for stage in stages[1:]:
+            reached = reached and path.down(max(stage.begins, target)) and path.refine(stage)
+        return reached and path.down(target)

@@ -17,12 +17,18 @@ from ..solver import Potentials
 
 CHUNK = 2**20
 """Pairs in memory at a time, while costs are made."""
-ROOM = 2.5
-"""Times that slack in which pairs are kept at hand."""
+ROOM = 2.5, 1.3
+"""Times the slack that is asked for in which pairs are kept at hand: of pairs in memory, and of more than that."""
+MOST = 2**26
+"""Pairs that are kept, at most: 1.6 GB."""
 LOOKED_AT = 64
 """Rows by which it is told whether most pairs are near."""
 SPARSE = 0.15
 """Share of pairs kept from which on a matrix is full."""
+
+
+class TooManyPairs(Exception):
+    """More pairs may carry mass than memory is to hold."""
 
 
 class Pairs(Protocol):
@@ -138,6 +144,7 @@ class Around:
 
     def __init__(self, everything: Pairs):
         self._everything, self._known = everything, everything
+        self._room = ROOM[not isinstance(everything, AllPairs)]
         self._slack = -math.inf
         self._at: Potentials | None = None
 
@@ -154,11 +161,11 @@ class Around:
     def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
         """See `Pairs`; all that are known are looked for again where potentials have risen by too much."""
         if self._at is None or self._risen(f, g) + slack > self._slack:
-            self._known = self._everything.near(f, g, ROOM * slack)
-            self._at, self._slack = (f, g), ROOM * slack
-        elif ROOM * ROOM * slack < self._slack - self._risen(f, g):
-            self._known = self._known.near(f, g, ROOM * slack)
-            self._at, self._slack = (f, g), ROOM * slack
+            self._known = self._everything.near(f, g, self._room * slack)
+            self._at, self._slack = (f, g), self._room * slack
+        elif self._room**2 * slack < self._slack - self._risen(f, g):
+            self._known = self._known.near(f, g, self._room * slack)
+            self._at, self._slack = (f, g), self._room * slack
         return self._known.near(f, g, slack)
 
     def _risen(self, f: Tensor, g: Tensor) -> float:

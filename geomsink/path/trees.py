@@ -13,7 +13,7 @@ from torch import Tensor
 from ..costs import Cost
 from ..engine import Blocks, Gibbs, pair
 from ..multiscale import Cloud, pairs_of, pattern
-from .pairs import FewPairs, Pairs
+from .pairs import MOST, FewPairs, Pairs, TooManyPairs
 
 CHUNK = 2**22
 """Pairs that are looked at at a time."""
@@ -49,14 +49,24 @@ class TreePairs:
         ).row_max()
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
-        """See `Pairs`."""
+        """See `Pairs`.
+
+        Raises
+        ------
+        TooManyPairs
+        """
         trees, boxes = (self._rows.tree, self._columns.tree), (self._rows.small_boxes, self._columns.small_boxes)
         temperature = slack / DECADES
         f, g = f[trees[0].order], g[trees[1].order]
         u, v = f / temperature, g / temperature
         slopes = boxes[0].slopes(u), boxes[1].slopes(v)
         found = pattern(*boxes, u, v, slopes, self._cost, temperature, math.exp(-DECADES)).blocks
-        kept = [self._of_blocks(part, f, g, slack) for part in found.parts(CHUNK)]
+        kept, total = [], 0
+        for part in found.parts(CHUNK):
+            kept.append(self._of_blocks(part, f, g, slack))
+            total += len(kept[-1][0])
+            if total > MOST:
+                raise TooManyPairs
         i, j, costs = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         # In the callers' order, row by row.
         shape = len(f), len(g)
