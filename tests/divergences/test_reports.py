@@ -91,8 +91,8 @@ def test_epsilon_so_small_that_nothing_converges():
 
 
 def test_float64_where_float32_does_not_do():
-    x, y = shapes(1500)
-    assert x.dtype == np.float32 and len(x) * len(y) > 2**20
+    x, y = shapes(2100)
+    assert x.dtype == np.float32 and len(x) * len(y) > 2**22
     assert solve(x, y, blur=0.1).dtype == "float32"
     assert solve(x, y, blur=0.1, tol=1e-7).dtype == "float64"
     with pytest.warns(geomsink.ConvergenceWarning):
