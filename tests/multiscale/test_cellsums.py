@@ -218,10 +218,10 @@ def test_stand_ins_after_a_drift():
 def test_costs_that_are_not_quadratic(name):
     """Are truncated without slopes, and have no stand-ins; a cost without bounds is summed in full."""
     given, cost = problem(), costs.get(name)
+    p = SimpleNamespace(**{**vars(given), "C": cost(given.alpha.points, given.beta.points).numpy()})
+    u, v = exponents(p.C, p.a, p.b, EPSILON, 2)
+    p.f, p.g = EPSILON * (u - np.log(p.a)), EPSILON * (v - np.log(p.b))
     for ground, most in ((cost, 0.98), (costs.Cost(name="unknown", expression=cost.expression), 1.0)):
-        p = SimpleNamespace(**{**vars(given), "C": cost(given.alpha.points, given.beta.points).numpy()})
-        u, v = exponents(p.C, p.a, p.b, EPSILON, 2)
-        p.f, p.g = EPSILON * (u - np.log(p.a)), EPSILON * (v - np.log(p.b))
         side = sides(p, accuracy=1e-2, cost=ground)[0]
         assert side.sources.are_points
         u, v = arguments(p)

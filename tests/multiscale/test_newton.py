@@ -239,8 +239,8 @@ def test_too_many_pairs_are_left_alone(monkeypatch):
 
 @pytest.mark.parametrize(("n_iter", "level"), [(10, 7), (25, 8)])
 def test_a_two_grid_step(n_iter, level):
-    """2000 points at σ = 0.1, and cells of about that size: the error falls tenfold."""
-    p = problem(2000, 1800, 0.1, n_iter)
+    """1000 points at σ = 0.1, and cells of about that size: the error falls tenfold."""
+    p = problem(1000, 900, 0.1, n_iter)
     trees = Tree.of(p.alpha), Tree.of(p.beta)
     coarse = described(*(tree.coarse(level) for tree in trees), p.epsilon, 200)
     system = NewtonSystem(sparse_plan(coarse).matrix(*tensors(coarse.u, coarse.v)))
