@@ -125,13 +125,13 @@ on one level, too, keep a kernel of so many."""
 
 
 NEAR = 4.0, 0.5
-"""Mean cost to the nearest neighbour in the own cloud, in ε, from which on the path down the temperatures is followed
+"""Cost to the nearest neighbour in the own cloud, in ε, from which on the path down the temperatures is followed
 from the start: for a squared distance, σ of 0.35 spacings where a kernel is in memory, and of one spacing with more
 pairs. Between uniform points of a cube, path following takes 3.5 times as long as one level at half a spacing and 0.2
 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing and 0.2 times at half of one (by hand)."""
 IN_MEMORY = 2**24
 """Pairs up to which costs are kept for it: 134 MB."""
-TRIED = 150
+TRIED = 60
 """Cycles of updates after which the path is followed where they have not been enough."""
 
 
@@ -192,7 +192,7 @@ class Facts:
     extent : float, default 1
         Length that coordinates extend over.
     nearest : callable, default 0
-        Mean cost to the nearest neighbour in the own cloud: distances are computed, so that it is asked last.
+        Cost to the nearest neighbour in the own cloud: distances are computed, so that it is asked last.
     bounded : bool, default False
         Whether the cost has a lower bound between boxes.
     smooth : bool, default True

@@ -102,13 +102,13 @@ class Corrector(Judged):
         state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
         weightless = [m.weights <= 0.0 for m in (self.problem.alpha, self.problem.beta)]
         if bool(weightless[1].any()):
-            found, _ = relaxed(columns, state.g, self.full_sums.log_columns(state.f, state.g, epsilon), 1.0, epsilon)
-            state.g = torch.where(weightless[1], found, state.g)
-            state.log_columns = torch.where(weightless[1], 0.0, state.log_columns)
+            found = relaxed(columns, state.g, self.full_sums.log_columns(state.f, state.g, epsilon), 1.0, epsilon)
+            state.g = torch.where(weightless[1], found[0], state.g)
+            state.log_columns = torch.where(weightless[1], found[1], state.log_columns)
         if bool(weightless[0].any()):
-            found, _ = relaxed(rows, state.f, self.full_sums.log_rows(state.f, state.g, epsilon), 1.0, epsilon)
-            state.f = torch.where(weightless[0], found, state.f)
-            state.log_rows = torch.where(weightless[0], 0.0, state.log_rows)
+            found = relaxed(rows, state.f, self.full_sums.log_rows(state.f, state.g, epsilon), 1.0, epsilon)
+            state.f = torch.where(weightless[0], found[0], state.f)
+            state.log_rows = torch.where(weightless[0], found[1], state.log_rows)
 
     def off(self) -> float:
         """Largest |log| of a column's mass over what it should be."""

@@ -12,7 +12,7 @@ DRAWN = 128
 
 
 def nearest_cost(points: Tensor, cost: Cost) -> float:
-    """Mean cost between a point and its nearest neighbour, less that between a point and itself.
+    """Median cost between a point and its nearest neighbour, less that between a point and itself.
 
     Parameters
     ----------
@@ -33,4 +33,4 @@ def nearest_cost(points: Tensor, cost: Cost) -> float:
         away = cost.between(some[k, None], points.double()) - cost.between(some[k], some[k])
         away[own[k]] = torch.inf
         found[k] = away.amin()
-    return float(found.clamp(min=0.0).mean()) if len(points) > 1 else 0.0
+    return float(found.clamp(min=0.0).median()) if len(points) > 1 else 0.0

@@ -32,7 +32,7 @@ class Stage:
     pairs : Pairs
         All of them.
     nearest : float
-        Mean cost to the nearest neighbour.
+        Cost to the nearest neighbour.
     """
 
     problem: Problem

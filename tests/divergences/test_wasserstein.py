@@ -56,10 +56,10 @@ def test_weighted_measures_of_any_mass_against_a_linear_program(p):
 
 def test_sums_in_float32_are_refined_where_rounding_is_most_of_the_width(monkeypatch):
     """As those of clouds of 10⁵ points are."""
-    x, y = (c.astype(np.float32) for c in surfaces(1200))
-    double = wasserstein_bounds(x, y, blur=0.02, engine="keops")
+    x, y = (c.astype(np.float32) for c in surfaces(2100))
+    double = wasserstein_bounds(x, y, blur=0.05, engine="keops")
     monkeypatch.setattr("geomsink.choose.CHEAP", 0)
-    single = wasserstein_bounds(x, y, blur=0.02, engine="keops")
+    single = wasserstein_bounds(x, y, blur=0.05, engine="keops")
     exact = assigned(x.astype(np.float64), y.astype(np.float64), 2)
     assert single.lower <= exact <= single.upper
     assert single.solution.dtype == "float32" and double.gap <= single.gap < 1.1 * double.gap

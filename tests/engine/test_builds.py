@@ -13,8 +13,9 @@ SOLVE = """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         import geomsink
-        x = np.random.default_rng(0).random((1200, 3))
-        results = [geomsink.solve(x, x[:1000] + 0.1, blur=0.2, engine=engine) for engine in sys.argv[1:]]
+        x = np.random.default_rng(0).random((2300, 3))
+        options = dict(blur=0.2, multiscale=False)
+        results = [geomsink.solve(x, x[:2000] + 0.1, engine=engine, **options) for engine in sys.argv[1:]]
     print(*(f"{r.value:.12f} {r.engine}" for r in results), sep="\\n")
     ours = [w for w in said if "geomsink" in str(w.filename) or "engine" in str(w.message)]
     print(*(f"said: {w.message}" for w in ours), sep="\\n")

@@ -217,7 +217,7 @@ def test_init_with_another_mass():
     x, y = surfaces(300, 200)
     a, b = np.full(300, 0.01, np.float32), np.full(200, 0.015, np.float32)
     first = solve(x, y, a, b, blur=0.1, tol=1e-5)
-    assert solve(x, y, a, b, blur=0.1, tol=2e-5, init=first).n_iter == 1
+    assert solve(x, y, a, b, blur=0.1, tol=2e-5, init=first).n_iter <= 2
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_stored_sums_are_sums():
 def test_nearest_cost_is_that_of_the_nearest():
     points = torch.tensor(default_rng(10).random((50, 3)))
     distances = torch.cdist(points, points) ** 2 + 1e9 * torch.eye(50)
-    assert nearest_cost(points, costs.get("sqeuclidean")) == pytest.approx(float(distances.amin(1).mean()), rel=1e-9)
+    assert nearest_cost(points, costs.get("sqeuclidean")) == pytest.approx(float(distances.amin(1).median()), rel=1e-9)
     assert nearest_cost(points[:1], costs.get("sqeuclidean")) == 0.0
 
 
