@@ -5,7 +5,7 @@ neighbours are.
 """
 
 from .following import PathFollowing
-from .pairs import AllPairs, FewPairs, Pairs
+from .pairs import AllPairs, FewPairs, PairCosts
 from .spacing import nearest_cost
 
-__all__ = ["AllPairs", "FewPairs", "Pairs", "PathFollowing", "nearest_cost"]
+__all__ = ["AllPairs", "FewPairs", "PairCosts", "PathFollowing", "nearest_cost"]

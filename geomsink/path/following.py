@@ -10,7 +10,7 @@ from ..multiscale import Cloud
 from ..progress import Progress
 from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
 from .descent import Descent
-from .pairs import TooManyPairs
+from .pairs import AllPairs, TooManyPairs
 from .stages import Stage, stages_of
 
 LAST = 40
@@ -48,9 +48,11 @@ class PathFollowing:
         reached, path = False, Descent(stages[-1], self.goal, progress, earlier, last - 1)
         try:
             reached = start is not None and path.begin(target, start)
-            if not reached:
-                path = Descent(stages[0], self.goal, progress, path.before, last - 1)
-                reached = self._from_above(path, stages, target)
+            # Outliers among cells can lose the way that there is between the points.
+            for chosen in (stages, stages[-1:])[: len(stages)]:
+                if not reached and isinstance(chosen[0].pairs, AllPairs):
+                    path = Descent(chosen[0], self.goal, progress, path.before, last - 1)
+                    reached = self._from_above(path, chosen, target)
         except TooManyPairs:
             reached = False
         if not reached:

@@ -16,11 +16,11 @@ from ..measures import Measure
 from ..solver import Potentials
 
 CHUNK = 2**20
-"""Pairs in memory at a time, while costs are made."""
+"""PairCosts in memory at a time, while costs are made."""
 ROOM = 2.5, 1.3
 """Times the slack that is asked for in which pairs are kept at hand: of pairs in memory, and of more than that."""
 MOST = 2**26
-"""Pairs that are kept, at most: 1.6 GB."""
+"""PairCosts that are kept, at most: 1.6 GB."""
 LOOKED_AT = 64
 """Rows by which it is told whether most pairs are near."""
 SPARSE = 0.15
@@ -31,7 +31,7 @@ class TooManyPairs(Exception):
     """More pairs may carry mass than memory is to hold."""
 
 
-class Pairs(Protocol):
+class PairCosts(Protocol):
     """Costs of pairs of points in memory."""
 
     @property
@@ -44,7 +44,7 @@ class Pairs(Protocol):
         """max_j (g_j − C_ij)/ε, shape (N,)."""
         ...
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
+    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
         """Those with C_ij − f_i − g_j below a slack; itself, where that is most of them."""
         ...
 
@@ -75,8 +75,8 @@ class AllPairs:
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
         return torch.add((g / epsilon)[None, :], self.costs, alpha=-1.0 / epsilon).amax(1)
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
-        """See `Pairs`."""
+    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
+        """See `PairCosts`."""
         some = slice(None, None, max(1, len(f) // LOOKED_AT))
         if float((self.costs[some] - f[some, None] - g < slack).double().mean()) > SPARSE:
             return self
@@ -129,7 +129,7 @@ class FewPairs:
         return torch.from_numpy(out)
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> FewPairs:
-        """See `Pairs`."""
+        """See `PairCosts`."""
         keep = self.costs - f.numpy()[self.rows] - g.numpy()[self.columns] < slack
         return FewPairs.of(self.rows[keep], self.columns[keep], self.costs[keep], self.shape)
 
@@ -139,10 +139,10 @@ class Around:
 
     Parameters
     ----------
-    everything : Pairs
+    everything : PairCosts
     """
 
-    def __init__(self, everything: Pairs):
+    def __init__(self, everything: PairCosts):
         self._everything, self._known = everything, everything
         self._room = ROOM[not isinstance(everything, AllPairs)]
         self._slack = -math.inf
@@ -158,8 +158,8 @@ class Around:
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
         return self._known.highest(g, epsilon)
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
-        """See `Pairs`; all that are known are looked for again where potentials have risen by too much."""
+    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
+        """See `PairCosts`; all that are known are looked for again where potentials have risen by too much."""
         if self._at is None or self._risen(f, g) + slack > self._slack:
             self._known = self._everything.near(f, g, self._room * slack)
             self._at, self._slack = (f, g), self._room * slack

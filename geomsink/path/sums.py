@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..measures import Measure
-from .pairs import Pairs
+from .pairs import PairCosts
 
 RANGE = 4.0
 """What exponents may be off by from those of the kernel in memory, each of the two."""
@@ -71,10 +71,10 @@ class StoredSums:
     Parameters
     ----------
     alpha, beta : Measure
-    pairs : Pairs
+    pairs : PairCosts
     """
 
-    def __init__(self, alpha: Measure, beta: Measure, pairs: Pairs):
+    def __init__(self, alpha: Measure, beta: Measure, pairs: PairCosts):
         self.alpha, self.beta, self.pairs = alpha, beta, pairs
         self._kept = pairs
         self._light = math.log(max(float(alpha.weights.max()), float(beta.weights.max())))

@@ -1,4 +1,4 @@
-"""Pairs of clouds that are too many to be kept: found where they may carry mass, by bounds on cells."""
+"""PairCosts of clouds that are too many to be kept: found where they may carry mass, by bounds on cells."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from ..costs import Cost
 from ..engine import Blocks, Gibbs, pair
 from ..multiscale import Cloud, pairs_of, pattern
-from .pairs import MOST, FewPairs, Pairs, TooManyPairs
+from .pairs import MOST, FewPairs, PairCosts, TooManyPairs
 
 CHUNK = 2**22
-"""Pairs that are looked at at a time."""
+"""PairCosts that are looked at at a time."""
 DECADES = 30.0
 """−log of what the blocks that are left out would add at a temperature of this part of the slack."""
 
 
 class TreePairs:
-    """All pairs of two clouds. Implements `geomsink.path.Pairs`, in part: what is kept are those that are `near`.
+    """All pairs of two clouds. Implements `geomsink.path.PairCosts`, in part: what is kept are those that are `near`.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ class TreePairs:
         raise NotImplementedError("pairs of clouds that are too many to be kept have no kernel in memory")
 
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
-        """See `Pairs`: over all pairs."""
+        """See `PairCosts`: over all pairs."""
         x, y = (cloud.measure.points.double() for cloud in (self._rows, self._columns))
         return Gibbs(
             pair(x, y, self._cost), torch.zeros_like(self._rows.measure.weights), g / epsilon, epsilon
         ).row_max()
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> Pairs:
-        """See `Pairs`.
+    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
+        """See `PairCosts`.
 
         Raises
         ------
