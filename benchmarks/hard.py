@@ -126,6 +126,19 @@ def size_of(name: str) -> int:
     return found**2 if name.startswith("images") else found
 
 
+def report(out: Path, rows: list[dict[str, Any]], lines: list[str]) -> None:
+    """What there is so far."""
+    header = ("problem", "seconds", "times easy", "strategy", "cycles", "converged", "marginal error", "gap, relative")
+    body = [
+        (r["problem"], f"{r['seconds']:.2f}", f"{r['times easy']:.1f}", r["strategy"], str(r["cycles"]),
+         "yes" if r["converged"] else "no", f"{r['marginal error']:.1e}", f"{r['gap']:.1e}")
+        for r in rows
+    ]  # fmt: skip
+    text = f"# Problems at low temperatures\n\n{machine()}\n\n{table(header, body)}\n"
+    text += "".join(f"- {line}\n" for line in lines)
+    write(out, {"machine": machine(), "rows": rows, "peers": lines}, text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems", type=Path, help="a Python file with a table PROBLEMS")
@@ -155,15 +168,7 @@ def main() -> int:
         print(f"{name:36s} {seconds:7.2f} s {ratio:6.1f} x  {s.strategy:15s} {s.n_iter:4d} cycles  {told}", flush=True)
         if given.peers and size <= 2000:
             lines += peer_rows(name, make, s.value)
-    header = ("problem", "seconds", "times easy", "strategy", "cycles", "converged", "marginal error", "gap, relative")
-    body = [
-        (r["problem"], f"{r['seconds']:.2f}", f"{r['times easy']:.1f}", r["strategy"], str(r["cycles"]),
-         "yes" if r["converged"] else "no", f"{r['marginal error']:.1e}", f"{r['gap']:.1e}")
-        for r in rows
-    ]  # fmt: skip
-    text = f"# Problems at low temperatures\n\n{machine()}\n\n{table(header, body)}\n"
-    text += "".join(f"- {line}\n" for line in lines)
-    write(given.out, {"machine": machine(), "rows": rows, "peers": lines}, text)
+        report(given.out, rows, lines)
     print(f"{len(rows) - failed} of {len(rows)} converged")
     return int(failed > 0)
 
