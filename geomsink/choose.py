@@ -239,25 +239,14 @@ class Choice:
         The working precision.
     newton : bool
         Whether Newton's steps on a sparse plan are tried where updates are slow.
-    path : bool
-        Whether the path down the temperatures is followed where updates are not enough.
+    otherwise : tuple of Choice
+        What is tried, one after the other, where this has not been enough.
     """
 
     strategy: str
     dtype: torch.dtype
     newton: bool = False
-    path: bool = False
-
-    @property
-    def otherwise(self) -> tuple[Choice, ...]:
-        """What is tried, one after the other, where this has not been enough."""
-        plain = replace(self, strategy="one-level", dtype=torch.float64, newton=True, path=False)
-        if self.strategy == "path-following":
-            return (plain,)
-        followed = Choice("path-following", torch.float64)
-        if self.strategy == "coarse-to-fine":
-            return (followed,) if self.path else ()
-        return (followed, plain) if self.path else ()
+    otherwise: tuple[Choice, ...] = ()
 
     def refined(self, wanted: Wanted) -> Choice | None:
         """The same in float64, after rounding has kept a solve from its tolerance; None if the caller chose."""
@@ -276,9 +265,9 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     --------
     >>> class Auto:
     ...     iterations = multiscale = working_dtype = None
-    >>> few = Facts(10**4, 3, 0.005, 3.0, 1e-3, torch.float32, False, False, lambda: None)
+    >>> few = Facts(10**4, 3, 0.005, 3.0, 1e-3, torch.float32, False, False, lambda: None, smooth=False)
     >>> choose(few, Auto(), torch.device("cpu"))
-    Choice(strategy='one-level', dtype=torch.float64, newton=True, path=True)
+    Choice(strategy='one-level', dtype=torch.float64, newton=True, otherwise=())
     """
     dtype = options.working_dtype or _precision(problem)
     if options.iterations is not None:
@@ -286,14 +275,18 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     cells = has_cells(device, problem.batched)
-    path = _path_fits(problem, options, cells)
-    if path and problem.nearest() >= NEAR[problem.pairs > KEPT] * problem.epsilon:
-        return Choice("path-following", torch.float64)
     if cells and _levels_pay(problem, options.multiscale):
-        return Choice("coarse-to-fine", dtype, path=path)
-    if options.working_dtype is None and device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT:
-        dtype = torch.float64  # with a kernel in memory
-    return Choice("one-level", dtype, newton=cells and not problem.is_self, path=path)
+        plain = Choice("coarse-to-fine", dtype)
+    else:
+        kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
+        dtype = torch.float64 if kept and options.working_dtype is None else dtype
+        plain = Choice("one-level", dtype, newton=cells and not problem.is_self)
+    if not _path_fits(problem, options, cells):
+        return plain
+    followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
+    if problem.nearest() >= NEAR[problem.pairs > KEPT] * problem.epsilon:
+        return replace(followed, otherwise=(exact,))
+    return replace(plain, otherwise=(followed, exact) if plain.strategy == "one-level" else (followed,))
 
 
 def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:

@@ -13,6 +13,7 @@ from geomsink.choose import (
     COARSE,
     FEW_PAIRS,
     IN_MEMORY,
+    KEPT,
     MANY,
     NEAR,
     PAYS,
@@ -29,9 +30,9 @@ from geomsink.choose import (
     skips_pairs,
 )
 
-FOLLOWED = Choice("path-following", torch.float64)
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SINGLE, DOUBLE = torch.float32, torch.float64
+FOLLOWED = Choice("path-following", DOUBLE)
 AUTO = SimpleNamespace(iterations=None, multiscale=None, working_dtype=None)
 WIDE = SimpleNamespace(width=1.01 * COARSE)
 LARGE = Facts(
@@ -39,6 +40,16 @@ LARGE = Facts(
     cells=lambda: SimpleNamespace(width=0.1),
 )  # fmt: skip
 CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR[0] * 0.005)
+
+
+def updated(dtype):
+    """On one level, and down the temperatures where that is not enough."""
+    plain = Choice("one-level", DOUBLE, newton=True)
+    return replace(plain, dtype=dtype, otherwise=(FOLLOWED, plain))
+
+
+def followed(otherwise, **how):
+    return replace(FOLLOWED, otherwise=(Choice(otherwise, DOUBLE, **how),))
 
 
 def wants(**what):
@@ -50,21 +61,26 @@ def wants(**what):
     [
         (LARGE, AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, is_self=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
-        (replace(LARGE, pairs=PAYS - 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True, path=True)),
+        (replace(LARGE, pairs=PAYS - 1), AUTO, CPU, updated(SINGLE)),
         (replace(LARGE, pairs=PAYS - 1, smooth=False), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=PAYS - 1), wants(working_dtype=SINGLE), CPU, Choice("one-level", SINGLE, newton=True)),
-        (replace(CLOSE, pairs=IN_MEMORY), AUTO, CPU, FOLLOWED),
+        (replace(CLOSE, pairs=KEPT - 1), AUTO, CPU, followed("one-level", newton=True)),
+        (replace(CLOSE, pairs=IN_MEMORY), AUTO, CPU, followed("coarse-to-fine")),
+        (replace(CLOSE, pairs=IN_MEMORY + 1), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(CLOSE, pairs=IN_MEMORY + 1, bounded=True), AUTO, CPU, followed("coarse-to-fine")),
+        (replace(CLOSE, pairs=IN_MEMORY), wants(multiscale=True), CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(LARGE, bounded=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE, otherwise=(FOLLOWED,))),
         (replace(CLOSE, is_self=True), AUTO, CPU, Choice("one-level", DOUBLE)),
-        (replace(CLOSE, nearest=lambda: 0.99 * NEAR[0] * 0.005), AUTO, CPU, Choice("one-level", DOUBLE, True, True)),
+        (replace(CLOSE, nearest=lambda: 0.99 * NEAR[0] * 0.005), AUTO, CPU, updated(DOUBLE)),
         (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
-        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, Choice("one-level", DOUBLE, True, path=True)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (
             replace(LARGE, pairs=PAYS - 1, quadratic=True), wants(working_dtype=SINGLE), CPU,
             Choice("one-level", SINGLE, newton=True),
         ),
-        (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, Choice("one-level", DOUBLE, newton=True, path=True)),
+        (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, updated(DOUBLE)),
         (replace(LARGE, dimension=WIDEST), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, dimension=WIDEST + 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, cells=lambda: None), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
