@@ -22,6 +22,7 @@ from common import RESULTS, clouds, default_shapes, machine, table, write
 
 import geomsink
 from geomsink import choose, costs, engine
+from geomsink.path import nearest_cost
 
 ROUNDS = 5
 Row = tuple[str, float, float]
@@ -114,7 +115,34 @@ def coordinates(shapes: list[str]) -> list[Row]:
     return found
 
 
-PARTS = {"SMALL": engines, "MANY": products, "FEW_PAIRS": precisions, "PAYS": levels, "WIDEST": coordinates}
+def spacings(shapes: list[str]) -> list[Row]:
+    """Points, σ in spacings and cost to the nearest neighbour in ε, whole solves of uniform points in a cube; updates
+    below, the path down the temperatures above."""
+    found, decided = [], choose.NEAR
+
+    def at(near: tuple[float, float], x: torch.Tensor, y: torch.Tensor, blur: float) -> Callable[[], Any]:
+        def run() -> None:
+            choose.NEAR = near
+            try:
+                geomsink.solve(x, y, blur=blur)
+            finally:
+                choose.NEAR = decided
+
+        return run
+
+    for n in (300, 1000, 2500):
+        x, y = (points(n, 3, torch.float64, seed) for seed in (0, 1))
+        spacing = nearest_cost(x, costs.get("sqeuclidean")) ** 0.5
+        for part in (1.0, 0.5, 0.35, 0.25):
+            ways = (at(near, x, y, part * spacing) for near in ((np.inf, np.inf), (0.0, 0.0)))
+            found.append((f"{n:,}, {part:g}, {0.5 / part**2:.1f}", *in_turns(*ways, rounds=3)))
+    return found
+
+
+PARTS = {
+    "SMALL": engines, "MANY": products, "FEW_PAIRS": precisions, "PAYS": levels, "WIDEST": coordinates,
+    "NEAR": spacings,
+}  # fmt: skip
 """By the threshold of `geomsink.choose` that each is about."""
 
 

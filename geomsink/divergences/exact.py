@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import torch
-from scipy.spatial import cKDTree
-from torch import Tensor
 
 from ..assignment import CANDIDATES, Optimum, least_transport
 from ..measures import Measure
+from ..path import nearest_cost
 from ..progress import Progress
 from ..solver import Solved
 from .options import Options
@@ -24,19 +20,14 @@ COLDEST = 1e-5
 """Of the largest cost, the lowest temperature of that solve by default: where many points are in one place."""
 PROPOSED: dict[str, Any] = {"tol": 0.1, "max_iter": 20}
 """How well that solve is solved by default: what it leaves is mended."""
-LOOKED_AT = 1000
-"""Points whose nearest neighbours tell the spacing."""
 
 
 def proposing(request: Request, options: dict[str, Any]) -> Request:
     """The request at the temperature by default; ``options`` are those of it without a temperature."""
     cost, scale = request.cost, request.cost_scale
-    spacing = min(_spacing(measure.points) for measure in (request.alpha, request.beta))
-    if cost.degree is not None:
-        epsilon = cost.epsilon(BLURRED * spacing)
-    else:
-        epsilon = 2.0 * scale * (BLURRED * spacing / request.extent) ** 2 if request.extent > 0.0 else 0.0
-    epsilon = max(epsilon, COLDEST * scale)
+    nearest = min(nearest_cost(measure.points, cost) for measure in (request.alpha, request.beta))
+    degree = cost.degree or 2.0
+    epsilon = max(degree * BLURRED**degree * nearest, COLDEST * scale)
     return request.at(Options(**(options | {"epsilon": epsilon if epsilon > 0.0 else 1.0})))
 
 
@@ -52,12 +43,3 @@ def exact_transport(
     how = dict(candidates=candidates, tol_gap=tol_gap, engine=request.options.engine, bar=bar)
     optimum = least_transport(alpha, beta, request.cost, (f, g), **how)  # type: ignore[arg-type]
     return optimum, problems, solved
-
-
-def _spacing(points: Tensor) -> float:
-    """Mean distance of points to the nearest other ones, of some of them; 0 for one point."""
-    if len(points) == 1:
-        return 0.0
-    some = torch.arange(0, len(points), max(1, len(points) // LOOKED_AT), device=points.device)
-    distances, _ = cKDTree(points.cpu().numpy()).query(points[some].cpu().numpy(), 2)
-    return float(distances[:, 1].mean()) if math.isfinite(distances[:, 1].mean()) else 0.0

@@ -16,7 +16,7 @@ from ..costs import Cost
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
-from .dense import DensePair, in_single, matrix
+from .dense import DensePair, costs, in_single, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
 from .exponents import bounded
@@ -35,6 +35,7 @@ __all__ = [
     "Pairs",
     "bounded",
     "check_name",
+    "costs",
     "describe",
     "diagonal",
     "in_single",

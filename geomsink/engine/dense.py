@@ -103,11 +103,17 @@ class DensePair:
         return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
+def costs(pair: Pair) -> Tensor:
+    """C_ij of all pairs, shape (..., N, M), in the pair's precision and with the rounding of this engine: not to be
+    changed, since the pair may keep it."""
+    whole = pair if isinstance(pair, DensePair) else DensePair(pair.x, pair.y, pair.cost)
+    return whole._costs(slice(0, whole.x.shape[-2]), slice(None))
+
+
 def in_single(pair: Pair) -> DensePair:
     """The same on this engine in float32: costs are rounded, which are found in the pair's own precision."""
-    whole = pair if isinstance(pair, DensePair) else DensePair(pair.x, pair.y, pair.cost)
-    out = DensePair(whole.x.float(), whole.y.float(), whole.cost)
-    out._stored = whole._costs(slice(0, whole.x.shape[-2]), slice(None)).float()
+    out = DensePair(pair.x.float(), pair.y.float(), pair.cost)
+    out._stored = costs(pair).float()
     return out
 
 

@@ -76,15 +76,9 @@ class Corrector(Judged):
     def corrected(self, most: int) -> int | None:
         """Newton's steps until no point's mass is off by much; how many, or None if that is not reached."""
         steps, off = 0, self.off()
-        while off > CLOSE and off < LOST and steps < most:
-            self._newton = self.equation(tight=False)
-            if not self._step():
-                break
+        while CLOSE < off < LOST and steps < most and self._step():
             steps, off = steps + 1, self.off()
-        if not off <= ENOUGH:
-            return None
-        self._newton = self.equation(tight=False)
-        return steps
+        return steps if off <= ENOUGH else None
 
     def finished(self, most: int) -> bool:
         """Newton's steps until marginals and value are as right as they should be; whether they are."""
@@ -92,7 +86,6 @@ class Corrector(Judged):
             if self.marginal_error <= self.tol and (not self.goal.asks_for_values or self._judge()[0]):
                 self._complete()
                 return True
-            self._newton = self.equation(tight=False)
             if k == most or not self._step():
                 return False
         return False
@@ -116,20 +109,24 @@ class Corrector(Judged):
         left = residual(columns, state.g, state.log_columns, self.problem.epsilon).abs()
         return float(torch.where(self.problem.beta.weights > 0.0, left, 0.0).amax())
 
-    def equation(self, tight: bool) -> NewtonEquation:
+    def _equation(self, residual: float) -> NewtonEquation:
         """Newton's, at the present state."""
+        return self.once(("Newton's equation", residual), lambda: self._made_equation(residual))
+
+    def _made_equation(self, residual: float) -> NewtonEquation:
         problem, state = self.problem, self.state
         plan = self._stored.plan(state.f, state.g, problem.epsilon)
         rows, columns = plan @ torch.ones_like(state.g), plan.T @ torch.ones_like(state.f)
         kappa = [p.curvature(h, problem.epsilon) for p, h in zip(problem.penalties, (state.f, state.g), strict=True)]
-        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], AT_LAST if tight else ON_THE_WAY)
+        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], residual)
 
     def tangent(self) -> tuple[Tensor, Tensor]:
         """Derivatives of f and g in log ε at the solution."""
         state, epsilon = self.state, self.problem.epsilon
         rows, columns = self._stored.slacks(state.f, state.g, epsilon)
-        self._newton.shift = STILL
-        du, dv = self._newton.solve(-rows, -columns)
+        equation = self._equation(ON_THE_WAY)
+        equation.shift = STILL
+        du, dv = equation.solve(-rows, -columns)
         return epsilon * du, epsilon * dv
 
     def _step(self) -> bool:
@@ -153,7 +150,7 @@ class Corrector(Judged):
 
     def _direction(self, shift: float) -> Tensor:
         """What Newton's step in g/ε has beside the plain update, shape (M,)."""
-        state, equation = self.state, self._newton
+        state, equation = self.state, self._equation(ON_THE_WAY)
         rho = self.missing(1, state.g, state.log_columns.clamp(max=LARGE), self.problem.epsilon)
         equation.shift = shift
         _, step = equation.solve(torch.zeros_like(state.f), rho)
@@ -163,7 +160,7 @@ class Corrector(Judged):
     def _accuracy(self, allowed: Tensor) -> Accuracy:
         """By Newton's equation with the least shift that leaves a step to be believed: parts of a plan that have fallen
         to pieces are left as they are, and the mass that they are off by counts at the price of moving it."""
-        equation = self.equation(tight=True)
+        equation = self._equation(AT_LAST)
         best = accuracy(self, allowed, None, self.goal.sharp, equation)
         for shift in SHIFTS:
             if bool((best.value <= allowed).all()):

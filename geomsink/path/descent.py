@@ -46,6 +46,8 @@ class Descent:
     ----------
     here : Corrector
         The solution at the lowest temperature so far.
+    before : Iterate
+        The last attempt, whose evaluations the next one continues.
     """
 
     def __init__(self, stage: Stage, goal: Goal, progress: Progress, before: Iterate | None, last: int):
@@ -53,19 +55,17 @@ class Descent:
         self._stage, self._pairs = stage, Around(stage.pairs)
         self._passed: tuple[float, ...] = ()
         self._stride = FIRST
-        self._before: Iterate | None = before
-        self.here = self._before = self._at(stage.problem.temperatures[0])
+        self.before = before
+        self.here = self._at(stage.problem.temperatures[0])
 
     def begin(self, epsilon: float, start: Potentials | None = None) -> bool:
         """Solve at a first temperature, from potentials, or so high that there is none to be told from zero."""
-        self.here = self._before = self._at(epsilon)
+        self.here = self.before = self._at(epsilon)
         if self.here.cycles >= self._last:
             return False
         if start is None:
-            start = (
-                torch.zeros_like(self._stage.problem.alpha.weights),
-                torch.zeros_like(self._stage.problem.beta.weights),
-            )
+            problem = self._stage.problem
+            start = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
         self.here.begin(start, min(1 + CYCLES, self._last - self.here.cycles))
         return self.here.corrected(2 * CORRECTIONS) is not None
 
@@ -85,17 +85,12 @@ class Descent:
                 steps = there.corrected(CORRECTIONS)
                 if steps is not None:
                     break
-                self._before, self._stride = there, SHORTENED * self._stride
+                self.before, self._stride = there, SHORTENED * self._stride
                 if self._stride < SHORTEST:
                     return False
-            self._passed, self.here, self._before = (*self._passed, high), there, there
+            self._passed, self.here, self.before = (*self._passed, high), there, there
             self._stride = min(LONGEST, self._stride * (LENGTHENED if steps <= QUICK else 1.0))
         return True
-
-    @property
-    def before(self) -> Iterate | None:
-        """The last attempt, whose evaluations the next one continues."""
-        return self._before
 
     @property
     def potentials(self) -> Potentials:
@@ -104,23 +99,23 @@ class Descent:
     def refine(self, finer: Stage) -> bool:
         """On to smaller cells, or to the points, at the same temperature."""
         epsilon = self.here.problem.epsilon
-        start = self._stage.extended(finer, epsilon, self.potentials)
-        self._stage, self._pairs = finer, Around(finer.pairs)
-        return self.begin(epsilon, start)
+        return self.begin(epsilon, self._moved(finer, epsilon))
 
     def jump(self, points: Stage, target: float) -> None:
         """Take the potentials as they are to the points at a lower temperature, to which there is no way: pairs that
         carry mass there are not known."""
-        start = self.potentials
-        if self._stage is not points:
-            start = self._stage.extended(points, self.here.problem.epsilon, start)
-            self._stage, self._pairs = points, Around(points.pairs)
-        there = self._at(target)
-        there.sums = there.full_sums
-        there.begin(start, 1)
-        self.here = self._before = there
+        start = self.potentials if self._stage is points else self._moved(points, self.here.problem.epsilon)
+        self.here = self.before = self._at(target)
+        self.here.sums = self.here.full_sums
+        self.here.begin(start, 1)
+
+    def _moved(self, finer: Stage, epsilon: float) -> Potentials:
+        """To a finer stage: the potentials there."""
+        start = self._stage.extended(finer, epsilon, self.potentials)
+        self._stage, self._pairs = finer, Around(finer.pairs)
+        return start
 
     def _at(self, epsilon: float) -> Corrector:
         problem = replace(self._stage.problem, temperatures=(*self._passed, epsilon))
         stored = StoredSums(problem.alpha, problem.beta, self._pairs)
-        return Corrector(problem, self._goal, self._progress, self._before, stored, self._last)
+        return Corrector(problem, self._goal, self._progress, self.before, stored, self._last)

@@ -11,16 +11,12 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from ..costs import Cost
-from ..measures import Measure
 from ..solver import Potentials
 
-CHUNK = 2**20
-"""PairCosts in memory at a time, while costs are made."""
 ROOM = 2.5, 1.3
 """Times the slack that is asked for in which pairs are kept at hand: of pairs in memory, and of more than that."""
 MOST = 2**26
-"""PairCosts that are kept, at most: 1.6 GB."""
+"""Pairs that are kept, at most: 1.6 GB."""
 LOOKED_AT = 64
 """Rows by which it is told whether most pairs are near."""
 SPARSE = 0.15
@@ -31,21 +27,25 @@ class TooManyPairs(Exception):
     """More pairs may carry mass than memory is to hold."""
 
 
-class PairCosts(Protocol):
+class Source(Protocol):
+    """Where pairs are found."""
+
+    def highest(self, g: Tensor, epsilon: float) -> Tensor:
+        """max_j (g_j − C_ij)/ε, shape (N,)."""
+        ...
+
+    def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
+        """Those with C_ij − f_i − g_j below a slack; itself, where that is most of them."""
+        ...
+
+
+class KeptPairs(Source, Protocol):
     """Costs of pairs of points in memory."""
 
     @property
     def costs(self) -> Any: ...
     def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
         """exp((f_i + g_j − C_ij)/ε), shape (N, M): a float64 matrix, or a scipy.sparse one."""
-        ...
-
-    def highest(self, g: Tensor, epsilon: float) -> Tensor:
-        """max_j (g_j − C_ij)/ε, shape (N,)."""
-        ...
-
-    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
-        """Those with C_ij − f_i − g_j below a slack; itself, where that is most of them."""
         ...
 
 
@@ -60,14 +60,6 @@ class AllPairs:
 
     costs: Tensor
 
-    @classmethod
-    def of(cls, alpha: Measure, beta: Measure, cost: Cost) -> AllPairs:
-        x, y = alpha.points.double(), beta.points.double()
-        costs = x.new_empty(len(x), len(y))
-        for rows in torch.arange(len(x), device="cpu").split(max(1, CHUNK // len(y))):
-            costs[rows[0] : rows[-1] + 1] = cost.between(x[rows, None], y[None])
-        return cls(costs)
-
     def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         exponents = torch.add((g / epsilon)[None, :], self.costs, alpha=-1.0 / epsilon)
         return exponents.add_((f / epsilon)[:, None]).exp_()
@@ -75,8 +67,8 @@ class AllPairs:
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
         return torch.add((g / epsilon)[None, :], self.costs, alpha=-1.0 / epsilon).amax(1)
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
-        """See `PairCosts`."""
+    def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
+        """See `Source`."""
         some = slice(None, None, max(1, len(f) // LOOKED_AT))
         if float((self.costs[some] - f[some, None] - g < slack).double().mean()) > SPARSE:
             return self
@@ -129,7 +121,7 @@ class FewPairs:
         return torch.from_numpy(out)
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> FewPairs:
-        """See `PairCosts`."""
+        """See `Source`."""
         keep = self.costs - f.numpy()[self.rows] - g.numpy()[self.columns] < slack
         return FewPairs.of(self.rows[keep], self.columns[keep], self.costs[keep], self.shape)
 
@@ -137,35 +129,30 @@ class FewPairs:
 class Around:
     """Those of many pairs that may carry mass at potentials not far from the last ones, and some that may later.
 
+    Implements `Source`.
+
     Parameters
     ----------
-    everything : PairCosts
+    everything : Source
     """
 
-    def __init__(self, everything: PairCosts):
+    def __init__(self, everything: Source):
         self._everything, self._known = everything, everything
         self._room = ROOM[not isinstance(everything, AllPairs)]
         self._slack = -math.inf
         self._at: Potentials | None = None
 
-    @property
-    def costs(self) -> Any:
-        return self._known.costs
-
-    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
-        return self._known.kernel(f, g, epsilon)
-
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
+        """See `Source`."""
         return self._known.highest(g, epsilon)
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
-        """See `PairCosts`; all that are known are looked for again where potentials have risen by too much."""
+    def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
+        """See `Source`; all are looked at again where potentials have risen by too much."""
+        wide = self._room * slack
         if self._at is None or self._risen(f, g) + slack > self._slack:
-            self._known = self._everything.near(f, g, self._room * slack)
-            self._at, self._slack = (f, g), self._room * slack
-        elif self._room**2 * slack < self._slack - self._risen(f, g):
-            self._known = self._known.near(f, g, self._room * slack)
-            self._at, self._slack = (f, g), self._room * slack
+            self._known, self._at, self._slack = self._everything.near(f, g, wide), (f, g), wide
+        elif self._room * wide < self._slack - self._risen(f, g):
+            self._known, self._at, self._slack = self._known.near(f, g, wide), (f, g), wide
         return self._known.near(f, g, slack)
 
     def _risen(self, f: Tensor, g: Tensor) -> float:

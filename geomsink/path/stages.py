@@ -10,7 +10,7 @@ from .. import engine
 from ..choose import IN_MEMORY, WIDEST
 from ..multiscale import Cloud
 from ..solver import Potentials, Problem, log_sums
-from .pairs import AllPairs, PairCosts
+from .pairs import AllPairs, Source
 from .spacing import nearest_cost
 from .trees import TreePairs
 
@@ -29,14 +29,14 @@ class Stage:
     Attributes
     ----------
     problem : Problem
-    pairs : PairCosts
+    pairs : Source
         All of them.
     nearest : float
         Cost to the nearest neighbour.
     """
 
     problem: Problem
-    pairs: PairCosts
+    pairs: Source
     nearest: float
 
     @property
@@ -71,9 +71,9 @@ def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
 
 def _stage(problem: Problem, clouds: tuple[Cloud, Cloud] | None) -> Stage:
     alpha, beta, cost = problem.alpha, problem.beta, problem.pair.cost
-    pairs: PairCosts
+    pairs: Source
     if problem.pairs <= IN_MEMORY:
-        pairs = AllPairs.of(alpha, beta, cost)
+        pairs = AllPairs(engine.costs(problem.pair))
     else:
         rows, columns = clouds or (Cloud(alpha, cost, problem.epsilon), Cloud(beta, cost, problem.epsilon))
         pairs = TreePairs(rows, columns, cost)

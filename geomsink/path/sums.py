@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ..measures import Measure
-from .pairs import PairCosts
+from ..solver import Kernel
+from .pairs import KeptPairs, Source
 
 RANGE = 4.0
 """What exponents may be off by from those of the kernel in memory, each of the two."""
@@ -71,67 +72,70 @@ class StoredSums:
     Parameters
     ----------
     alpha, beta : Measure
-    pairs : PairCosts
+    pairs : Source
     """
 
-    def __init__(self, alpha: Measure, beta: Measure, pairs: PairCosts):
+    def __init__(self, alpha: Measure, beta: Measure, pairs: Source):
         self.alpha, self.beta, self.pairs = alpha, beta, pairs
-        self._kept = pairs
         self._light = math.log(max(float(alpha.weights.max()), float(beta.weights.max())))
-        self._made_for: tuple[Tensor, Tensor, float] | None = None
-        self._kernel: Any = None
+        self._made: tuple[KeptPairs, Kernel] | None = None
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-        du, dv = self._scales(f, g, epsilon)
-        return _times(self._kernel, self.beta.weights * dv.exp()).log().clamp(min=NOTHING) + du
+        kernel, du, dv = self._scaled(f, g, epsilon)
+        return _times(kernel, self.beta.weights * dv.exp()).log().clamp(min=NOTHING) + du
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-        du, dv = self._scales(f, g, epsilon)
-        return _times(self._kernel.T, self.alpha.weights * du.exp()).log().clamp(min=NOTHING) + dv
+        kernel, du, dv = self._scaled(f, g, epsilon)
+        return _times(kernel.T, self.alpha.weights * du.exp()).log().clamp(min=NOTHING) + dv
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
-        du, dv = self._scales(f, g, epsilon)
-        return du.exp()[:, None] * _times(self._kernel, (self.beta.weights * dv.exp())[:, None] * w)
+        kernel, du, dv = self._scaled(f, g, epsilon)
+        return du.exp()[:, None] * _times(kernel, (self.beta.weights * dv.exp())[:, None] * w)
 
     def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
-        du, dv = self._scales(f, g, epsilon)
-        return dv.exp()[:, None] * _times(self._kernel.T, (self.alpha.weights * du.exp())[:, None] * w)
+        kernel, du, dv = self._scaled(f, g, epsilon)
+        return dv.exp()[:, None] * _times(kernel.T, (self.alpha.weights * du.exp())[:, None] * w)
 
     def plan(self, f: Tensor, g: Tensor, epsilon: float) -> Plan:
         """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε)."""
-        du, dv = self._scales(f, g, epsilon)
-        return Plan(self._kernel, self.alpha.weights * du.exp(), self.beta.weights * dv.exp())
+        kernel, du, dv = self._scaled(f, g, epsilon)
+        return Plan(kernel, self.alpha.weights * du.exp(), self.beta.weights * dv.exp())
 
     def slacks(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Row and column sums of P_ij (C_ij − f_i − g_j)/ε: what the marginals change by where log ε does, and f and g
         do not."""
-        plan, costs = self.plan(f, g, epsilon), self._kept.costs
-        kernel = self._kernel * costs if isinstance(self._kernel, Tensor) else self._kernel.copy()
-        if not isinstance(self._kernel, Tensor):
-            kernel.data *= costs
-        of_costs, ones = replace(plan, kernel=kernel), (torch.ones_like(g), torch.ones_like(f))
+        plan = self.plan(f, g, epsilon)
+        assert self._made is not None
+        costs = self._made[0].costs
+        if isinstance(plan.kernel, Tensor):
+            of_costs = replace(plan, kernel=plan.kernel * costs)
+        else:
+            of_costs = replace(plan, kernel=plan.kernel.copy())
+            of_costs.kernel.data *= costs
+        ones = torch.ones_like(g), torch.ones_like(f)
         rows = of_costs @ ones[0] - f * (plan @ ones[0]) - plan @ g
         columns = of_costs.T @ ones[1] - g * (plan.T @ ones[1]) - plan.T @ f
         return rows / epsilon, columns / epsilon
 
-    def _scales(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-        """What exponents of f and g have beyond those of the kernel in memory, which is made again if that is much."""
-        if self._made_for is not None and self._made_for[2] == epsilon:
-            du, dv = (f - self._made_for[0]) / epsilon, (g - self._made_for[1]) / epsilon
+    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Tensor, Tensor]:
+        """The kernel in memory, and what exponents of f and g have beyond it; made again if that is much."""
+        if self._made is not None and self._made[1].epsilon == epsilon:
+            du, dv = self._made[1].scalings(f, g)
             if float(du.abs().amax()) < RANGE and float(dv.abs().amax()) < RANGE:
-                return du, dv
-        self._make(f, g, epsilon)
-        heights = _times(self._kernel, self.beta.weights).log().abs()
+                return self._made[1].entries, du, dv
+        kernel = self._make(f, g, epsilon)
+        heights = _times(kernel.entries, self.beta.weights).log().abs()
         if not bool((torch.where(self.alpha.weights > 0.0, heights, 0.0) < HEIGHT).all()):
             # Far from any solution: the largest entry of each row is made 1.
             top = -epsilon * self.pairs.highest(g, epsilon)
-            self._make(torch.where(top.isfinite(), top, f), g, epsilon)
-        assert self._made_for is not None
-        return (f - self._made_for[0]) / epsilon, torch.zeros_like(g)
+            kernel = self._make(torch.where(top.isfinite(), top, f), g, epsilon)
+        return kernel.entries, *kernel.scalings(f, g)
 
-    def _make(self, f: Tensor, g: Tensor, epsilon: float) -> None:
-        self._kept = self.pairs.near(f, g, epsilon * (KEPT + self._light))
-        self._kernel, self._made_for = self._kept.kernel(f, g, epsilon), (f, g, epsilon)
+    def _make(self, f: Tensor, g: Tensor, epsilon: float) -> Kernel:
+        near = self.pairs.near(f, g, epsilon * (KEPT + self._light))
+        kernel = Kernel(near.kernel(f, g, epsilon), f, g, epsilon)
+        self._made = near, kernel
+        return kernel
 
 
 def _times(matrix: Any, w: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""PairCosts of clouds that are too many to be kept: found where they may carry mass, by bounds on cells."""
+"""Pairs of clouds that are too many to be kept: found where they may carry mass, by bounds on cells."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-import torch
 from torch import Tensor
 
 from ..costs import Cost
-from ..engine import Blocks, Gibbs, pair
+from ..engine import Blocks, pair
 from ..multiscale import Cloud, pairs_of, pattern
-from .pairs import MOST, FewPairs, PairCosts, TooManyPairs
+from .pairs import MOST, FewPairs, KeptPairs, TooManyPairs
 
 CHUNK = 2**22
-"""PairCosts that are looked at at a time."""
+"""Pairs that are looked at at a time."""
 DECADES = 30.0
 """−log of what the blocks that are left out would add at a temperature of this part of the slack."""
 
 
 class TreePairs:
-    """All pairs of two clouds. Implements `geomsink.path.PairCosts`, in part: what is kept are those that are `near`.
+    """All pairs of two clouds. Implements `Source`.
 
     Parameters
     ----------
@@ -34,22 +33,13 @@ class TreePairs:
     def __init__(self, rows: Cloud, columns: Cloud, cost: Cost):
         self._rows, self._columns, self._cost = rows, columns, cost
 
-    @property
-    def costs(self) -> Any:
-        raise NotImplementedError("pairs of clouds that are too many to be kept have no costs in memory")
-
-    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
-        raise NotImplementedError("pairs of clouds that are too many to be kept have no kernel in memory")
-
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
-        """See `PairCosts`: over all pairs."""
+        """See `Source`: over all pairs."""
         x, y = (cloud.measure.points.double() for cloud in (self._rows, self._columns))
-        return Gibbs(
-            pair(x, y, self._cost), torch.zeros_like(self._rows.measure.weights), g / epsilon, epsilon
-        ).row_max()
+        return pair(x, y, self._cost).row_max(g / epsilon, epsilon)
 
-    def near(self, f: Tensor, g: Tensor, slack: float) -> PairCosts:
-        """See `PairCosts`.
+    def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
+        """See `Source`.
 
         Raises
         ------

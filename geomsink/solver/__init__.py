@@ -11,6 +11,7 @@ from .decrement import accuracy, rounding, value_error
 from .goal import Goal, share_of
 from .iterate import Iterate
 from .judged import Correction, Judged
+from .kept import Kernel
 from .limit import Limit
 from .newton import Enough, LinearSolve, NewtonOperator, floored
 from .onelevel import OneLevel
@@ -34,6 +35,7 @@ __all__ = [
     "Goal",
     "Iterate",
     "Judged",
+    "Kernel",
     "Limit",
     "LinearSolve",
     "NewtonOperator",

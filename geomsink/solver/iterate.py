@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from .accuracy import Accuracy
 from .penalties import Balanced, relaxed, residual
 from .problem import Problem, Step
 from .sums import Approximation, FullSums, Sums
+
+Made = TypeVar("Made")
 
 LEAST = 1e-290
 """Transported mass below which marginal errors are relative to this."""
@@ -66,7 +69,7 @@ class Iterate:
         zeros = torch.zeros_like
         a, b = problem.alpha.weights, problem.beta.weights
         self.state = State(zeros(a), zeros(b), zeros(a), zeros(b))
-        self._of, self._made = (self.state.f,) * 4, dict[Hashable, Tensor]()
+        self._of, self._made = (self.state.f,) * 4, dict[Hashable, Any]()
         self.allowance: Tensor | float = 0.0
         self.missing_mass = 0.0
         self.approximation: Approximation | None = None
@@ -111,7 +114,7 @@ class Iterate:
         columns = self.missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
         return (rows + columns) / self.mass
 
-    def once(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
         """What the present state says, made when it is first asked for: states are replaced, and not changed."""
         state = self.state
         present = state.f, state.g, state.log_rows, state.log_columns
@@ -119,7 +122,8 @@ class Iterate:
             self._of, self._made = present, {}
         if name not in self._made:
             self._made[name] = make()
-        return self._made[name]
+        made: Made = self._made[name]
+        return made
 
     @property
     def mass(self) -> Tensor:

@@ -7,6 +7,7 @@ when the scalings have grown too far: absorbed into the potentials (Schmitzer 20
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -25,13 +26,13 @@ class Kernel:
 
     Attributes
     ----------
-    entries : Tensor, shape (..., N, M)
+    entries : Tensor, shape (..., N, M); or a scipy.sparse matrix
     f, g : Tensor, shapes (..., N) and (..., M)
         Potentials that are absorbed in it.
     epsilon : float
     """
 
-    entries: Tensor
+    entries: Any
     f: Tensor
     g: Tensor
     epsilon: float

@@ -15,8 +15,8 @@ import geomsink
 from geomsink import costs, solve
 from geomsink.measures import Measure
 from geomsink.multiscale import Cloud
-from geomsink.path import AllPairs, nearest_cost
-from geomsink.path.pairs import Around
+from geomsink.path import nearest_cost
+from geomsink.path.pairs import AllPairs, Around
 from geomsink.path.sums import StoredSums
 from geomsink.path.trees import TreePairs
 
@@ -105,16 +105,31 @@ def test_from_cells_to_points():
     assert np.abs(rows - 1 / 6200).sum() + np.abs(columns - 1 / 6150).sum() <= s.tol
 
 
+def test_in_the_limit_it_is_the_assignment():
+    """At a hundredth of the spacing: an exact method's cost, and the entropy of a permutation."""
+    x, y = default_rng(0).random((2, 500, 3))
+    exact = geomsink.transport.matching(x, y)
+    spacing = nearest_cost(torch.tensor(x), costs.get("sqeuclidean")) ** 0.5
+    s = solve(x, y, blur=spacing / 100, tol=1e-8)
+    assert s.converged and exact.exact
+    assert s.transport_cost == pytest.approx(exact.cost, rel=1e-6)
+    assert s.value - s.epsilon * np.log(500) == pytest.approx(exact.cost, rel=1e-6)
+
+
 def measures():
     r = default_rng(7)
     return [Measure(torch.tensor(r.random((n, 2))), torch.full((n,), 1 / n, dtype=torch.float64)) for n in (700, 600)]
+
+
+def costs_of(alpha, beta):
+    return torch.cdist(alpha.points, beta.points, compute_mode="donot_use_mm_for_euclid_dist") ** 2
 
 
 def test_pairs_of_trees_are_those_of_all_pairs():
     alpha, beta = measures()
     cost = costs.get("sqeuclidean")
     f, g = 0.1 * alpha.points[:, 0], -0.05 * beta.points[:, 1]
-    every, trees = AllPairs.of(alpha, beta, cost), TreePairs(*(Cloud(m, cost, 1e-3) for m in (alpha, beta)), cost)
+    every, trees = AllPairs(costs_of(alpha, beta)), TreePairs(*(Cloud(m, cost, 1e-3) for m in (alpha, beta)), cost)
     few, found = every.near(f, g, 0.02), trees.near(f, g, 0.02)
     inside = lambda p: (p.costs - f.numpy()[p.rows] - g.numpy()[p.columns] < 0.02).sum()  # noqa: E731
     assert inside(found) == inside(few) == len(few.costs) and len(few.costs) > 1000
@@ -124,7 +139,7 @@ def test_pairs_of_trees_are_those_of_all_pairs():
 
 def test_pairs_at_hand_follow_potentials_that_move_far():
     alpha, beta = measures()
-    every = AllPairs.of(alpha, beta, costs.get("sqeuclidean"))
+    every = AllPairs(costs_of(alpha, beta))
     around, r = Around(every), default_rng(8)
     f, g = torch.zeros(700, dtype=torch.float64), torch.zeros(600, dtype=torch.float64)
     for slack in (0.01, 0.02, 0.001, 0.001, 0.0005):
@@ -135,7 +150,7 @@ def test_pairs_at_hand_follow_potentials_that_move_far():
 
 def test_stored_sums_are_sums():
     alpha, beta = measures()
-    every = AllPairs.of(alpha, beta, costs.get("sqeuclidean"))
+    every = AllPairs(costs_of(alpha, beta))
     sums = StoredSums(alpha, beta, Around(every))
     C, epsilon, r = every.costs, 2e-3, default_rng(9)
     g = torch.tensor(r.normal(0.0, epsilon, 600))
@@ -146,6 +161,14 @@ def test_stored_sums_are_sums():
         assert torch.allclose(sums.log_rows(f, g, epsilon), rows.logsumexp(1), atol=1e-6)
         columns = ((f / epsilon + alpha.log_weights)[:, None] + (g - C) / epsilon).logsumexp(0)
         assert torch.allclose(sums.log_columns(f, g, epsilon), columns, atol=1e-6)
+        w = torch.tensor(r.normal(size=(600, 2)))
+        assert torch.allclose(sums.row_products(f, g, epsilon, w), rows.exp() @ w, rtol=1e-6)
+        w, entries = torch.tensor(r.normal(size=(700, 2))), (columns_of(f, g, C, epsilon) * alpha.weights[:, None]).T
+        assert torch.allclose(sums.column_products(f, g, epsilon, w), entries @ w, rtol=1e-6)
+
+
+def columns_of(f, g, C, epsilon):
+    return ((f[:, None] + g - C) / epsilon).exp()
 
 
 def test_nearest_cost_is_that_of_the_nearest():
