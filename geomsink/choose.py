@@ -286,7 +286,9 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
     if problem.nearest() >= NEAR[problem.pairs > KEPT] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
-    return replace(plain, otherwise=(followed, exact) if plain.strategy == "one-level" else (followed,))
+    if plain.strategy == "one-level":
+        return replace(plain, newton=False, otherwise=(followed, exact))
+    return replace(plain, otherwise=(followed,))
 
 
 def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:

@@ -45,7 +45,7 @@ CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR[0] * 0.005)
 def updated(dtype):
     """On one level, and down the temperatures where that is not enough."""
     plain = Choice("one-level", DOUBLE, newton=True)
-    return replace(plain, dtype=dtype, otherwise=(FOLLOWED, plain))
+    return replace(plain, dtype=dtype, newton=False, otherwise=(FOLLOWED, plain))
 
 
 def followed(otherwise, **how):

@@ -25,6 +25,8 @@ from .sums import StoredSums
 SHIFTS = 1e-13, 1e-10, 1e-7, 1e-4, 1e-1
 """Of Newton's matrix, relative to its diagonal, one after the other until a step is of use: mass that is connected by
 less than rounding promises steps without end."""
+BELIEVED = 1e-7, 1e-10, 1e-13, 1e-4, 1e-1
+"""Those by which the error is estimated, one after the other until it is small enough: the first is mostly it."""
 LENGTHS = 1.0, 0.25, 0.0625
 """Of steps, until one raises the dual value."""
 FAR = 100.0
@@ -32,6 +34,8 @@ FAR = 100.0
 CLOSE, ENOUGH = 1e-4, 1e-3
 """Largest error of the logarithm of a point's mass on the way, that is aimed at, and that is enough: what the masses of
 two parts of a plan differ by must show while they still hang together."""
+SLOW = 0.5
+"""Share of the error that steps with the largest shift may leave before the way is given up."""
 LOST = 600.0
 """Logarithm of a point's mass from which on no pair with it is known."""
 STILL = 1e-9
@@ -66,6 +70,7 @@ class Corrector(Judged):
     ):
         super().__init__(problem, goal, progress, before, stored)
         self._stored, self._last = stored, last
+        self._shift = 0
 
     def begin(self, potentials: Potentials, cycles: int) -> None:
         """Take potentials, and make plain updates of them."""
@@ -75,10 +80,16 @@ class Corrector(Judged):
 
     def corrected(self, most: int) -> int | None:
         """Newton's steps until no point's mass is off by much; how many, or None if that is not reached."""
-        steps, off = 0, self.off()
-        while CLOSE < off < LOST and steps < most and self._step():
-            steps, off = steps + 1, self.off()
+        steps, off, left = 0, self.off(), 0.0
+        while CLOSE < off < LOST and steps < most and not (self._held and left > SLOW) and self._step():
+            before, off = off, self.off()
+            steps, left = steps + 1, off / before
         return steps if off <= ENOUGH else None
+
+    @property
+    def _held(self) -> bool:
+        """Whether the last step took the largest shift to be of use: it is no longer Newton's."""
+        return self._shift == len(SHIFTS) - 1
 
     def finished(self, most: int) -> bool:
         """Newton's steps until marginals and value are as right as they should be; whether they are."""
@@ -135,8 +146,8 @@ class Corrector(Judged):
         before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
         slack = rounding(self)
         in_logarithms = -columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
-        for shift in SHIFTS:
-            smooth = self._direction(shift)
+        for k in range(max(0, self._shift - 1), len(SHIFTS)):
+            smooth = self._direction(SHIFTS[k])
             if not bool((smooth.abs() < FAR).all()):
                 continue
             for length in LENGTHS:
@@ -144,6 +155,7 @@ class Corrector(Judged):
                     return False
                 self._row_update((before[0], within(columns, before[1] + length * (epsilon * smooth + in_logarithms))))
                 if self.off() < LOST and bool(self.value() >= value - slack):
+                    self._shift = k
                     return True
                 state.f, state.g, state.log_rows, state.log_columns = before
         return False
@@ -158,14 +170,14 @@ class Corrector(Judged):
         return torch.where(self.problem.beta.weights > 0.0, step - local, 0.0)
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:
-        """By Newton's equation with the least shift that leaves a step to be believed: parts of a plan that have fallen
-        to pieces are left as they are, and the mass that they are off by counts at the price of moving it."""
-        equation = self._equation(AT_LAST)
-        best = accuracy(self, allowed, None, self.goal.sharp, equation)
-        for shift in SHIFTS:
-            if bool((best.value <= allowed).all()):
-                break
+        """By Newton's equation with a shift that leaves a step to be believed: parts of a plan that have fallen to
+        pieces are left as they are, and the mass that they are off by counts at the price of moving it."""
+        equation, best = self._equation(AT_LAST), None
+        for shift in BELIEVED:
             equation.shift = shift
             found = accuracy(self, allowed, None, self.goal.sharp, equation)
-            best = found if bool((found.value < best.value).all()) else best
+            best = found if best is None or bool((found.value < best.value).all()) else best
+            if bool((best.value <= allowed).all()):
+                break
+        assert best is not None
         return best

@@ -35,6 +35,8 @@ HARDER = 100.0
 """Times the shift with which a factorisation is tried again that rounding has broken off."""
 ITERATIONS = 500, 3000
 """Of conjugate gradients, at most: of few unknowns, and of more, where a factorisation is dear."""
+AS_DEAR = 16
+"""Unknowns for each iteration with a full matrix, after which a factorisation takes no longer."""
 LITTLE = 1e-290
 """Mass of a point without any."""
 
@@ -65,7 +67,7 @@ class NewtonEquation:
     def __init__(self, plan: Plan, rows: Tensor, columns: Tensor, residual: float):
         self.rows, self.columns = rows.clamp(min=LITTLE), columns.clamp(min=LITTLE)
         self.left = torch.zeros_like(rows)
-        self._residual = residual
+        self._residual, self._is_hard = residual, False
         self._swapped = len(rows) > len(columns)
         self._plan = plan.T if self._swapped else plan
         sides = self.rows, self.columns
@@ -94,9 +96,12 @@ class NewtonEquation:
             return self._cholesky(right, shift)
         if a_point <= TREES:
             return self._sparse_factor(right, shift)
-        found, done = self._conjugate_gradients(right, shift)
-        if done or (n > MOST and a_point > SPARSE):
-            return found
+        factorised = n <= MOST or a_point <= SPARSE
+        if not (factorised and self._is_hard):
+            found, done = self._conjugate_gradients(right, shift)
+            if done or not factorised:
+                return found
+            self._is_hard = True
         return self._sparse_factor(right, shift) if a_point <= SPARSE else self._cholesky(right, shift)
 
     @cached_property
@@ -140,7 +145,10 @@ class NewtonEquation:
         z, residual = torch.zeros_like(right), right / root
         direction, size = residual, float(residual @ residual)
         least = self._residual**2 * size
-        for _ in range(ITERATIONS[len(right) > MOST]):
+        most = ITERATIONS[len(right) > MOST]
+        if isinstance(plan.kernel, Tensor):
+            most = min(most, len(right) // AS_DEAR)
+        for _ in range(most):
             if size <= least:
                 return z / root, True
             image = (1.0 + shift) * direction - (plan @ ((back @ (direction / root)) / self._there)) / root

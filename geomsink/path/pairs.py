@@ -13,8 +13,11 @@ from torch import Tensor
 
 from ..solver import Potentials
 
-ROOM = 2.5, 1.3
-"""Times the slack that is asked for in which pairs are kept at hand: of pairs in memory, and of more than that."""
+ROOM, WIDER, WIDEST = 1.5, 1.5, 8.0
+"""Times the slack that is asked for in which pairs are kept at hand: at first, how much wider the next time where they
+are few, and at most."""
+FEW = 24.0
+"""Pairs a point up to which they are: parts of a plan that has nearly fallen to pieces move by many ε."""
 MOST = 2**26
 """Pairs that are kept, at most: 1.6 GB."""
 LOOKED_AT = 64
@@ -28,7 +31,7 @@ class TooManyPairs(Exception):
 
 
 class Source(Protocol):
-    """Where pairs are found."""
+    """Pairs of points, some or all."""
 
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
         """max_j (g_j − C_ij)/ε, shape (N,)."""
@@ -138,7 +141,7 @@ class Around:
 
     def __init__(self, everything: Source):
         self._everything, self._known = everything, everything
-        self._room = ROOM[not isinstance(everything, AllPairs)]
+        self._room = ROOM
         self._slack = -math.inf
         self._at: Potentials | None = None
 
@@ -148,12 +151,18 @@ class Around:
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
         """See `Source`; all are looked at again where potentials have risen by too much."""
-        wide = self._room * slack
         if self._at is None or self._risen(f, g) + slack > self._slack:
-            self._known, self._at, self._slack = self._everything.near(f, g, wide), (f, g), wide
-        elif self._room * wide < self._slack - self._risen(f, g):
-            self._known, self._at, self._slack = self._known.near(f, g, wide), (f, g), wide
+            self._look(self._everything, f, g, slack)
+        elif self._room**2 * slack < self._slack - self._risen(f, g):
+            self._look(self._known, f, g, slack)
         return self._known.near(f, g, slack)
+
+    def _look(self, where: Source, f: Tensor, g: Tensor, slack: float) -> None:
+        wide = self._room * slack
+        known = where.near(f, g, wide)
+        self._known, self._at, self._slack = known, (f, g), wide
+        if isinstance(known, FewPairs) and len(known.costs) < FEW * (len(f) + len(g)):
+            self._room = min(WIDEST, WIDER * self._room)
 
     def _risen(self, f: Tensor, g: Tensor) -> float:
         """What C − f − g may be below what it was."""

@@ -18,6 +18,9 @@ CELLS = 9, 11, 14
 """Levels of the trees that descents begin on: 512, 2,048 and 16,384 cells."""
 FINER = 3
 """Points a cell, at least: with fewer, cells are no help."""
+WIDE = 5e5
+"""Largest cost over that to the nearest neighbour, from which on there are no cells where there is a way without them:
+among outliers it is lost at the step from cells to points."""
 REACHED = 0.5
 """Cost to the nearest neighbour of the next stage, in ε, at which it begins: at σ of one spacing."""
 
@@ -58,15 +61,17 @@ class Stage:
 
 def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
     """Coarse to fine; the last one is between the points."""
-    stages, measures = [], (problem.alpha, problem.beta)
-    fewest = min(len(measure.weights) for measure in measures)
-    if problem.pair.x.shape[-1] <= WIDEST:
+    stages: list[Stage] = []
+    points = _stage(problem, clouds)
+    fewest = min(len(measure.weights) for measure in (problem.alpha, problem.beta))
+    wide = isinstance(points.pairs, AllPairs) and problem.cost_scale > WIDE * points.nearest
+    if problem.pair.x.shape[-1] <= WIDEST and not wide:
         for level in CELLS:
             if fewest >= FINER * 2**level:
                 alpha, beta = (cloud.tree.coarse(level) for cloud in clouds)
                 pair = engine.pair(alpha.points.double(), beta.points.double(), problem.pair.cost, problem.pair.name)
                 stages.append(_stage(replace(problem, alpha=alpha, beta=beta, pair=pair), None))
-    return [*stages, _stage(problem, clouds)]
+    return [*stages, points]
 
 
 def _stage(problem: Problem, clouds: tuple[Cloud, Cloud] | None) -> Stage:

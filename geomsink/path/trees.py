@@ -14,8 +14,8 @@ from ..engine import Blocks, pair
 from ..multiscale import Cloud, pairs_of, pattern
 from .pairs import MOST, FewPairs, KeptPairs, TooManyPairs
 
-CHUNK = 2**22
-"""Pairs that are looked at at a time."""
+CHUNK = 2**18
+"""Pairs that are looked at at a time, in a cache."""
 DECADES = 30.0
 """−log of what the blocks that are left out would add at a temperature of this part of the slack."""
 
