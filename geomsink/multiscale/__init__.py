@@ -9,7 +9,7 @@ from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
 from .tree import Tree
-from .truncation import CHUNK, Boxes, Pattern, pattern
+from .truncation import CHUNK, Boxes, Pattern, nearby, pattern
 
 __all__ = [
     "CHUNK",
@@ -20,6 +20,7 @@ __all__ = [
     "Newton",
     "Pattern",
     "Tree",
+    "nearby",
     "pairs_of",
     "pattern",
 ]

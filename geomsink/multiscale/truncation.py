@@ -13,6 +13,7 @@ slopes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,8 @@ BLOCK = 64
 RIDGE = 1e-3
 """Of the fit of slopes, so that flat blocks have none across."""
 MOST_BLOCKS = 4096
-CHUNK = 2**21
-"""Numbers in memory at a time, of the (blocks, blocks, D) that bounds are made of."""
+CHUNK = 2**18
+"""Numbers in memory at a time, of the (blocks, blocks) that bounds are made of."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,21 @@ class Pattern:
 class _Tilts:
     """The bound of quadratic costs with slopes, for boxes with centres d apart: p·s + q·t − κ(‖d‖² + 2d·(s − t))/ε."""
 
-    def __init__(self, rows: Boxes, columns: Boxes, u: Tensor, v: Tensor, p: Tensor, q: Tensor, kappa: float):
+    def __init__(
+        self, rows: Boxes, columns: Boxes, u: Tensor, v: Tensor, p: Tensor, q: Tensor, kappa: float, total: bool
+    ):
         self.rows, self.columns, self.p, self.q, self.kappa = rows, columns, p, q, kappa
-        self.u, self.v = rows.above(u, p, total=False), columns.above(v, q, total=True)
+        self.u, self.v = rows.above(u, p, total=False), columns.above(v, q, total)
 
-    def log_bound(self, part: slice, d: Tensor) -> Tensor:
-        """For some blocks of rows against all of columns, with the differences of their centres."""
-        pull = (2.0 * self.kappa) * d
-        over = ((self.p[part, None] - pull).abs() * self.rows.half[part, None]).sum(-1)
-        over += ((self.q + pull).abs() * self.columns.half).sum(-1)
-        over -= (0.5 * pull * d).sum(-1)
-        return self.u[part, None] + self.v + over
+    def log_bound(self, part: slice) -> Tensor:
+        """For some blocks of rows against all of columns."""
+        over = self.u[part, None] + self.v
+        for k in range(self.p.shape[1]):  # a sum over a short axis is slow
+            pull = (2.0 * self.kappa) * (d := self.rows.centre[part, k, None] - self.columns.centre[:, k])
+            over += (self.p[part, k, None] - pull).abs_().mul_(self.rows.half[part, k, None])
+            over += (self.q[:, k] + pull).abs_().mul_(self.columns.half[:, k])
+            over -= pull.mul_(d).mul_(0.5)
+        return over
 
 
 def pattern(
@@ -157,20 +162,8 @@ def pattern(
     n_rows, n_columns = len(rows.points), len(columns.points)
     if cost.lower_bound is None:
         return Pattern(Blocks.whole(n_rows, n_columns), u.new_zeros(n_rows), 1.0)
-    u_flat = rows.above(u, torch.zeros_like(rows.centre), total=False)
-    v_flat = columns.above(v, torch.zeros_like(columns.centre), total=True)
-    tilts = None
-    if slopes is not None and cost.quadratic is not None:
-        tilts = _Tilts(rows, columns, u, v, *slopes, cost.quadratic / epsilon)
     kept, bounds = [], []
-    step = max(1, CHUNK // columns.centre.numel())
-    for start in range(0, len(rows.centre), step):
-        part = slice(start, start + step)
-        d = rows.centre[part, None] - columns.centre
-        gap = (d.abs() - rows.half[part, None] - columns.half).clamp(min=0.0).norm(dim=-1)
-        log_bound = u_flat[part, None] + v_flat - cost.lower_bound(gap) / epsilon
-        if tilts is not None:
-            log_bound = torch.minimum(log_bound, tilts.log_bound(part, d))
+    for log_bound in _log_bounds(rows, columns, u, v, slopes, cost, epsilon, total=True):
         ascending, place = log_bound.sort(dim=1)
         total = ascending.logcumsumexp(1)
         skip = total <= math.log(skipped)
@@ -179,3 +172,50 @@ def pattern(
     blocks = Blocks.from_mask(rows.ranges, columns.ranges, torch.cat(kept))
     bound = torch.cat(bounds).exp().repeat_interleave(rows.bounds.diff())
     return Pattern(blocks, bound, blocks.pairs / (n_rows * n_columns))
+
+
+def nearby(
+    rows: Boxes,
+    columns: Boxes,
+    u: Tensor,
+    v: Tensor,
+    slopes: tuple[Tensor, Tensor] | None,
+    cost: Cost,
+    epsilon: float,
+    least: float,
+) -> Blocks:
+    """The blocks that may have a pair with u_i + v_j − C_ij/ε above a level; see `pattern`."""
+    if cost.lower_bound is None:
+        return Blocks.whole(len(rows.points), len(columns.points))
+    kept = [bound > least for bound in _log_bounds(rows, columns, u, v, slopes, cost, epsilon, total=False)]
+    return Blocks.from_mask(rows.ranges, columns.ranges, torch.cat(kept))
+
+
+def _log_bounds(
+    rows: Boxes,
+    columns: Boxes,
+    u: Tensor,
+    v: Tensor,
+    slopes: tuple[Tensor, Tensor] | None,
+    cost: Cost,
+    epsilon: float,
+    total: bool,
+) -> Iterator[Tensor]:
+    """For some blocks of rows at a time, against all of columns: what a row may have of a block, the logarithm of its
+    entries' sum or the largest exponent."""
+    assert cost.lower_bound is not None
+    u_flat = rows.above(u, torch.zeros_like(rows.centre), total=False)
+    v_flat = columns.above(v, torch.zeros_like(columns.centre), total)
+    tilts = None
+    if slopes is not None and cost.quadratic is not None:
+        tilts = _Tilts(rows, columns, u, v, *slopes, cost.quadratic / epsilon, total)
+    step = max(1, CHUNK // len(columns.centre))
+    for start in range(0, len(rows.centre), step):
+        part = slice(start, start + step)
+        square = rows.centre.new_zeros(1)
+        for k in range(rows.centre.shape[1]):
+            d = (rows.centre[part, k, None] - columns.centre[:, k]).abs_()
+            square = square + d.sub_(rows.half[part, k, None]).sub_(columns.half[:, k]).clamp_(min=0.0).square_()
+        gap = square.sqrt_()
+        log_bound = u_flat[part, None] + v_flat - cost.lower_bound(gap) / epsilon
+        yield log_bound if tilts is None else torch.minimum(log_bound, tilts.log_bound(part))

@@ -16,7 +16,7 @@ from ..solver import Potentials
 ROOM, WIDER, WIDEST = 1.5, 1.5, 8.0
 """Times the slack that is asked for in which pairs are kept at hand: at first, how much wider the next time where they
 are few, and at most."""
-FEW = 24.0
+FEW = 100.0
 """Pairs a point up to which they are: parts of a plan that has nearly fallen to pieces move by many ε."""
 MOST = 2**26
 """Pairs that are kept, at most: 1.6 GB."""

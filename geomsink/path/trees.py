@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,11 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..engine import Blocks, pair
-from ..multiscale import Cloud, pairs_of, pattern
+from ..multiscale import Cloud, nearby, pairs_of
 from .pairs import MOST, FewPairs, KeptPairs, TooManyPairs
 
 CHUNK = 2**18
 """Pairs that are looked at at a time, in a cache."""
-DECADES = 30.0
-"""−log of what the blocks that are left out would add at a temperature of this part of the slack."""
 
 
 class TreePairs:
@@ -46,11 +44,8 @@ class TreePairs:
         TooManyPairs
         """
         trees, boxes = (self._rows.tree, self._columns.tree), (self._rows.small_boxes, self._columns.small_boxes)
-        temperature = slack / DECADES
         f, g = f[trees[0].order], g[trees[1].order]
-        u, v = f / temperature, g / temperature
-        slopes = boxes[0].slopes(u), boxes[1].slopes(v)
-        found = pattern(*boxes, u, v, slopes, self._cost, temperature, math.exp(-DECADES)).blocks
+        found = nearby(*boxes, f, g, (boxes[0].slopes(f), boxes[1].slopes(g)), self._cost, 1.0, -slack)
         kept, total = [], 0
         for part in found.parts(CHUNK):
             kept.append(self._of_blocks(part, f, g, slack))
@@ -67,7 +62,13 @@ class TreePairs:
 
     def _of_blocks(self, part: Blocks, f: Tensor, g: Tensor, slack: float) -> tuple[Any, Any, Any]:
         i, j = pairs_of(part, f.device)
-        x, y = self._rows.tree.measure.points, self._columns.tree.measure.points
-        costs = self._cost.between(x[i].double(), y[j].double())
+        x, y = (points[:, k].T[:, None, None, :] for points, k in zip(self._points, (i, j), strict=True))
+        costs = self._cost.between(x, y)[:, 0, 0]  # that is how it goes coordinate by coordinate
         keep = costs - f[i] - g[j] < slack
         return i[keep].numpy(), j[keep].numpy(), costs[keep].numpy()
+
+    @cached_property
+    def _points(self) -> tuple[Tensor, Tensor]:
+        """In the trees' order, coordinate by coordinate in memory, shapes (D, N) and (D, M)."""
+        x, y = (cloud.tree.measure.points.double().T.contiguous() for cloud in (self._rows, self._columns))
+        return x, y
