@@ -16,9 +16,11 @@ from .expressions import (
     to_sphere,
 )
 from .learned import FeatureCost
+from .products import FROM_DIFFERENCES
 from .registry import Cost, get, mahalanobis, names, power, register, temperature, unregister
 
 __all__ = [
+    "FROM_DIFFERENCES",
     "Cost",
     "Expression",
     "FeatureCost",

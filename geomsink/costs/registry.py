@@ -33,6 +33,7 @@ from .expressions import (
     half_square,
     half_square_modulus,
     half_squared_chord,
+    is_of_distances,
     power_modulus,
     power_of_distance,
     raised,
@@ -111,7 +112,12 @@ class Cost:
 
     def temporaries(self, dimension: int) -> int:
         """Numbers a pair that evaluating the cost on torch tensors has in memory at a time."""
-        return 1 if by_products(dimension, self.quadratic is not None) else dimension
+        return 1 if by_products(dimension, self.of_distances) else dimension
+
+    @property
+    def of_distances(self) -> bool:
+        """Whether the expression is made of distances, which in many coordinates are matrix products."""
+        return is_of_distances(self.expression)
 
     def map(self, points: Tensor) -> Tensor:
         """φ(points): what the expression is evaluated on."""
