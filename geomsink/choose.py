@@ -205,6 +205,8 @@ class Facts:
         Whether Newton's equation tells of all potentials: no penalty has kinks.
     quadratic : bool, default False
         Whether the cost is a squared distance.
+    looked_up : bool, default False
+        Whether points are positions in a table of costs, and have no cells.
     """
 
     pairs: int
@@ -221,6 +223,7 @@ class Facts:
     bounded: bool = False
     smooth: bool = True
     quadratic: bool = False
+    looked_up: bool = False
 
 
 class Wanted(Protocol):
@@ -281,12 +284,13 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     cells = has_cells(device, problem.batched)
-    if cells and _levels_pay(problem, options.multiscale):
+    between = cells and not problem.looked_up
+    if between and _levels_pay(problem, options.multiscale):
         plain = Choice("coarse-to-fine", dtype)
     else:
         kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
-        plain = Choice("one-level", dtype, newton=cells and not problem.is_self)
+        plain = Choice("one-level", dtype, newton=between and not problem.is_self)
     if not _path_fits(problem, options, cells):
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ..choose import by_products
 from . import registry
+from .cost import Cost
 from .expressions import Expression, distance, is_of_distances, negated, of_distances, squared_distance
-from .registry import Cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class Kernel:
         Whether k(x + t, y + t) = k(x, y), so that points can be centred before they are rounded.
     features : callable, optional
         φ, from points (N, D) to points (N, D'), applied once to each cloud. Default: the identity.
+    looked_up : bool, default False
+        Whether points are positions in a table: the expression is for torch tensors alone.
     parameters : tuple of Tensor, default ()
         Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
         that losses are differentiated in.
@@ -65,6 +67,7 @@ class Kernel:
     upper_bound: Callable[[Tensor], Tensor] | None = None
     translation_invariant: bool = False
     features: Callable[[Tensor], Tensor] | None = None
+    looked_up: bool = False
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def temporaries(self, dimension: int) -> int:
@@ -131,6 +134,7 @@ def negative(cost: str | Cost) -> Kernel:
         takes_blur=False,
         translation_invariant=ground.translation_invariant,
         features=ground.features,
+        looked_up=ground.looked_up,
         parameters=ground.parameters,
     )
 

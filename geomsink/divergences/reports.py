@@ -41,7 +41,7 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         value = terms.dual_value(f, g)
     elif live:
         if options.differentiation == "implicit" or options.form == "sharp":
-            plain = problem.is_self or request.batched
+            plain = problem.is_self or request.batched or request.cost.looked_up
             clouds = None if plain else (problems.cloud(problem.alpha), problems.cloud(problem.beta))
             operator = ImplicitOperator(solver, clouds)
             f, g = optimal_potentials(operator, terms)

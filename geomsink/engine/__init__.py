@@ -90,7 +90,11 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     """
     check_name(engine)
     chosen = engine
-    if engine == "auto":
+    if cost.looked_up:
+        if engine == "keops":
+            raise ValueError(f"engine: 'keops' given, but cost {cost.name!r} is looked up; expected 'auto' or 'dense'.")
+        chosen = "dense"
+    elif engine == "auto":
         pairs, quadratic = x[..., 0].numel() * y.shape[-2], cost.quadratic is not None
         chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances)
     if chosen == "dense":
