@@ -92,7 +92,8 @@ def dual(C, a, b, epsilon, penalties, start):
         value, gradient, P, wanted = parts(h)
         if np.abs(gradient).sum() < 1e-12:
             break
-        soft = np.concatenate((first.softness * wanted[:n], second.softness * wanted[n:]))
+        soft = [p.softness(torch.tensor(part)).numpy() for p, part in ((first, h[:n]), (second, h[n:]))]
+        soft = np.concatenate(soft) * wanted
         H = np.block([[np.diag(P.sum(1)), P], [P.T, np.diag(P.sum(0))]]) / epsilon + np.diag(soft)
         step = np.linalg.solve(H + ridge * np.abs(H).max() * np.eye(len(H)), gradient)
         better = np.isfinite(step).all() and parts(h + step)[0] >= value
