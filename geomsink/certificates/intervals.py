@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..engine import UNIT
-from ..solver import KL, L2, TV, Balanced, Penalty, free_constant, relaxed, within
+from ..solver import KL, L2, TV, Balanced, Partial, Penalty, free_constant, relaxed, within
 from .couplings import Left, Scaled, Total, completed, entropy_bound, mixing_bound
 from .sides import ROUNDED, Interval, Sides
 
@@ -105,6 +105,10 @@ def _unbalanced(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     scaled = sides.exact(better, 0)
     moved = (scaled - f) / epsilon
     rows, columns = (low + moved, high + moved), sides.column_sums(scaled, g)
+    if isinstance(second, Partial):  # a plan whose marginals are below the weights: somewhat less of this one
+        above = torch.maximum(rows[1].amax(-1), columns[1].amax(-1)).clamp(min=0.0)[..., None] * (1.0 + ROUNDED)
+        scaled = scaled - epsilon * above
+        rows, columns = ((low - above, high - above) for low, high in (rows, columns))
     if isinstance(first, Balanced):
         upper = _filled(sides, scaled, g, Left.of(a, *rows), columns)
     else:
@@ -147,6 +151,8 @@ def _penalty(penalty: Penalty, log: Tensor) -> Tensor:
         return torch.zeros_like(log)
     if isinstance(penalty, L2):
         return 0.5 * penalty.rho * log.expm1().square()
+    if isinstance(penalty, Partial):
+        return -penalty.rho * log.expm1()
     if isinstance(penalty, TV):
         return penalty.rho * log.expm1().abs()
     assert isinstance(penalty, KL)

@@ -11,6 +11,7 @@ from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .losses import MMD, EntropicOT, SinkhornDivergence
 from .mmd import Discrepancy, mmd
 from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
+from .partial import partial_transport
 from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
 from .wasserstein import WassersteinBounds, wasserstein_bounds
@@ -37,6 +38,7 @@ __all__ = [
     "exact_transport",
     "hausdorff_divergence",
     "mmd",
+    "partial_transport",
     "proposing",
     "sinkhorn_divergence",
     "solve",

@@ -61,6 +61,14 @@ def sinkhorn_divergence(
         Temperature ε, in units of the cost; ``inf`` is the exact limit. One of the two is given.
     cost : str or Cost, default "sqeuclidean"
         See `geomsink.costs.names`; symmetric.
+    reach : float, or pair of float or None, optional
+        Length r: in the place of fixed marginals, penalties with ρ = p r^p, for a cost of degree p. A pair has one for
+        each measure, None being a fixed marginal. Masses may then differ.
+    rho : float, or pair of float or None, optional
+        ρ itself, in units of the cost.
+    penalty : {"kl", "tv", "l2", "partial"}, default "kl"
+        With P1 = t a: ρ Σ a (t log t − t + 1), ρ Σ a |t − 1|, ½ρ Σ a (t − 1)², or ρ Σ a (1 − t) for P1 ≤ a, which is
+        for both marginals.
     form : {"entropic", "sharp"}, default "entropic"
         ``"sharp"`` has ⟨P, C⟩ in place of OT_ε: half of Ē_ε of Genevay et al. 2018.
     tol : float, default 1e-3

@@ -101,8 +101,6 @@ class Options:
                 raise ValueError(f"tol_gap: {self.tol_gap} given, expected a positive relative width.")
             if self.iterations is not None:
                 raise ValueError("tol_gap: given with differentiation='unrolled', whose iterations are chosen.")
-        if self.certified and self.penalty == "partial":
-            raise ValueError("certify: given with penalty='partial', whose marginals have to be below the weights.")
         if self.certified and self.form != "entropic":
             raise ValueError(f"certify: given with form={self.form!r}, but intervals are of the entropic form.")
 

@@ -37,7 +37,7 @@ class Penalty(Protocol):
     @property
     def low(self) -> float: ...
     @property
-    def high(self) -> float: ...
+    def high(self) -> float | Tensor: ...
     @property
     def kinked(self) -> bool: ...
     @property
@@ -233,8 +233,9 @@ class TV(_Rigid):
 
 
 @dataclass(frozen=True)
-class Partial(TV):
-    """P1 ≤ a, and ρ for each unit of mass that a has more: potentials stay below ρ, which may be negative.
+class Partial(_Rigid):
+    """P1 ≤ a, and ρ for each unit of mass that a has more: potentials stay below ρ, which may be negative, and may be a
+    tensor (B, 1), one number for each item of a batch.
 
     Examples
     --------
@@ -242,12 +243,22 @@ class Partial(TV):
     tensor([ 2., -9.])
     """
 
+    rho: float | Tensor
+
+    low, kinked, bend, faintest = -math.inf, True, 0.0, -math.inf
+
     @property
-    def low(self) -> float:
-        return -math.inf
+    def high(self) -> float | Tensor:
+        return self.rho
+
+    def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
+        return softmin.clamp(max=self.rho)
 
     def primal(self, weights: Tensor, density: Tensor) -> Tensor:
-        return self.rho * (weights * (1.0 - density)).sum(-1)
+        return (self.rho * weights * (1.0 - density)).sum(-1)
+
+    def curvature(self, f: Tensor, epsilon: float) -> Tensor:
+        return torch.where(f < self.rho, 1.0, FIXED).to(f)
 
 
 KINDS: dict[str, Callable[[float], Penalty]] = {"kl": KL, "tv": TV, "l2": L2, "partial": Partial}

@@ -35,7 +35,7 @@ def relaxed(
 
 def within(penalty: Penalty, f: Tensor) -> Tensor:
     """Potentials, moved into the range that they may have."""
-    return f if penalty.high == math.inf else f.clamp(penalty.low, penalty.high)
+    return f if isinstance(penalty, (Balanced, KL)) else f.clamp(min=penalty.low).clamp(max=penalty.high)
 
 
 def translated(
@@ -59,9 +59,14 @@ def translated(
         difference = logs[0] - logs[1]
         t = difference / slope if slope else difference.sign().masked_fill(difference.abs() < 1e-9, 0.0) * math.inf
         t = t.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
-    t = t.maximum(first.low - f.amin(-1)).minimum(first.high - f.amax(-1))
-    t = t.maximum(g.amax(-1) - second.high).minimum(g.amin(-1) - second.low)
+    t = t.maximum(first.low - f.amin(-1)).minimum(_of_items(first.high) - f.amax(-1))
+    t = t.maximum(g.amax(-1) - _of_items(second.high)).minimum(g.amin(-1) - second.low)
     return f + t[..., None], g - t[..., None]
+
+
+def _of_items(end: float | Tensor) -> float | Tensor:
+    """The end of a range, shape (B,) where each item of a batch has its own."""
+    return end[..., 0] if isinstance(end, Tensor) else end
 
 
 def _log_mass(penalty: Penalty, weights: Tensor, f: Tensor) -> Tensor:

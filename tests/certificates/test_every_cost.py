@@ -6,17 +6,11 @@ import torch
 from reference import REFERENCE, annealed, dual
 
 from geomsink import costs, sinkhorn_divergence, solve
-from geomsink.solver.penalties import KL, L2, TV, Balanced
+from geomsink.solver.penalties import KL, TV, Balanced
 
 BLURS = (0.05, 0.3, 2.0)
 RHO = 0.7
-PENALTIES = {
-    "balanced": {},
-    "kl": {"rho": RHO},
-    "tv": {"rho": RHO, "penalty": "tv"},
-    "l2": {"rho": RHO, "penalty": "l2"},
-    "one": {"rho": (None, RHO)},
-}
+PENALTIES = {"balanced": {}, "kl": {"rho": RHO}, "tv": {"rho": RHO, "penalty": "tv"}, "one": {"rho": (None, RHO)}}
 
 
 def named(name, rng):
@@ -31,7 +25,7 @@ def named(name, rng):
 
 
 def penalties_of(kind):
-    both = {"balanced": Balanced(), "kl": KL(RHO), "tv": TV(RHO), "l2": L2(RHO)}
+    both = {"balanced": Balanced(), "kl": KL(RHO), "tv": TV(RHO)}
     return (Balanced(), KL(RHO)) if kind == "one" else (both[kind], both[kind])
 
 
@@ -51,7 +45,7 @@ def test_intervals_contain_the_optimum(name, kind, dtype):
         n, m = (int(k) for k in rng.integers(2, 13, size=2))
         x, y = (torch.tensor(rng.normal(size=(k, 3))).to(dtype) for k in (n, m))
         a, b = (torch.tensor(rng.dirichlet(np.ones(k))) for k in (n, m))
-        if kind in ("kl", "tv", "l2"):
+        if kind in ("kl", "tv"):
             b = 1.5 * b
         epsilon = costs.get(cost).epsilon(blur) if costs.get(cost).degree else blur
         # The optimum is that of the weights as they are given, in the points' precision.

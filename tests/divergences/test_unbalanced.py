@@ -188,7 +188,7 @@ def test_a_large_reach(penalty):
         assert gaps[0] < 1e-8
 
 
-@pytest.mark.parametrize("penalty", ["kl", "tv", "l2", "partial"])
+@pytest.mark.parametrize("penalty", ["kl", "tv", "l2"])
 def test_levels(penalty):
     """From cells to points against all pairs, with masses that differ."""
     x, y, a, b = clouds(1500, 1400, 3)
@@ -264,7 +264,6 @@ def test_an_outlier_is_left_behind():
         (dict(penalty="tv"), ValueError, r"^penalty: 'tv' is given without reach or rho"),
         (dict(penalty="l3", rho=1.0), ValueError, r"^penalty: unknown name 'l3'; expected one of kl, tv, l2, partial"),
         (dict(penalty="partial", rho=(1.0, None)), ValueError, r"^rho: \(1.0, None\) given with penalty='partial'"),
-        (dict(penalty="partial", rho=1.0, certify=True), ValueError, r"^certify: given with penalty='partial'"),
         (dict(), ValueError, r"^a, b: they sum to 1.3 and 0.8; expected the same mass, or reach= for others"),
         (dict(reach=1.0, cost="cosine"), ValueError, r"^reach: cost 'cosine' is no power of a length; give rho"),
         (dict(reach=1.0, epsilon=float("inf")), ValueError, r"^epsilon: inf is given with reach or rho"),
