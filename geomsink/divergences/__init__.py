@@ -14,6 +14,7 @@ from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
 from .partial import partial_transport
 from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
+from .transforms import c_transform
 from .wasserstein import WassersteinBounds, wasserstein_bounds
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "SinkhornDivergence",
     "Solution",
     "WassersteinBounds",
+    "c_transform",
     "compare",
     "exact_transport",
     "hausdorff_divergence",
