@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .batches import Layout, is_list, split
+from .missing import mended
 
 MASS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Relative difference of the two masses that rounding of the weights explains."""
@@ -53,12 +54,15 @@ class Container:
     ----------
     layouts : pair of Layout, optional
         Of the two batches of clouds; None is two clouds.
+    lost : Tensor, shape (B,), bool, optional
+        Items that were not finite, whose answers are NaN.
     """
 
     is_numpy: bool
     dtype: torch.dtype
     device: torch.device
     layouts: tuple[Layout, Layout] | None = None
+    lost: Tensor | None = None
 
     def array(self, t: Tensor, side: int) -> Any:
         """Numbers over the points of a side, (..., N) or (..., N, E), as the caller's kind of arrays and precision."""
@@ -77,13 +81,15 @@ class Container:
         return self._narrowed(number).cpu().numpy() if number.ndim else float(number)
 
     def _narrowed(self, t: Tensor) -> Tensor:
-        """In the caller's precision.
+        """In the caller's precision; NaN for items that are lost.
 
         Raises
         ------
         OutOfRange
             For finite numbers that it does not hold.
         """
+        if self.lost is not None and t.ndim and len(t) == len(self.lost):
+            t = torch.where(self.lost.reshape(-1, *[1] * (t.ndim - 1)), torch.nan, t)
         narrow = t.to(self.dtype)
         if self.dtype == torch.float32 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
             most = float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max())
@@ -135,6 +141,7 @@ def pair_of_measures(
     x_batch: Any = None,
     y_batch: Any = None,
     names: tuple[str, str] = ("x", "y"),
+    propagate: bool = False,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -153,6 +160,8 @@ def pair_of_measures(
         The item of the batch that each point belongs to.
     names : pair of str
         What sentences call the points.
+    propagate : bool, default False
+        Whether items of a batch that are NaN or infinite have NaN for answers, and are not refused.
 
     Returns
     -------
@@ -173,7 +182,9 @@ def pair_of_measures(
     """
     given: dict[str, Any] = {}
     sides = [_Side.of(names[0], "a", x, a, x_batch, given), _Side.of(names[1], "b", y, b, y_batch, given)]
-    arrays = _of_one_kind(given, ", ".join((*names, "a", "b")))
+    arrays, lost = _of_one_kind(given, ", ".join((*names, "a", "b"))), None
+    if propagate:
+        arrays, lost = mended(arrays, [(side.kind, side.names) for side in sides])
     (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays) for side in sides)
     if xs.shape[-1] != ys.shape[-1]:
         found = f"{names[1]}: {ys.shape[-1]} coordinates a point, but {names[0]} has {xs.shape[-1]}"
@@ -184,11 +195,17 @@ def pair_of_measures(
     dtype = xs.dtype
     masses = a_.detach().sum(-1), b_.detach().sum(-1)
     apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE[dtype] * masses[0].maximum(masses[1])
+    apart = apart if lost is None else apart & ~lost
     if equal_masses and bool(apart.any()):
         one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
-        raise ValueError(f"a, b: they sum to {one:.9g} and {other:.9g}; expected the same mass, or reach= for others.")
+        found = f"a, b: they sum to {one:.9g} and {other:.9g}"
+        raise ValueError(f"{found}; expected the same mass, or reach= for others, or normalize=True.")
     layouts = (x_layout, y_layout) if x_layout and y_layout else None
-    return (xs, ys), (a_, b_), Container(not isinstance(next(iter(given.values())), Tensor), dtype, xs.device, layouts)
+    return (
+        (xs, ys),
+        (a_, b_),
+        Container(not isinstance(next(iter(given.values())), Tensor), dtype, xs.device, layouts, lost),
+    )
 
 
 def measure(
