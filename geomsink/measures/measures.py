@@ -54,8 +54,8 @@ class Container:
     ----------
     layouts : pair of Layout, optional
         Of the two batches of clouds; None is two clouds.
-    lost : Tensor, shape (B,), bool, optional
-        Items that were not finite, whose answers are NaN.
+    lost : Tensor, shape (B,), optional
+        Items whose answers are NaN.
     """
 
     is_numpy: bool
@@ -88,7 +88,7 @@ class Container:
         OutOfRange
             For finite numbers that it does not hold.
         """
-        if self.lost is not None and t.ndim and len(t) == len(self.lost):
+        if self.lost is not None and t.ndim:
             t = torch.where(self.lost.reshape(-1, *[1] * (t.ndim - 1)), torch.nan, t)
         narrow = t.to(self.dtype)
         if self.dtype == torch.float32 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
@@ -97,8 +97,7 @@ class Container:
         return narrow
 
     def error(self, size: Tensor, value: Tensor) -> Any:
-        """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision
-        does."""
+        """What a value is off by as a `number`: rounded up, with what rounding to the caller's precision does."""
         if not self.is_numpy or value.ndim:
             size = size + (value.to(self.dtype).double() - value).abs()
         return self.bound(size, 1)
@@ -182,9 +181,8 @@ def pair_of_measures(
     """
     given: dict[str, Any] = {}
     sides = [_Side.of(names[0], "a", x, a, x_batch, given), _Side.of(names[1], "b", y, b, y_batch, given)]
-    arrays, lost = _of_one_kind(given, ", ".join((*names, "a", "b"))), None
-    if propagate:
-        arrays, lost = mended(arrays, [(side.kind, side.names) for side in sides])
+    arrays = _of_one_kind(given, ", ".join((*names, "a", "b")))
+    arrays, lost = mended(arrays, [(side.kind, side.names) for side in sides]) if propagate else (arrays, None)
     (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays) for side in sides)
     if xs.shape[-1] != ys.shape[-1]:
         found = f"{names[1]}: {ys.shape[-1]} coordinates a point, but {names[0]} has {xs.shape[-1]}"
@@ -201,11 +199,8 @@ def pair_of_measures(
         found = f"a, b: they sum to {one:.9g} and {other:.9g}"
         raise ValueError(f"{found}; expected the same mass, or reach= for others, or normalize=True.")
     layouts = (x_layout, y_layout) if x_layout and y_layout else None
-    return (
-        (xs, ys),
-        (a_, b_),
-        Container(not isinstance(next(iter(given.values())), Tensor), dtype, xs.device, layouts, lost),
-    )
+    is_tensor = isinstance(next(iter(given.values())), Tensor)
+    return (xs, ys), (a_, b_), Container(not is_tensor, dtype, xs.device, layouts, lost)
 
 
 def measure(
