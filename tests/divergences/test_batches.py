@@ -56,7 +56,9 @@ def relative(found, expected) -> float:
     return float((found - expected).norm() / expected.norm().clamp(min=1e-12))
 
 
-@pytest.mark.parametrize("penalties", [{}, dict(reach=0.5), dict(rho=(0.2, None), penalty="tv")])
+@pytest.mark.parametrize(
+    "penalties", [{}, dict(reach=0.5), dict(rho=(0.2, None), penalty="tv"), dict(rho=0.3, penalty="l2")]
+)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("form", FORMS)
 def test_single_solves(form, engine, penalties):
