@@ -155,8 +155,8 @@ def test_the_primal_by_a_general_solver(rho, penalty):
 
 
 def test_squares_of_masses():
-    """With weights all alike "l2" is ½ reg_m ‖P1 − a‖², as other libraries have it, for ρ = reg_m a_i: its gradient in the
-    plan vanishes."""
+    """With weights all alike "l2" is ½ reg_m ‖P1 − a‖², as other libraries have it, for ρ = reg_m a_i: the gradient of
+    the whole in the plan vanishes."""
     x, y, _, _ = clouds(12, 9)
     a, b, reg_m, epsilon = np.full(12, 1 / 12), np.full(9, 1.4 / 9), 2.0, 0.05
     s = solve(x, y, a, b, epsilon=epsilon, rho=(reg_m / 12, reg_m * 1.4 / 9), penalty="l2", **TIGHT)
