@@ -6,14 +6,12 @@ is OT_ε − ε m_a m_b + ½ ε (m_a + m_b): see docs/geomloss.md.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import math
 import numbers
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..choose import has_cells
@@ -31,7 +29,6 @@ from ..divergences import (
     warn_of,
 )
 from ..guards import guarded
-from ..measures import MASS_TOLERANCE
 from .pairwise import Pairwise, check_cost, discrepancy, ground_cost
 
 TOL = 1e-4
@@ -256,7 +253,7 @@ def _positive(name: str, value: Any) -> None:
 
 
 def _arguments(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, bool]:
-    """Points x and y, their weights, all of one precision; and whether there are labels."""
+    """Points x and y, their weights, and whether there are labels."""
     if len(args) not in (2, 4, 6):
         raise ValueError(
             f"SamplesLoss: {len(args)} arguments were given, expected (x, y), (a, x, b, y) or (l_x, a, x, l_y, b, y)."
@@ -265,14 +262,7 @@ def _arguments(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Te
     absent: tuple[Any, ...] = (None,) * (3 - width)
     (l_x, a, x), (l_y, b, y) = (*absent, *args[:width]), (*absent, *args[width:])
     a, b = _weights(("l_x", "a", "x"), l_x, a, x), _weights(("l_y", "b", "y"), l_y, b, y)
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in (x, y, a, b) if t is not None))
-    narrow = dtype == torch.float64 and any(w is not None and w.dtype == torch.float32 for w in (a, b))
-    a, b = (w if w is None else w.to(dtype) for w in (a, b))
-    if narrow and a is not None and b is not None:
-        # Masses that differ by the rounding of these weights would be refused as different.
-        ratio = (a.detach().sum(-1) / b.detach().sum(-1))[..., None]
-        b = torch.where((ratio - 1.0).abs() < MASS_TOLERANCE[torch.float32], b * ratio, b)
-    return x.to(dtype), y.to(dtype), a, b, not (l_x is None and l_y is None)
+    return x, y, a, b, not (l_x is None and l_y is None)
 
 
 def _weights(names: tuple[str, str, str], labels: Any, weights: Any, points: Any) -> Any:

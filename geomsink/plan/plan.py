@@ -324,8 +324,8 @@ class Plan(Constant):
     def _some(self, matrix: Any, total: float) -> Entries:
         """Entries in the caller's kind and precision, and their share of the total mass."""
         kept = min(float(matrix.data.sum(dtype=np.float64)) / total, 1.0)  # both are rounded
-        if self.container.is_numpy:
-            return Entries(matrix.astype(self.dtype), kept)
+        if self.container.is_numpy:  # SciPy knows no half precision
+            return Entries(matrix.astype(str(self.container.working).removeprefix("torch.")), kept)
         parts = [torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
