@@ -85,6 +85,13 @@ class Terms(Constant):
         temporaries = self.cost.temporaries(self.x.shape[-1])
         return self.pairs.sums(kernel, self.x, self.y, w.to(dtype), u, v, parameters, temporaries).double()
 
+    def entries(self, f: Tensor, g: Tensor) -> Tensor:
+        """P_ij, shape (..., N, M), float64, with the history of everything."""
+        parameters = (p.to(self.x.dtype).reshape(-1) for p in self.parameters)
+        C = self.cost.expression(self.x[..., :, None, :], self.y[..., None, :, :], *parameters)
+        u, v = (f / self.epsilon)[..., :, None], (g / self.epsilon)[..., None, :]
+        return self.a[..., :, None] * self.b[..., None, :] * (u + v - C / self.epsilon).exp()
+
     def product(self, f: Tensor, g: Tensor, w: Tensor) -> Tensor:
         """P w."""
         return self.a[..., None] * self.sums(f, g, self.b[..., None] * w)
