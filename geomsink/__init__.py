@@ -1,7 +1,7 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
 from . import costs, engine, generative, shapes, transport
-from .costs import FeatureCost, kernels
+from .costs import FeatureCost, MatrixCost, kernels
 from .derivatives import LinearSolveWarning
 from .divergences import (
     MMD,
@@ -36,6 +36,7 @@ __all__ = [
     "HausdorffDivergence",
     "LinearSolve",
     "LinearSolveWarning",
+    "MatrixCost",
     "Plan",
     "SinkhornDivergence",
     "Solution",

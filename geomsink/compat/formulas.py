@@ -1,7 +1,7 @@
 """KeOps' formulas, which GeomLoss's users write as strings, as expressions of costs.
 
-A formula is Python: it is parsed by `ast`, and evaluated on torch tensors and on LazyTensors alike. A value is a number, or
-has its coordinates along the last axis, of which a number for each pair has one.
+A formula is Python: it is parsed by `ast`, and evaluated on torch tensors and on LazyTensors alike. A value is a
+number, or has its coordinates along the last axis, of which a number for each pair has one.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class Terms(Constant):
         parameters = (p.to(self.x.dtype).reshape(-1) for p in self.parameters)
         C = self.cost.expression(self.x[..., :, None, :], self.y[..., None, :, :], *parameters)
         u, v = (f / self.epsilon)[..., :, None], (g / self.epsilon)[..., None, :]
-        return self.a[..., :, None] * self.b[..., None, :] * (u + v - C / self.epsilon).exp()
+        found: Tensor = self.a[..., :, None] * self.b[..., None, :] * (u + v - C / self.epsilon).exp()
+        return found
 
     def product(self, f: Tensor, g: Tensor, w: Tensor) -> Tensor:
         """P w."""

@@ -243,7 +243,10 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
 
 def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: int) -> str:
     """``"keops"`` or ``"dense"``, as `geomsink.engine.pair` chooses; what is compiled is compared with torch first."""
-    if engine == "dense" or (engine == "auto" and engine_of(pairs, z.shape[-1], False) == "dense"):
+    chosen = engine
+    if engine == "auto":
+        chosen = "dense" if kernel.looked_up else engine_of(pairs, z.shape[-1], False, dtype, kernel.of_distances)
+    if chosen == "dense":
         return "dense"
     flat = z.flatten(0, -2)
     sample = flat[:: max(1, len(flat) // SAMPLE)][:SAMPLE].to(dtype)

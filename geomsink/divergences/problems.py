@@ -115,6 +115,7 @@ class Problems:
             nearest=lambda: 0.5 * sum(nearest_cost(m.points, request.cost) for m in (alpha, beta)),
             smooth=not any(isinstance(penalty, TV) for penalty in request.penalties(alpha, beta)),
             quadratic=request.cost.quadratic is not None,
+            looked_up=request.cost.looked_up,
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)

@@ -60,7 +60,7 @@ def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
     """Coarse to fine; the last one is between the points."""
     stages, measures = [], (problem.alpha, problem.beta)
     fewest = min(len(measure.weights) for measure in measures)
-    if problem.pair.x.shape[-1] <= WIDEST:
+    if problem.pair.x.shape[-1] <= WIDEST and not problem.pair.cost.looked_up:
         for level in CELLS:
             if fewest >= FINER * 2**level:
                 alpha, beta = (cloud.tree.coarse(level) for cloud in clouds)

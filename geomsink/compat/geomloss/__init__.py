@@ -1,4 +1,4 @@
-"""GeomLoss's interface: ``from geomsink.compat.geomloss import SamplesLoss, ot`` in the place of ``from geomloss import``.
+"""GeomLoss's interface: its names, from ``geomsink.compat.geomloss`` in the place of ``geomloss``.
 
 What is computed is geomsink's: see docs/geomloss.md.
 """
