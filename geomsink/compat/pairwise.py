@@ -23,8 +23,14 @@ Pairwise = Callable[[Tensor, Tensor], Tensor]
 
 
 def matrix_cost(
-    function: Pairwise, batched: bool, x: Tensor, y: Tensor, debias: bool
-) -> tuple[Cost, tuple[Tensor, Tensor]]:
+    function: Pairwise,
+    batched: bool,
+    x: Tensor,
+    y: Tensor,
+    debias: bool,
+    as_numpy: bool = False,
+    name: str = "cost",
+) -> tuple[Cost, Any, Any]:
     """The cost between two clouds, (..., N, D) and (..., M, D), and the positions in it that stand for their points.
 
     Parameters
@@ -37,6 +43,10 @@ def matrix_cost(
         Validated.
     debias : bool
         Whether costs within the clouds are needed, which are symmetric then.
+    as_numpy : bool, default False
+        Whether positions are NumPy arrays.
+    name : str, default "cost"
+        What sentences call the function.
 
     Raises
     ------
@@ -51,28 +61,30 @@ def matrix_cost(
             C = function(*items) if batched else torch.stack([function(*pair) for pair in zip(*items, strict=True)])
         except Exception as error:
             shapes = " and ".join(str(tuple(t.shape) if batched else tuple(t.shape[1:])) for t in items)
-            raise ValueError(f"cost: it fails on {shapes}: {error}") from error
+            raise ValueError(f"{name}: it fails on {shapes}: {error}") from error
         if not isinstance(C, Tensor) or C.shape != shape:
             found = f"tensor of shape {tuple(C.shape)}" if isinstance(C, Tensor) else type(C).__name__
-            raise ValueError(f"cost: it returned a {found} for {shape[1]} points against {shape[2]}, expected {shape}.")
+            raise ValueError(
+                f"{name}: it returned a {found} for {shape[1]} points against {shape[2]}, expected {shape}."
+            )
         if not bool(C.isfinite().all()):
-            raise ValueError("cost: it is NaN or infinite between some of the points, expected finite numbers.")
+            raise ValueError(f"{name}: it is NaN or infinite between some of the points, expected finite numbers.")
         return C if x.ndim == 3 else C[0]
 
     C, n = costs(x, y), x.shape[-2]
     if debias:
-        within = [_symmetric(costs(z, z)) for z in (x, y)]
+        within = [_symmetric(costs(z, z), name) for z in (x, y)]
         C = torch.cat((torch.cat((within[0], C), -1), torch.cat((C.mT, within[1]), -1)), -2)
-    cost = MatrixCost(C, symmetric=debias)
-    return cost, (cost.rows[..., :n, :], cost.rows[..., n:, :] if debias else cost.columns)
+    cost = MatrixCost(C.numpy() if as_numpy else C, symmetric=debias)
+    return cost, cost.rows[..., :n, :], cost.rows[..., n:, :] if debias else cost.columns
 
 
-def _symmetric(C: Tensor) -> Tensor:
+def _symmetric(C: Tensor, name: str = "cost") -> Tensor:
     """Costs within a cloud, without what rounding does to their symmetry."""
     apart = (C - C.mT).detach().abs().max()
     if apart > SYMMETRIC * C.detach().abs().max():
         raise ValueError(
-            f"cost: c(x, y) and c(y, x) differ by {float(apart):.3g}; expected a symmetric cost, or debias=False."
+            f"{name}: c(x, y) and c(y, x) differ by {float(apart):.3g}; expected a symmetric cost, or debias=False."
         )
     return 0.5 * (C + C.mT)
 

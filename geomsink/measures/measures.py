@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,6 +100,12 @@ class Container:
             wider = "float32" if most < torch.finfo(torch.float32).max else "float64"
             raise OutOfRange(f"x, y: results reach {most:.3g}, which {name} does not hold; give points in {wider}.")
         return narrow
+
+    def scalar(self, value: Any) -> Any:
+        """A number as a scalar of the caller's kind and precision: NumPy's own for NumPy callers."""
+        if not self.is_numpy:
+            return self._narrowed(value).to(self.device)
+        return np.dtype(_text(self.dtype)).type(float(value))
 
     def error(self, size: Tensor, value: Tensor) -> Any:
         """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision

@@ -191,7 +191,7 @@ def test_weights_of_one_precision_beside_points_of_another():
 
 
 def test_pixels_at_the_default_blur_whatever_the_scaling():
-    """A blur of a hundredth of the spacing: the assignment. GeomLoss is a third off at its default scaling."""
+    """A blur of a hundredth of the spacing: the assignment. GeomLoss is a quarter off at its default scaling."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randint(0, 256, (200, 2), generator=generator) for _ in range(2))
     assignment = 0.5 * geomsink.transport.matching(x, y).cost

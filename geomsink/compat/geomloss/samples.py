@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -34,6 +33,7 @@ from ...divergences import (
 )
 from ...guards import guarded
 from ...measures import pair_of_measures
+from ..arguments import known, positive
 from ..formulas import cost_of
 from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost
 
@@ -116,6 +116,7 @@ class SamplesLoss(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> loss = SamplesLoss("sinkhorn", p=2, blur=0.1)
     >>> x = torch.rand(100, 3, requires_grad=True)
     >>> value = loss(x, x.detach() + 0.2)
@@ -182,21 +183,20 @@ class SamplesLoss(nn.Module):
 
     def _check(self) -> None:
         """Refuse bad options."""
-        for name, known in (("loss", LOSSES), ("backend", tuple(ENGINES))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: unknown name {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+        known("loss", self.loss, LOSSES)
+        known("backend", self.backend, ENGINES)
         for name in ("diameter", "truncate", "cluster_scale"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name), zero=name == "cluster_scale")
+                positive(name, getattr(self, name), zero=name == "cluster_scale")
         if self.kernel is not None and not callable(self.kernel):
             raise TypeError(f"kernel: a {type(self.kernel).__name__} was given, expected a callable or None.")
         if self.loss != "energy":
-            _positive("blur", self.blur)
+            positive("blur", self.blur)
         if self.loss not in ("sinkhorn", "hausdorff") or (self.loss == "hausdorff" and self.kernel is not None):
             return
-        _positive("p", self.p)
+        positive("p", self.p)
         if self.reach is not None and self.reach != math.inf:
-            _positive("reach", self.reach)
+            positive("reach", self.reach)
         if self.loss == "hausdorff" and self.potentials:
             raise ValueError("potentials: True given with loss='hausdorff', which has none; expected False.")
         if self.loss == "hausdorff" and not self._balanced:
@@ -263,7 +263,7 @@ class SamplesLoss(nn.Module):
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
         if self._function is not None:
             pair_of_measures(x, y, a, b, self._balanced)  # refused before the user's function sees them
-            cost, (x, y) = matrix_cost(self._function, callable(self.cost), x, y, debias)
+            cost, x, y = matrix_cost(self._function, callable(self.cost), x, y, debias)
             cost, levels = replace(cost, degree=float(self.p), unit=1.0 / float(self.p)), None
         elif debias and not cost.symmetric:
             (x_, y_), *_ = pair_of_measures(x, y, a, b, self._balanced)
@@ -296,15 +296,6 @@ class SamplesLoss(nn.Module):
 def _power(p: float) -> Cost:
     """‖x − y‖^p/p; one object, so that the engines compare it with each other once."""
     return costs.power(p).scaled(1.0 / p)
-
-
-def _positive(name: str, value: Any, zero: bool = False) -> None:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = float(value.detach())
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not (0 < float(value) < math.inf or (zero and float(value) == 0.0)):
-        raise ValueError(f"{name}: {value} given, expected a positive number{' or 0' if zero else ''}.")
 
 
 def _arguments(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, bool]:
