@@ -78,7 +78,9 @@ def wants(**what):
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (
-            replace(LARGE, pairs=PAYS - 1, quadratic=True), wants(working_dtype=SINGLE), CPU,
+            replace(LARGE, pairs=PAYS - 1, quadratic=True),
+            wants(working_dtype=SINGLE),
+            CPU,
             Choice("one-level", SINGLE, newton=True),
         ),
         (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, updated(DOUBLE)),

@@ -131,8 +131,8 @@ class Terms(Constant):
         z = self.sums(f, g, self.b[..., None] * torch.stack((torch.ones_like(mu), mu, mu2, mu * mu2), -1))
         pairs = lam * lam2 * z[..., 0] + lam2 * z[..., 1] + lam * z[..., 2] + z[..., 3]
         rows, columns = self.penalties
-        soft = rows.softness * (self.a * rows.density(f) * lam * lam2).sum(-1)
-        soft = soft + columns.softness * (self.b * columns.density(g) * mu * mu2).sum(-1)
+        soft = (self.a * rows.softness(f) * rows.density(f) * lam * lam2).sum(-1)
+        soft = soft + (self.b * columns.softness(g) * columns.density(g) * mu * mu2).sum(-1)
         return (self.a * pairs).sum(-1) / self.epsilon + soft
 
 

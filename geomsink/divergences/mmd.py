@@ -82,6 +82,7 @@ def mmd(
     engine: str = "auto",
     dtype: Any = None,
     truncate: float = TRUNCATE,
+    nan_policy: str = "raise",
     x_batch: Any = None,
     y_batch: Any = None,
 ) -> Discrepancy:
@@ -110,6 +111,8 @@ def mmd(
         Of large clouds on the CPU (some four million pairs or more), pairs of far cells are left out where
         the kernel has an upper bound: those with |k| ≤ ``truncate`` times the bound at distance 0, so that each row
         leaves out no more than that times the mass of both clouds, for each scale. 0 sums all pairs.
+    nan_policy : {"raise", "propagate"}, default "raise"
+        As in `geomsink.sinkhorn_divergence`.
     x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
         The item of the batch that each point belongs to, in order.
 
@@ -142,9 +145,10 @@ def mmd(
     began = time.perf_counter()
     form = kernels.get(kernel)
     scales = scales_of(form, blur)
-    working = Options(epsilon=1.0, engine=engine, dtype=dtype).working_dtype  # refused as a solve refuses them
+    options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
+    working, propagate = options.working_dtype, nan_policy == "propagate"
     left_out = _share(truncate)
-    points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch)
+    points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch, propagate=propagate)
     z = _joined(form, points)
     w = torch.cat((a_, -b_), -1)
     n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]

@@ -17,7 +17,6 @@ from ..path import PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
     LIMIT,
-    TV,
     Goal,
     Limit,
     OneLevel,
@@ -113,7 +112,7 @@ class Problems:
             extent=request.extent,
             bounded=request.cost.lower_bound is not None,
             nearest=lambda: 0.5 * sum(nearest_cost(m.points, request.cost) for m in (alpha, beta)),
-            smooth=not any(isinstance(penalty, TV) for penalty in request.penalties(alpha, beta)),
+            smooth=not any(penalty.kinked for penalty in request.penalties(alpha, beta)),
             quadratic=request.cost.quadratic is not None,
             looked_up=request.cost.looked_up,
         )

@@ -70,7 +70,8 @@ class Request:
         TypeError, ValueError
             One sentence that says which argument, what was found and what was expected.
         """
-        points, weights, container = pair_of_measures(x, y, a, b, options.balanced, x_batch, y_batch)
+        same, propagate = options.balanced and not options.normalize, options.nan_policy == "propagate"
+        points, weights, container = pair_of_measures(x, y, a, b, same, x_batch, y_batch, propagate=propagate)
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and container.device.type != "cpu":

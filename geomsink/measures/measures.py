@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .arrays import MASS_TOLERANCE, Arrays, as_tensor, tensor, working
 from .batches import Layout, is_list, split
+from .missing import mended
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Container:
         Of the two batches of clouds; None is two clouds.
     mass_tolerance : float
         Relative difference of two masses that rounding of the weights explains.
+    lost : Tensor, shape (B,), bool, optional
+        Items that were not finite, whose answers are NaN.
     """
 
     is_numpy: bool
@@ -64,6 +67,7 @@ class Container:
     device: torch.device
     layouts: tuple[Layout, Layout] | None = None
     mass_tolerance: float = MASS_TOLERANCE[torch.float64]
+    lost: Tensor | None = None
 
     @property
     def working(self) -> torch.dtype:
@@ -87,13 +91,15 @@ class Container:
         return self._narrowed(number).cpu().numpy() if number.ndim else float(number)
 
     def _narrowed(self, t: Tensor) -> Tensor:
-        """In the caller's precision.
+        """In the caller's precision; NaN for items that are lost.
 
         Raises
         ------
         OutOfRange
             For finite numbers that it does not hold.
         """
+        if self.lost is not None and t.ndim and len(t) == len(self.lost):
+            t = torch.where(self.lost.reshape(-1, *[1] * (t.ndim - 1)), torch.nan, t)
         narrow = t.to(self.dtype)
         if self.dtype != torch.float64 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
             most, name = float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max()), _text(self.dtype)
@@ -152,6 +158,7 @@ def pair_of_measures(
     x_batch: Any = None,
     y_batch: Any = None,
     names: tuple[str, str] = ("x", "y"),
+    propagate: bool = False,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -171,6 +178,8 @@ def pair_of_measures(
         The item of the batch that each point belongs to.
     names : pair of str
         What sentences call the points.
+    propagate : bool, default False
+        Whether items of a batch that are NaN or infinite have NaN for answers, and are not refused.
 
     Returns
     -------
@@ -192,8 +201,11 @@ def pair_of_measures(
     """
     given: dict[str, Any] = {}
     sides = [_Side.of(names[0], "a", x, a, x_batch, given), _Side.of(names[1], "b", y, b, y_batch, given)]
-    arrays = Arrays.read(given, ", ".join((*names, "a", "b")))
-    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays.tensors) for side in sides)
+    arrays, lost = Arrays.read(given, ", ".join((*names, "a", "b"))), None
+    tensors = arrays.tensors
+    if propagate:
+        tensors, lost = mended(tensors, [(side.kind, side.names) for side in sides])
+    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(tensors) for side in sides)
     if xs.shape[-1] != ys.shape[-1]:
         found = f"{names[1]}: {ys.shape[-1]} coordinates a point, but {names[0]} has {xs.shape[-1]}"
         raise ValueError(f"{found}; expected the same number.")
@@ -204,10 +216,12 @@ def pair_of_measures(
     container = _container(arrays, sides, xs.device, layouts)
     masses = a_.detach().sum(-1), b_.detach().sum(-1)
     apart = (masses[0] - masses[1]).abs() > container.mass_tolerance * masses[0].maximum(masses[1])
+    apart = apart if lost is None else apart & ~lost
     if equal_masses and bool(apart.any()):
         one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
-        raise ValueError(f"a, b: they sum to {one:.9g} and {other:.9g}; expected the same mass, or reach= for others.")
-    return (xs, ys), (a_, b_), container
+        found = f"a, b: they sum to {one:.9g} and {other:.9g}"
+        raise ValueError(f"{found}; expected the same mass, or reach= for others, or normalize=True.")
+    return (xs, ys), (a_, b_), replace(container, lost=lost)
 
 
 def measure(
