@@ -57,7 +57,7 @@ class Formula:
         if isinstance(value, Tensor):
             if value.shape[-1] != 1:
                 raise ValueError(f"cost: formula {self.text!r} has {value.shape[-1]} numbers a pair, expected one.")
-            return value[..., 0].expand(torch.broadcast_shapes(x.shape[:-1], y.shape[:-1]))
+            return value[..., 0].expand(torch.broadcast_tensors(x[..., 0], y[..., 0])[0].shape)
         return value
 
 
@@ -84,7 +84,7 @@ def _extract(v: Any, start: int, length: int) -> Any:
 def _concat(u: Any, v: Any) -> Any:
     if not isinstance(u, Tensor):
         return u.concat(v)
-    shape = torch.broadcast_shapes(u.shape[:-1], v.shape[:-1])
+    shape = torch.broadcast_tensors(u[..., 0], v[..., 0])[0].shape
     return torch.cat((u.expand(*shape, -1), v.expand(*shape, -1)), -1)
 
 
