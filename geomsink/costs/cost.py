@@ -78,6 +78,9 @@ class Cost:
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """e(x, y) of features that broadcast against each other, at the parameters' present values."""
+        if self.looked_up:  # what is found is rounded, and not all of the table
+            looked: Tensor = self.expression(x, y, *(p.detach() for p in self.parameters)).to(x)
+            return looked
         costs: Tensor = self.expression(x, y, *(p.detach().to(x) for p in self.parameters))
         return costs
 

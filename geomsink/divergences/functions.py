@@ -53,7 +53,8 @@ def sinkhorn_divergence(
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        Points: NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+        Points: NumPy arrays, torch tensors or anything that NumPy reads. Precisions are promoted, and integers, as
+        NumPy does it; half precision is computed in float32. Answers are in what all of them promote to.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
         Weights, of the same sum, or see ``normalize``; None is 1/N each, zeros are allowed.

@@ -155,7 +155,7 @@ def mmd(
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
     if working is None:
-        working = precision(pairs, container.dtype)
+        working = precision(pairs, container.working)
         working = working if _holds(working, most, form) else torch.float64
     if not _holds(working, most, form):
         found = f"x, y, blur: coordinates reach {most:.3g}{' in units of the blur' if form.takes_blur else ''}"

@@ -105,7 +105,7 @@ class Problems:
             epsilon=request.temperature,
             cost_scale=request.cost_scale,
             tol=goal.tol,
-            dtype=request.container.dtype,
+            dtype=request.container.working,
             batched=request.batched,
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),

@@ -145,7 +145,7 @@ class Pairs:
 def _dense_sums(function: PairFunction, x: Tensor, u: Tensor, y: Tensor, v: Tensor, w: Tensor, *p: Tensor) -> Any:
     k = function(x[..., :, None, :], y[..., None, :, :], u, v.transpose(-1, -2), *p)
     # A function of the exponents alone, or of the points alone, may not have both axes.
-    return (k.expand(*torch.broadcast_shapes(k.shape, (x.shape[-2], y.shape[-2]))) @ w,)
+    return (k.expand(*k.shape[:-2], x.shape[-2], y.shape[-2]) @ w,)
 
 
 @dataclass(frozen=True)
