@@ -179,6 +179,9 @@ def test_precisions_and_integers(loss):
     half = module(x.half(), y.half())
     assert half.dtype == torch.float16 and half.item() == pytest.approx(expected.item(), rel=2e-3)
     assert module(x.float(), y.double()).dtype == torch.float64
+    if loss == "sinkhorn":  # a function is called in the caller's precision
+        given = SamplesLoss(blur=0.5, cost=lambda x, y: half_squares(x, y) * torch.ones((), dtype=x.dtype))
+        assert given(x.half(), y.half()).dtype == torch.float16 and given(x, y).item() == pytest.approx(expected.item())
 
 
 def test_weights_of_one_precision_beside_points_of_another():

@@ -235,8 +235,7 @@ class SamplesLoss(nn.Module):
         differentiation = "implicit" if self.potentials else "envelope"
         return Options(
             blur=self.blur, reach=None if self._balanced else self.reach, cost=cost, scaling=self.scaling, tol=self.tol,
-            max_iter=self.max_iter,
-            differentiation=differentiation, **more,
+            max_iter=self.max_iter, differentiation=differentiation, **more,
         )  # fmt: skip
 
     def _in_cells(self, x: Tensor, y: Tensor, labelled: bool) -> bool:
@@ -262,12 +261,23 @@ class SamplesLoss(nn.Module):
         forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
         if self._function is not None:
-            pair_of_measures(x, y, a, b, self._balanced)  # refused before the user's function sees them
+            *_, container = pair_of_measures(x, y, a, b, self._balanced)  # refused before the user's function sees them
             cost, x, y = matrix_cost(self._function, callable(self.cost), x, y, debias)
-            cost, levels = replace(cost, degree=float(self.p), unit=1.0 / float(self.p)), None
-        elif debias and not cost.symmetric:
+            cost = replace(cost, degree=float(self.p), unit=1.0 / float(self.p))
+            value, potentials = self._solved(x, y, a, b, cost, engine, None)
+            if container.dtype == container.working:
+                return value, potentials
+            f, g = (h.to(container.dtype) for h in potentials or (value, value))
+            return value.to(container.dtype), (f, g)
+        if debias and not cost.symmetric:
             (x_, y_), *_ = pair_of_measures(x, y, a, b, self._balanced)
             cost = check_symmetric(cost, x_, y_)
+        return self._solved(x, y, a, b, cost, engine, levels)
+
+    def _solved(
+        self, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, cost: Cost, engine: str, levels: bool | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Value and potentials of "sinkhorn" and "hausdorff" with a cost of ours."""
         if self.loss == "hausdorff":
             self.report = hausdorff_divergence(
                 x, y, a, b, blur=self.blur, cost=cost, tol=self.tol, max_iter=self.max_iter, engine=engine
