@@ -154,6 +154,19 @@ def test_the_primal_by_a_general_solver(rho, penalty):
     assert found == pytest.approx(best.fun, rel=1e-6) and found <= best.fun + 1e-9
 
 
+def test_squares_of_masses():
+    """With weights all alike "l2" is ½ reg_m ‖P1 − a‖², as other libraries have it, for ρ = reg_m a_i: the gradient of
+    the whole in the plan vanishes."""
+    x, y, _, _ = clouds(12, 9)
+    a, b, reg_m, epsilon = np.full(12, 1 / 12), np.full(9, 1.4 / 9), 2.0, 0.05
+    s = solve(x, y, a, b, epsilon=epsilon, rho=(reg_m / 12, reg_m * 1.4 / 9), penalty="l2", **TIGHT)
+    P, C, reference = s.plan.to_dense(), squared_distances(x, y), np.outer(a, b)
+    rows, columns = P.sum(1) - a, P.sum(0) - b
+    slopes = C + epsilon * np.log(P / reference) + reg_m * (rows[:, None] + columns)
+    value = (P * C).sum() + epsilon * kl(P, reference) + 0.5 * reg_m * ((rows**2).sum() + (columns**2).sum())
+    assert abs(slopes).max() < 1e-8 and s.value == pytest.approx(value, rel=1e-9)
+
+
 def test_partial_transport_as_epsilon_falls():
     """TV is partial transport, a linear program: min ⟨P, C⟩ + ρ(m_a + m_b − 2 ΣP) with P1 ≤ a and Pᵀ1 ≤ b."""
     x, y, a, b = clouds(25, 20)
