@@ -38,7 +38,7 @@ METRICS = {
 METHODS = ("sinkhorn", "sinkhorn_log", "geomloss", "geomloss_auto", "geomloss_tensorized", "geomloss_online",
            "geomloss_multiscale")  # fmt: skip
 GRADIENTS = {"autodiff": "implicit", "last_step": "implicit", "envelope": "envelope", "detach": "envelope"}
-PENALTIES = {"kl": "kl", "tv": "tv"}
+PENALTIES = ("kl", "tv", "l2")
 
 
 class _Regularised(EntropicResult):
@@ -152,7 +152,8 @@ def solve_sample(
         R: Σ P log(P/ab), with which ``unbalanced`` is; or Σ P log P, which has the same plan and another value.
     unbalanced : float or pair of float, optional
         ρ, in units of the cost, of both marginals or of each; None and ``inf`` are fixed marginals.
-    unbalanced_type : {"KL", "TV"}, default "KL"
+    unbalanced_type : {"KL", "TV", "L2"}, default "KL"
+        "L2" is ½ ρ ‖P1 − a‖², for weights that are all alike.
     method : {None, "sinkhorn", "sinkhorn_log", "geomloss", ...}, optional
         One of those whose answer this is; how it is found is chosen by geomsink.
     max_iter : int, optional
@@ -227,14 +228,31 @@ def solve_sample(
         if rho is not None:
             raise ValueError(f"reg: {reg} given with unbalanced={unbalanced}, expected a positive number.")
         return _exact(X_a, X_b, a, b, cost, debias)
+    if rho is not None and penalty == "l2":
+        rho = _of_squares(rho, checked(X_a, X_b, a, b, False)[1])
     if rho is not None and kind == "entropy":
         raise ValueError("reg_type: 'entropy' given with unbalanced, expected 'KL'.")
     solved = between(
         X_a, X_b, a, b, cost, debias, bool(verbose), "metric", epsilon=float(reg), rho=rho,
-        penalty=PENALTIES[penalty] if rho else "kl", differentiation=GRADIENTS[grad],
+        penalty=penalty if rho else "kl", differentiation=GRADIENTS[grad],
         tol=TOL if tol is None else tol, max_iter=MAX_ITER if max_iter is None else max_iter,
     )  # fmt: skip
     return (_WithEntropy if kind == "entropy" else _Regularised)(solved)
+
+
+def _of_squares(
+    rho: tuple[float | None, float | None], weights: tuple[Tensor, Tensor]
+) -> tuple[float | None, float | None]:
+    """From ½ ρ Σ (t_i a_i − a_i)² to the penalty ½ ρ' Σ a_i (t_i − 1)² of ours, where all a_i are alike."""
+    found = []
+    for name, each, w in zip("ab", rho, weights, strict=True):
+        if each is not None and float(w.max() - w.min()) > 1e-6 * float(w.max()):
+            raise ValueError(
+                f"unbalanced_type: 'L2' given with {name} from {float(w.min()):.3g} to {float(w.max()):.3g}, expected "
+                "weights that are all alike, or 'KL' or 'TV'."
+            )
+        found.append(None if each is None else each * float(w.detach().mean()))
+    return found[0], found[1]
 
 
 def _cost(metric: Any, live: bool) -> Cost | Callable[[Any, Any], Any]:

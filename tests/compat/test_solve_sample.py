@@ -205,6 +205,22 @@ def test_pots_penalties(unbalanced, kind):
     assert r.value == pytest.approx(expected, rel=1e-6)
 
 
+def test_pots_penalty_of_squares():
+    """For weights that are all alike; the objective's derivative in the plan vanishes."""
+    x, y, *_ = clouds()
+    a, b = np.full(12, 1 / 12), np.full(10, 0.06)
+    r = pot.solve_sample(x, y, a, b, reg=0.1, unbalanced=(0.5, 2.0), unbalanced_type="L2", tol=1e-10)
+    P, C = r.plan, cdist(x, y, "sqeuclidean")
+    rows, columns = P.sum(1) - a, P.sum(0) - b
+    slopes = C + 0.1 * np.log(P / np.outer(a, b)) + 0.5 * rows[:, None] + 2.0 * columns
+    value = (P * C).sum() + 0.1 * divergence_of(P, np.outer(a, b)) + 0.25 * (rows**2).sum() + (columns**2).sum()
+    assert np.abs(slopes).max() < 1e-7 and r.value == pytest.approx(value, rel=1e-8)
+    with pytest.raises(
+        ValueError, match=r"^unbalanced_type: 'L2' given with a from 0.1 to 0.9, expected weights that are"
+    ):
+        pot.solve_sample(x[:2], y, [0.1, 0.9], b, reg=0.1, unbalanced=0.5, unbalanced_type="L2")
+
+
 @pytest.mark.parametrize("metric", ["sqeuclidean", "canberra"])
 @pytest.mark.parametrize(("library", "dtype"), [("numpy", "float64"), ("torch", "float32")])
 def test_without_regularisation_it_is_exact(metric, library, dtype):
