@@ -91,7 +91,7 @@ def c_transform(
     alpha, beta, inputs = request.alpha, request.beta, request.inputs
     potential = _potential(g, request)
     pairs = alpha.weights.numel() * beta.weights.shape[-1]
-    working = options.working_dtype or precision(pairs, request.container.dtype)
+    working = options.working_dtype or precision(pairs, request.container.working)
     working = torch.float64 if hard else working
     points = inputs.x.to(working), inputs.y.to(working)
     lengths = request.lengths(alpha, beta)

@@ -30,7 +30,6 @@ MARGINALS = {
     "reach": dict(reach=0.6),
     "tv": dict(rho=0.15, penalty="tv"),
     "l2": dict(rho=0.3, penalty="l2"),
-    "partial": dict(rho=0.05, penalty="partial"),
     "semi": dict(reach=(0.6, None)),
 }
 MARGINALS["other semi"] = dict(rho=(None, 0.2), penalty="tv")
@@ -103,7 +102,7 @@ def test_first_derivatives(kind, marginals, mode, form):
 @pytest.mark.parametrize(
     ("kind", "marginals"),
     [("power:1.5", "reach"), *((kind, "balanced") for kind in ("sqeuclidean", "of the user", "cosine")),
-     *(("sqeuclidean", marginals) for marginals in ("semi", "tv", "other semi", "l2", "partial"))],
+     *(("sqeuclidean", marginals) for marginals in ("semi", "l2", "other semi"))],
 )  # fmt: skip
 def test_second_derivatives(kind, marginals, form):
     """A functional of the whole gradient, the envelope's too, differentiated in everything."""

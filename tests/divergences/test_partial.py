@@ -80,12 +80,13 @@ def test_gradients_at_a_fixed_mass():
     def value(x, y, a, b, epsilon):
         return partial_transport(x, y, a, b, mass=0.7, epsilon=epsilon, tol=1e-11, max_iter=5000).value
 
-    found = torch.autograd.grad(value(*live), live)
-    generator = torch.Generator().manual_seed(0)
-    for k, gradient in enumerate(found):
-        direction = torch.randn(tensors[k].shape, generator=generator, dtype=torch.float64)
-        ends = [value(*(t + h * direction if j == k else t for j, t in enumerate(tensors))) for h in (1e-5, -1e-5)]
-        assert float((gradient * direction).sum()) == pytest.approx(float(ends[0] - ends[1]) / 2e-5, rel=1e-5, abs=1e-8)
+    found, generator = torch.autograd.grad(value(*live), live), torch.Generator().manual_seed(0)
+    directions = [torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in tensors]
+    for chosen in ((0, 1, 2, 3), (4,)):
+        moved = [[t + h * d if k in chosen else t for k, (t, d) in enumerate(zip(tensors, directions, strict=True))]
+                 for h in (1e-5, -1e-5)]  # fmt: skip
+        slope = float(value(*moved[0]) - value(*moved[1])) / 2e-5
+        assert float(sum((found[k] * directions[k]).sum() for k in chosen)) == pytest.approx(slope, rel=1e-5)
 
 
 def test_items_of_a_batch_have_their_own_mass():
@@ -93,8 +94,10 @@ def test_items_of_a_batch_have_their_own_mass():
     x.requires_grad_()
     masses = [0.2, 0.9]
     for engine in ("dense", "keops"):
-        s = partial_transport(x, y, a, b, mass=masses, epsilon=0.02, engine=engine, **TIGHT)
-        alone = [partial_transport(*t, mass=m, epsilon=0.02, **TIGHT) for *t, m in zip(x, y, a, b, masses, strict=True)]
+        s = partial_transport(x, y, a, b, mass=masses, epsilon=0.02, engine=engine, tol=1e-7)
+        alone = [
+            partial_transport(*t, mass=m, epsilon=0.02, tol=1e-7) for *t, m in zip(x, y, a, b, masses, strict=True)
+        ]
         torch.testing.assert_close(s.value, torch.stack([one.value for one in alone]), rtol=1e-7, atol=1e-9)
         (found,) = torch.autograd.grad(s.value.sum(), x)
         (expected,) = torch.autograd.grad(sum(one.value for one in alone), x)
