@@ -58,7 +58,7 @@ class Container:
         Of the two batches of clouds; None is two clouds.
     mass_tolerance : float
         Relative difference of two masses that rounding of the weights explains.
-    lost : Tensor, shape (B,), optional
+    lost : Tensor, shape (B,), bool, optional
         Items whose answers are NaN.
     """
 
@@ -98,7 +98,7 @@ class Container:
         OutOfRange
             For finite numbers that it does not hold.
         """
-        if self.lost is not None and t.ndim:
+        if self.lost is not None and t.ndim and len(t) == len(self.lost):
             t = torch.where(self.lost.reshape(-1, *[1] * (t.ndim - 1)), torch.nan, t)
         narrow = t.to(self.dtype)
         if self.dtype != torch.float64 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
@@ -114,7 +114,8 @@ class Container:
         return np.dtype(_text(self.dtype)).type(float(value))
 
     def error(self, size: Tensor, value: Tensor) -> Any:
-        """What a value is off by as a `number`: rounded up, with what rounding to the caller's precision does."""
+        """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision
+        does."""
         if not self.is_numpy or value.ndim:
             size = size + (value.to(self.dtype).double() - value).abs()
         return self.bound(size, 1)
