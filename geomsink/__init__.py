@@ -1,7 +1,7 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
 from . import costs, engine, generative, shapes, transport
-from .costs import FeatureCost, kernels
+from .costs import FeatureCost, MatrixCost, kernels
 from .derivatives import LinearSolveWarning
 from .divergences import (
     MMD,
@@ -13,8 +13,10 @@ from .divergences import (
     SinkhornDivergence,
     Solution,
     WassersteinBounds,
+    c_transform,
     hausdorff_divergence,
     mmd,
+    partial_transport,
     sinkhorn_divergence,
     solve,
     wasserstein_bounds,
@@ -36,16 +38,19 @@ __all__ = [
     "HausdorffDivergence",
     "LinearSolve",
     "LinearSolveWarning",
+    "MatrixCost",
     "Plan",
     "SinkhornDivergence",
     "Solution",
     "WassersteinBounds",
+    "c_transform",
     "costs",
     "engine",
     "generative",
     "hausdorff_divergence",
     "kernels",
     "mmd",
+    "partial_transport",
     "shapes",
     "sinkhorn_divergence",
     "solve",

@@ -22,13 +22,19 @@ some seconds a formula, KeOps is faster: 1.8 times at 2¹⁶ pairs, 4.0 times he
 MANY = 32
 """Coordinates from which on squared distances are matrix products, on the dense engine: against KeOps' formulas 0.36
 times as fast with 16, 1.8 times with 32, 2.9 times with 64."""
+ROOTS = 128
+"""The same for other functions of distances, with roots, where those of close points are found again: 0.4 times as fast
+with 64, 0.7 times with 96, 1.2 times with 128 (by hand)."""
 
 
-def engine_of(pairs: int, dimension: int, quadratic: bool, dtype: torch.dtype = torch.float32) -> str:
-    """``"dense"`` or ``"keops"``, for so many pairs of points, a cost that is a squared distance or not, and sums in
-    this precision."""
+def engine_of(
+    pairs: int, dimension: int, quadratic: bool, dtype: torch.dtype = torch.float32, distances: bool = False
+) -> str:
+    """``"dense"`` or ``"keops"``, for so many pairs of points, a cost that is a squared distance or not, and one that
+    is made of ``distances`` or not, and sums in this precision."""
     kept = quadratic and kernel_is_kept(pairs, "dense", dtype)
-    return "dense" if pairs <= SMALL or kept or by_products(dimension, quadratic) else "keops"
+    by_matrices = by_products(dimension, quadratic) or (distances and dimension >= ROOTS)
+    return "dense" if pairs <= SMALL or kept or by_matrices else "keops"
 
 
 def by_products(dimension: int, quadratic: bool = True) -> bool:
@@ -199,6 +205,8 @@ class Facts:
         Whether Newton's equation tells of all potentials: no penalty has kinks.
     quadratic : bool, default False
         Whether the cost is a squared distance.
+    looked_up : bool, default False
+        Whether points are positions in a table of costs, and have no cells.
     """
 
     pairs: int
@@ -215,6 +223,7 @@ class Facts:
     bounded: bool = False
     smooth: bool = True
     quadratic: bool = False
+    looked_up: bool = False
 
 
 class Wanted(Protocol):
@@ -275,12 +284,13 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     cells = has_cells(device, problem.batched)
-    if cells and _levels_pay(problem, options.multiscale):
+    between = cells and not problem.looked_up
+    if between and _levels_pay(problem, options.multiscale):
         plain = Choice("coarse-to-fine", dtype)
     else:
         kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
-        plain = Choice("one-level", dtype, newton=cells and not problem.is_self)
+        plain = Choice("one-level", dtype, newton=between and not problem.is_self)
     if not _path_fits(problem, options, cells):
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)

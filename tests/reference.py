@@ -8,8 +8,6 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from geomsink.solver.penalties import TV
-
 FOLDER = Path(__file__).parents[2] / "shared" / "reference"
 NAMES = ("bunny-igea-blur0.05", "bunny-igea-blur0.02", "horse-spot-blur0.01")
 REFERENCE = 1e-9
@@ -66,7 +64,7 @@ def mask(blocks, n: int, m: int) -> np.ndarray:
 
 
 def dual(C, a, b, epsilon, penalties, start):
-    """The optimal dual value: by Newton's method, or by L-BFGS where potentials of a TV penalty have a range."""
+    """The optimal dual value: by Newton's method, or by L-BFGS where potentials have a range."""
     n = len(a)
     first, second = penalties
 
@@ -79,8 +77,8 @@ def dual(C, a, b, epsilon, penalties, start):
         return value - epsilon * (P.sum() - a.sum() * b.sum()), gradient, P, wanted
 
     h = np.concatenate(start)
-    if any(isinstance(p, TV) for p in penalties):
-        ranges = [(-p.rho, p.rho) if isinstance(p, TV) else (None, None) for p in penalties]
+    if any(p.kinked for p in penalties):
+        ranges = [(p.low, p.high) for p in penalties]
         scale = max(np.abs(C).max(), epsilon)
         return -scale * minimize(
             lambda h: tuple(-part / scale for part in parts(h)[:2]), h, jac=True, method="L-BFGS-B",
@@ -92,7 +90,8 @@ def dual(C, a, b, epsilon, penalties, start):
         value, gradient, P, wanted = parts(h)
         if np.abs(gradient).sum() < 1e-12:
             break
-        soft = np.concatenate((first.softness * wanted[:n], second.softness * wanted[n:]))
+        soft = [p.softness(torch.tensor(part)).numpy() for p, part in ((first, h[:n]), (second, h[n:]))]
+        soft = np.concatenate(soft) * wanted
         H = np.block([[np.diag(P.sum(1)), P], [P.T, np.diag(P.sum(0))]]) / epsilon + np.diag(soft)
         step = np.linalg.solve(H + ridge * np.abs(H).max() * np.eye(len(H)), gradient)
         better = np.isfinite(step).all() and parts(h + step)[0] >= value

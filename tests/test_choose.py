@@ -17,6 +17,7 @@ from geomsink.choose import (
     MANY,
     NEAR,
     PAYS,
+    ROOTS,
     SMALL,
     WARM,
     WIDEST,
@@ -77,7 +78,9 @@ def wants(**what):
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (
-            replace(LARGE, pairs=PAYS - 1, quadratic=True), wants(working_dtype=SINGLE), CPU,
+            replace(LARGE, pairs=PAYS - 1, quadratic=True),
+            wants(working_dtype=SINGLE),
+            CPU,
             Choice("one-level", SINGLE, newton=True),
         ),
         (replace(LARGE, pairs=FEW_PAIRS), AUTO, CPU, updated(DOUBLE)),
@@ -123,6 +126,7 @@ def test_float64_after_float32_unless_the_caller_chose():
 def test_engines_and_precisions():
     assert engine_of(SMALL, 3, True) == "dense" and engine_of(SMALL + 1, 3, True) == "keops"
     assert engine_of(SMALL + 1, MANY, True) == "dense" and engine_of(SMALL + 1, MANY, False) == "keops"
+    assert [engine_of(SMALL + 1, D, False, distances=True) for D in (ROOTS - 1, ROOTS)] == ["keops", "dense"]
     assert precision(FEW_PAIRS, SINGLE) == DOUBLE and precision(FEW_PAIRS + 1, SINGLE) == SINGLE
     assert certified_precision(10**10, SINGLE, True) == SINGLE and certified_precision(10**10, SINGLE, False) == DOUBLE
     assert not skips_pairs(PAYS - 1, CPU, True) and skips_pairs(PAYS, CPU, True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import engine
 from ..choose import by_products
-from ..costs import Cost
+from ..costs import FROM_DIFFERENCES, Cost
 from ..engine import UNIT, Gibbs, Pair
 from ..multiscale import Cloud, Pattern, pattern
 from ..solver import SAFE
@@ -122,8 +122,12 @@ class RowSums:
     @property
     def _operations(self) -> int:
         cost = self.pair.cost
-        known = OTHERS if cost.modulus is None else POWERS
-        return (known if cost.quadratic is None else SQUARES) + self.pair.x.shape[-1]
+        known, dimension = OTHERS if cost.modulus is None else POWERS, self.pair.x.shape[-1]
+        if cost.quadratic is not None:
+            return SQUARES + dimension
+        if by_products(dimension, cost.of_distances):
+            return known + round(2.0 / FROM_DIFFERENCES) * (dimension + 4)  # squares are rounded like ‖x‖² + ‖y‖²
+        return known + dimension
 
     def _powers(self, costs: Tensor) -> Tensor:
         """Further roundings of powers up to these, times the costs: e^{p log d} is off by what p log d is."""

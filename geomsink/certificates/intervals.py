@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..engine import UNIT
-from ..solver import KL, TV, Balanced, Penalty, free_constant, relaxed, within
+from ..solver import KL, L2, TV, Balanced, Partial, Penalty, free_constant, relaxed, within
 from .couplings import Left, Scaled, Total, completed, entropy_bound, mixing_bound
 from .sides import ROUNDED, Interval, Sides
 
@@ -96,15 +96,19 @@ def _unbalanced(sides: Sides, f: Tensor, g: Tensor) -> Interval:
     first, second = problem.penalties
     free = epsilon * a.sum(-1) * b.sum(-1)
     f, g = sides.exact(f, 0), sides.exact(within(second, g), 1)
-    if isinstance(second, TV):  # rounded down it may have left its range
+    if second.low > -math.inf:  # rounded down it may have left its range
         unit = 4.0 * UNIT[sides.dtype] * (g.abs() + epsilon * problem.beta.log_weights.clamp(min=-1e3).abs())
-        g = torch.where(g < -second.rho, sides.exact(g + unit, 1), g)
+        g = torch.where(g < second.low, sides.exact(g + unit, 1), g)
     low, high = sides.row_sums(f, g)
     better, after = relaxed(first, f, high, 1.0, epsilon)
     lower = Total(a, better, first.dual).plus(b, g, second.dual).plus(a, -epsilon * after.exp())
     scaled = sides.exact(better, 0)
     moved = (scaled - f) / epsilon
     rows, columns = (low + moved, high + moved), sides.column_sums(scaled, g)
+    if isinstance(second, Partial):  # a plan whose marginals are below the weights: somewhat less of this one
+        above = torch.maximum(rows[1].amax(-1), columns[1].amax(-1)).clamp(min=0.0)[..., None] * (1.0 + ROUNDED)
+        scaled = scaled - epsilon * above
+        rows, columns = ((low - above, high - above) for low, high in (rows, columns))
     if isinstance(first, Balanced):
         upper = _filled(sides, scaled, g, Left.of(a, *rows), columns)
     else:
@@ -143,10 +147,14 @@ def _filled(sides: Sides, f: Tensor, g: Tensor, left: Left, columns: tuple[Tenso
 
 def _penalty(penalty: Penalty, log: Tensor) -> Tensor:
     """That of one unit of weight, from the logarithm of a density: d log d − d + 1 would cancel close to 1."""
-    if isinstance(penalty, TV):
-        return penalty.rho * log.expm1().abs()
     if isinstance(penalty, Balanced):
         return torch.zeros_like(log)
+    if isinstance(penalty, L2):
+        return 0.5 * penalty.rho * log.expm1().square()
+    if isinstance(penalty, Partial):
+        return -penalty.rho * log.expm1()
+    if isinstance(penalty, TV):
+        return penalty.rho * log.expm1().abs()
     assert isinstance(penalty, KL)
     close = log**2 * (0.5 + log * (1.0 / 3.0 + log * (0.125 + log * (1.0 / 30.0 + log / 144.0))))
     return penalty.rho * torch.where(log.abs() < 1e-2, close, log * log.exp() - log.expm1())

@@ -1,4 +1,4 @@
-"""Drop-in replacements for other libraries' interfaces, one file each, which users import.
+"""Drop-in replacements for other libraries' interfaces, a file or folder each, which users import.
 
-Imports `divergences` and what is below. Hands nothing on.
+Imports `transport`, `divergences` and what is below. Hands nothing on.
 """

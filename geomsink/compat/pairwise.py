@@ -1,11 +1,11 @@
-"""What GeomLoss's users write of pairs of points, costs and kernels, as ours.
+"""What GeomLoss's users write of pairs of points: functions of whole clouds, or of batches of them.
 
-Their functions take whole clouds or batches of them, ours points that broadcast.
+They are called on the clouds as they are, once for each pair of clouds, and what they return is a matrix of costs or a
+kernel: it may be of a network, of another precision, looked up, or the same whatever the points.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,102 +13,99 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import costs
-from ..costs import Cost
+from ..costs import Cost, MatrixCost
 from ..measures import pair_of_measures
 
-FORMULAS = {
-    "Norm2(X-Y)": costs.power(1),
-    "SqDist(X,Y)": costs.power(2),
-    "SqDist(X,Y)/IntCst(2)": costs.power(2).scaled(0.5),
-}
-SAMPLE = 16
-"""Points of each cloud on which a cost is tried before it is used."""
+SYMMETRIC = 1e-4
+"""Relative difference of c(x, y) and c(y, x) that rounding explains."""
 
 Pairwise = Callable[[Tensor, Tensor], Tensor]
 
 
-def ground_cost(cost: Any, p: float) -> Cost:
-    """The cost, with ε = blur^p and ρ = reach^p."""
-    if cost is None:
-        if not float(p) <= 2:
-            raise ValueError(f"p: {p} given, expected 0 < p <= 2, or a cost.")
-        ground = _power(float(p))
-    elif isinstance(cost, str):
-        formula = cost.replace(" ", "")
-        formula = formula[1:-1] if formula[:1] == "(" and formula[-1:] == ")" else formula
-        if formula not in FORMULAS:
+def matrix_cost(
+    function: Pairwise,
+    batched: bool,
+    x: Tensor,
+    y: Tensor,
+    debias: bool,
+    as_numpy: bool = False,
+    name: str = "cost",
+) -> tuple[Cost, Any, Any]:
+    """The cost between two clouds, (..., N, D) and (..., M, D), and the positions in it that stand for their points.
+
+    Parameters
+    ----------
+    function : callable
+        To a matrix of costs, differentiable in whatever it is made of.
+    batched : bool
+        Whether it takes (B, N, D) and (B, M, D), and gives (B, N, M), or takes single clouds.
+    x, y : Tensor
+        Validated.
+    debias : bool
+        Whether costs within the clouds are needed, which are symmetric then.
+    as_numpy : bool, default False
+        Whether positions are NumPy arrays.
+    name : str, default "cost"
+        What sentences call the function.
+
+    Raises
+    ------
+    ValueError
+        Where the function fails, and for anything but finite costs of all pairs: one sentence.
+    """
+
+    def costs(x: Tensor, y: Tensor) -> Tensor:
+        items = (x, y) if x.ndim == 3 else (x[None], y[None])
+        shape = len(items[0]), items[0].shape[1], items[1].shape[1]
+        try:
+            C = function(*items) if batched else torch.stack([function(*pair) for pair in zip(*items, strict=True)])
+        except Exception as error:
+            shapes = " and ".join(str(tuple(t.shape) if batched else tuple(t.shape[1:])) for t in items)
+            raise ValueError(f"{name}: it fails on {shapes}: {error}") from error
+        if not isinstance(C, Tensor) or C.shape != shape:
+            found = f"tensor of shape {tuple(C.shape)}" if isinstance(C, Tensor) else type(C).__name__
             raise ValueError(
-                f"cost: formula {cost!r} is not one of {', '.join(FORMULAS)}; expected one, or a function of tensors "
-                "(B, N, D) and (B, M, D), or a geomsink.costs.Cost in geomsink.SinkhornDivergence."
+                f"{name}: it returned a {found} for {shape[1]} points against {shape[2]}, expected {shape}."
             )
-        ground = FORMULAS[formula]
-    elif isinstance(cost, tuple) and len(cost) == 2 and callable(cost[1]):
-        ground = Cost(name="of the user", expression=_of_pairs(_by_item(cost[1])))
-    elif callable(cost):
-        ground = Cost(name="of the user", expression=_of_pairs(cost))
-    else:
-        raise TypeError(f"cost: {cost!r} was given, expected a callable, a formula, or a pair (formula, callable).")
-    return replace(ground, degree=float(p), unit=1.0 / float(p))
+        if not bool(C.isfinite().all()):
+            raise ValueError(f"{name}: it is NaN or infinite between some of the points, expected finite numbers.")
+        return C if x.ndim == 3 else C[0]
+
+    C, n = costs(x, y), x.shape[-2]
+    if debias:
+        within = [_symmetric(costs(z, z), name) for z in (x, y)]
+        C = torch.cat((torch.cat((within[0], C), -1), torch.cat((C.mT, within[1]), -1)), -2)
+    cost = MatrixCost(C.numpy() if as_numpy else C, symmetric=debias)
+    return cost, cost.rows[..., :n, :], cost.rows[..., n:, :] if debias else cost.columns
 
 
-@functools.cache
-def _power(p: float) -> Cost:
-    """‖x − y‖^p/p; one object, so that the engines compare it with each other once."""
-    return costs.power(p).scaled(1.0 / p)
-
-
-def _by_item(function: Pairwise) -> Pairwise:
-    """From a function of two clouds to one of batches of them."""
-
-    def batched(x: Tensor, y: Tensor) -> Tensor:
-        return function(x[0], y[0])[None] if len(x) == 1 else torch.vmap(function)(x, y)
-
-    return batched
-
-
-def _of_pairs(function: Pairwise) -> Pairwise:
-    """From a function of batches of clouds, (B, N, D) and (B, M, D), to one of points that broadcast."""
-
-    def expression(x: Tensor, y: Tensor) -> Tensor:
-        if x.ndim > 2 and x.shape[-2] == 1 and y.shape[-3] == 1:  # all pairs of two clouds
-            x, y = x.squeeze(-2), y.squeeze(-3)
-            C = function(x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:]))
-            return C.reshape(*x.shape[:-1], y.shape[-2])
-        x, y = torch.broadcast_tensors(x, y)
-        d = x.shape[-1]
-        return function(x.reshape(-1, 1, d), y.reshape(-1, 1, d)).reshape(x.shape[:-1])
-
-    return expression
-
-
-def check_cost(cost: Cost, x: Tensor, y: Tensor) -> None:
-    """Refuse a user's cost that is not one finite number a pair, symmetric, of the points alone."""
-    first, second = (p.detach().flatten(0, -2)[:SAMPLE].double() for p in (x, y))
-    if first.shape[-1] != second.shape[-1]:
-        return  # refused with the points
-    try:
-        C, transpose = cost(first, second), cost(second, first).T
-    except Exception as error:
+def _symmetric(C: Tensor, name: str = "cost") -> Tensor:
+    """Costs within a cloud, without what rounding does to their symmetry."""
+    apart = (C - C.mT).detach().abs().max()
+    if apart > SYMMETRIC * C.detach().abs().max():
         raise ValueError(
-            f"cost: it fails on {len(first)} points against {len(second)}, as float64 tensors: {error}"
-        ) from error
-    if C.requires_grad and torch.is_grad_enabled():
-        raise ValueError(
-            "cost: it depends on tensors that require gradients, which it would not be differentiated in; expected a "
-            "function of the points alone; see geomsink.FeatureCost and the parameters of geomsink.costs.Cost."
+            f"{name}: c(x, y) and c(y, x) differ by {float(apart):.3g}; expected a symmetric cost, or debias=False."
         )
-    if not (bool(C.isfinite().all()) and torch.allclose(C, transpose, rtol=1e-4, atol=1e-6 * float(C.abs().max()))):
-        raise ValueError("cost: it is not finite, or c(x, y) differs from c(y, x); expected symmetric numbers.")
+    return 0.5 * (C + C.mT)
+
+
+def check_symmetric(cost: Cost, x: Tensor, y: Tensor, sample: int = 16) -> Cost:
+    """A cost of single pairs, as one that can be debiased, if it can on some of the points."""
+    z = torch.cat([p.detach().flatten(0, -2)[:sample].double() for p in (x, y)])
+    C = cost(z, z)
+    if not bool(C.isfinite().all()):
+        raise ValueError(f"cost: {cost.name!r} is NaN or infinite between some of the points, expected finite numbers.")
+    _symmetric(C)
+    return replace(cost, symmetric=True)
 
 
 def discrepancy(
     kernel: Callable[..., Tensor], blur: Any, x: Any, y: Any, a: Any, b: Any
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """½ ⟨α − β, k(α − β)⟩ and its potentials, of a kernel that returns its matrices."""
-    points, weights, container = pair_of_measures(x, y, a, b, equal_masses=False)
-    x, y = (p if p.ndim == 3 else p[None] for p in points)
-    a, b = (w.to(x) for w in weights)
+    points, (a, b), container = pair_of_measures(x, y, a, b, equal_masses=False)
+    x, y = (p if p.ndim == 3 else p[None] for p in (x, y))
+    a, b = a.to(points[0]), b.to(points[0])
 
     def matrix(x: Tensor, y: Tensor) -> Tensor:
         K = kernel(x, y, blur=blur, use_keops=False, ranges=None)
@@ -116,7 +113,7 @@ def discrepancy(
         if not isinstance(K, Tensor) or K.shape != expected:
             found = f"tensor of shape {tuple(K.shape)}" if isinstance(K, Tensor) else type(K).__name__
             raise TypeError(f"kernel: it returned a {found}, expected a tensor of shape {expected}.")
-        return K if a.ndim == 2 else K[0]
+        return (K if a.ndim == 2 else K[0]).to(a)
 
     def times(K: Tensor, w: Tensor) -> Tensor:
         return (K @ w[..., None])[..., 0]

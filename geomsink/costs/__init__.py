@@ -5,6 +5,7 @@ of, costs of learned features, and `kernels`, the registry of kernels.
 """
 
 from . import kernels
+from .cost import Cost
 from .expressions import (
     Expression,
     angle,
@@ -16,12 +17,16 @@ from .expressions import (
     to_sphere,
 )
 from .learned import FeatureCost
-from .registry import Cost, get, mahalanobis, names, power, register, temperature, unregister
+from .matrix import MatrixCost
+from .products import FROM_DIFFERENCES
+from .registry import get, mahalanobis, names, power, register, temperature, unregister
 
 __all__ = [
+    "FROM_DIFFERENCES",
     "Cost",
     "Expression",
     "FeatureCost",
+    "MatrixCost",
     "angle",
     "distance",
     "get",

@@ -5,6 +5,7 @@ Functions of the module and `functools.partial` of them, not lambdas: costs go t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,29 @@ import torch
 from torch import Tensor
 
 from ..choose import by_products
+from .products import squared_distances
 
 Expression = Callable[..., Any]
 
+_of_distances: set[Expression] = set()
 
+
+def of_distances(function: Expression) -> Expression:
+    """Marks an expression that depends on points through their distances alone: see `is_of_distances`."""
+    _of_distances.add(function)
+    return function
+
+
+def is_of_distances(expression: Expression) -> bool:
+    """Whether an expression is made of distances, which in many coordinates are matrix products and need no memory for
+    each coordinate of each pair."""
+    inner = expression
+    while isinstance(inner, functools.partial):
+        inner = next((argument for argument in inner.args if callable(argument)), inner.func)
+    return inner in _of_distances
+
+
+@of_distances
 def squared_distance(x: Any, y: Any) -> Any:
     """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
     if isinstance(x, Tensor) and by_products(x.shape[-1]) and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
@@ -29,6 +49,8 @@ def _sum_of_squares(x: Any, y: Any) -> Any:
     """Σ_k (x_k − y_k)²; of tensors, all against all, coordinate by coordinate: a sum over a short axis is slow."""
     if not isinstance(x, Tensor) or min(x.ndim, y.ndim) < 3 or not x.shape[-2] == y.shape[-3] == 1:
         return ((x - y) ** 2).sum(-1)
+    if by_products(x.shape[-1]):
+        return squared_distances(x.squeeze(-2), y.squeeze(-3))
     differences = (a - b for a, b in zip(x.unbind(-1), y.unbind(-1), strict=True))  # one at a time in memory
     total = next(differences).square()
     for difference in differences:
@@ -48,6 +70,7 @@ def root(s: Any, exponent: float) -> Any:
     return ((s + (1 - positive)).log() * exponent).exp() * positive
 
 
+@of_distances
 def power_of_distance(p: float, x: Any, y: Any) -> Any:
     """‖x − y‖^p."""
     return root(_sum_of_squares(x, y), p / 2)
@@ -104,16 +127,19 @@ def power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:
     return change
 
 
+@of_distances
 def distance(x: Any, y: Any) -> Any:
     """‖x − y‖."""
     return root(_sum_of_squares(x, y), 0.5)
 
 
+@of_distances
 def half_squared_chord(x: Any, y: Any) -> Any:
     """1 − cos of the angle between points of the sphere."""
     return squared_distance(x, y) * 0.5
 
 
+@of_distances
 def angle(x: Any, y: Any) -> Any:
     """Between points of the sphere."""
     # Accurate for small and for large angles, where the arc cosine of a product is not.

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ..choose import by_products
 from . import registry
-from .expressions import Expression, negated, squared_distance
-from .registry import Cost
+from .cost import Cost
+from .expressions import Expression, distance, is_of_distances, negated, of_distances, squared_distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class Kernel:
         Whether k(x + t, y + t) = k(x, y), so that points can be centred before they are rounded.
     features : callable, optional
         φ, from points (N, D) to points (N, D'), applied once to each cloud. Default: the identity.
+    looked_up : bool, default False
+        Whether points are positions in a table: the expression is for torch tensors alone.
     parameters : tuple of Tensor, default ()
         Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
         that losses are differentiated in.
@@ -65,11 +67,17 @@ class Kernel:
     upper_bound: Callable[[Tensor], Tensor] | None = None
     translation_invariant: bool = False
     features: Callable[[Tensor], Tensor] | None = None
+    looked_up: bool = False
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def temporaries(self, dimension: int) -> int:
         """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time."""
-        return 1 if by_products(dimension, self.expression is _gaussian) else dimension
+        return 1 if by_products(dimension, self.of_distances) else dimension
+
+    @property
+    def of_distances(self) -> bool:
+        """Whether the expression is made of distances, which in many coordinates are matrix products."""
+        return is_of_distances(self.expression)
 
     def __call__(self, x: Tensor, y: Tensor, blur: float = 1.0) -> Tensor:
         """The matrix of k, shape (N, M), between points (N, D) and (M, D)."""
@@ -126,32 +134,27 @@ def negative(cost: str | Cost) -> Kernel:
         takes_blur=False,
         translation_invariant=ground.translation_invariant,
         features=ground.features,
+        looked_up=ground.looked_up,
         parameters=ground.parameters,
     )
 
 
-_distance = registry.power(1).expression
-"""With derivative 0 between a point and itself."""
-
-
+@of_distances
 def _gaussian(x: Any, y: Any) -> Any:
     return (squared_distance(x, y) * -0.5).exp()
 
 
+@of_distances
 def _laplacian(x: Any, y: Any) -> Any:
-    return (-_distance(x, y)).exp()
+    return (-distance(x, y)).exp()
 
 
-def _gaussian_of(distance: Tensor) -> Tensor:
-    return (-0.5 * distance**2).exp()
+def _gaussian_of(length: Tensor) -> Tensor:
+    return (-0.5 * length**2).exp()
 
 
-def _laplacian_of(distance: Tensor) -> Tensor:
-    return (-distance).exp()
-
-
-def _energy(x: Any, y: Any) -> Any:
-    return -_distance(x, y)
+def _laplacian_of(length: Tensor) -> Tensor:
+    return (-length).exp()
 
 
 _kernels: dict[str, Kernel] = {
@@ -167,7 +170,12 @@ _kernels: dict[str, Kernel] = {
         upper_bound=_laplacian_of,
         translation_invariant=True,
     ),
-    "energy": Kernel(name="energy", expression=_energy, takes_blur=False, translation_invariant=True),
+    "energy": Kernel(
+        name="energy",
+        expression=functools.partial(negated, distance),
+        takes_blur=False,
+        translation_invariant=True,
+    ),
 }
 
 

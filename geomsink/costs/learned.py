@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import registry
-from .registry import Cost
+from .cost import Cost
 
 
 def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:

@@ -17,19 +17,18 @@ import functools
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..choose import by_products
 from ..measures import as_tensor
+from .cost import Cost
 from .expressions import (
     Expression,
     angle,
     distance,
-    exchanged,
     half_square,
     half_square_modulus,
     half_squared_chord,
@@ -37,122 +36,9 @@ from .expressions import (
     power_of_distance,
     raised,
     same,
-    scaled_bound,
-    scaled_modulus,
     squared_distance,
-    times,
     to_sphere,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """A ground cost c(x, y) = e(φ(x), φ(y)).
-
-    Parameters
-    ----------
-    name : str
-        What reports call it.
-    expression : callable
-        e, from points (..., D) and (..., D) that broadcast to costs (...): it runs on torch tensors and on
-        KeOps LazyTensors, and sums over coordinates with ``.sum(-1)``.
-    degree : float, optional
-        p if the cost is the p-th power of a length, so that ``blur`` σ means ε = p σ^p. Without it only
-        ``epsilon`` can be given.
-    features : callable, optional
-        φ, from points (N, D) to points (N, D'), applied once to each cloud. Default: the identity.
-    symmetric : bool, default True
-        Whether c(x, y) = c(y, x), which divergences need.
-    translation_invariant : bool, default False
-        Whether c(x + t, y + t) = c(x, y), so that points can be centred before they are rounded.
-    lower_bound : callable, optional
-        ρ, nondecreasing, with e(x, y) ≥ ρ(‖x − y‖) for features x and y: pairs of far cells can then be left out
-        of sums. Without it all pairs are computed.
-    modulus : callable, optional
-        From costs c and lengths δ: at most what such costs change by when the features of the two points move by δ in
-        total. Certified intervals then sum in float32 where the solve does; without it in float64.
-    quadratic : float, optional
-        κ, if e(x, y) = κ‖x − y‖²: bounds are then tighter, and cells may have stand-ins.
-    unit : float, default 1
-        λ if the cost is λ times a power of a length; then ε = λ p σ^p.
-    parameters : tuple of Tensor, default ()
-        Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
-        that losses are differentiated in.
-
-    Examples
-    --------
-    >>> import torch
-    >>> cost = power(1.0)
-    >>> cost(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
-    tensor([[5.]])
-    """
-
-    name: str
-    expression: Expression
-    degree: float | None = None
-    features: Callable[[Tensor], Tensor] | None = None
-    symmetric: bool = True
-    translation_invariant: bool = False
-    lower_bound: Callable[[Tensor], Tensor] | None = None
-    modulus: Callable[[Tensor, Tensor], Tensor] | None = None
-    quadratic: float | None = None
-    unit: float = 1.0
-    parameters: tuple[Tensor, ...] = field(default=(), compare=False)
-
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
-        x, y = self.map(x), self.map(y)
-        return self.between(x[..., :, None, :], y[..., None, :, :])
-
-    def between(self, x: Tensor, y: Tensor) -> Tensor:
-        """e(x, y) of features that broadcast against each other, at the parameters' present values."""
-        costs: Tensor = self.expression(x, y, *(p.detach().to(x) for p in self.parameters))
-        return costs
-
-    def temporaries(self, dimension: int) -> int:
-        """Numbers a pair that evaluating the cost on torch tensors has in memory at a time."""
-        return 1 if by_products(dimension, self.quadratic is not None) else dimension
-
-    def map(self, points: Tensor) -> Tensor:
-        """φ(points): what the expression is evaluated on."""
-        return points if self.features is None else self.features(points)
-
-    def transpose(self) -> Cost:
-        """The cost with its two arguments exchanged."""
-        if self.symmetric:
-            return self
-        return replace(self, expression=functools.partial(exchanged, self.expression))
-
-    def scaled(self, factor: float) -> Cost:
-        """The cost times a positive number.
-
-        A blur keeps its meaning: ``cost.scaled(0.5).epsilon(blur)`` is half of ``cost.epsilon(blur)``.
-        """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"factor: {factor} given, expected a positive number.")
-        bound, modulus = self.lower_bound, self.modulus
-        return replace(
-            self,
-            name=f"{factor:g} {self.name}",
-            expression=functools.partial(times, factor, self.expression),
-            lower_bound=None if bound is None else functools.partial(scaled_bound, factor, bound),
-            modulus=None if modulus is None else functools.partial(scaled_modulus, factor, modulus),
-            quadratic=None if self.quadratic is None else factor * self.quadratic,
-            unit=factor * self.unit,
-        )
-
-    def epsilon(self, blur: float, name: str = "blur") -> float:
-        """Temperature ε = p σ^p of a length σ, times ``unit``; ``name`` is what an error calls the length.
-
-        Raises
-        ------
-        ValueError
-            If the cost is no power of a length.
-        """
-        if self.degree is None:
-            instead = {"blur": "epsilon", "reach": "rho"}[name]
-            raise ValueError(f"{name}: cost {self.name!r} is no power of a length; give {instead}, in its units.")
-        return float(self.unit * self.degree * blur**self.degree)
 
 
 @functools.cache

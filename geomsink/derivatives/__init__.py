@@ -4,8 +4,10 @@ Imports `multiscale`, `solver` and what is below them. Hands on `Terms`, what va
 in, and the three ways; the last is the strategy `Unrolled`.
 """
 
-from .gradients import Terms, optimal_potentials, optimal_value, softmin
+from .gradients import optimal_value
+from .implicit import optimal_potentials
 from .krylov import ImplicitOperator, LinearSolveWarning
+from .terms import Terms, softmin
 from .unrolled import Unrolled
 
 __all__ = [

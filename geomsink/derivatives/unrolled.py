@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..progress import Progress
 from ..solver import Iterate, Potentials, Problem, Solved, accuracy, share_of
-from .gradients import Terms, softmin
+from .terms import Terms, softmin
 
 
 @dataclass(frozen=True)

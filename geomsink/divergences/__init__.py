@@ -11,8 +11,10 @@ from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .losses import MMD, EntropicOT, SinkhornDivergence
 from .mmd import Discrepancy, mmd
 from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
+from .partial import partial_transport
 from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
+from .transforms import c_transform
 from .wasserstein import WassersteinBounds, wasserstein_bounds
 
 __all__ = [
@@ -33,10 +35,12 @@ __all__ = [
     "SinkhornDivergence",
     "Solution",
     "WassersteinBounds",
+    "c_transform",
     "compare",
     "exact_transport",
     "hausdorff_divergence",
     "mmd",
+    "partial_transport",
     "proposing",
     "sinkhorn_divergence",
     "solve",

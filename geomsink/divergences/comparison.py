@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..measures import Measure
+from ..path import nearest_cost
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
@@ -22,6 +23,8 @@ from .reports import solution_of
 from .requests import Request
 from .solution import ConvergenceWarning, Divergence, Solution
 
+FAR_BELOW = 0.01
+"""Blurs, in spacings of the points, below which the spacing is named where a solve does not converge."""
 SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
 """S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
 
@@ -232,10 +235,27 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
         if not s.converged and options.iterations is None:
             warnings.warn(
                 f"{name}not converged, {s.status}: the marginal error is {s.marginal_error:.2e}, tol is {s.tol:.2e}, "
-                f"and the value may be off by {_largest(s.value_error):.1e}.",
+                f"and the value may be off by {_largest(s.value_error):.1e}.{_too_cold(s)}",
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )
+
+
+def _too_cold(solution: Solution) -> str:
+    """Where the blur is far below the spacing of the points, of a batch in its first item, a sentence that says so."""
+    terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
+    if degree is None or not solution.epsilon < math.inf:
+        return ""
+    sides = ((terms.x, terms.a), (terms.y, terms.b))
+    first = [(x, w) if x.ndim == 2 else (x[0], w[0]) for x, w in sides]
+    nearest, unit = min(nearest_cost(x[w > 0].detach(), terms.cost) for x, w in first), terms.cost.unit
+    spacing = (nearest / unit) ** (1.0 / degree)
+    blur = (solution.epsilon / (unit * degree)) ** (1.0 / degree)
+    if not blur < FAR_BELOW * spacing:
+        return ""
+    return (
+        f" The blur, {blur:.2g}, is far below the spacing of the points, about {spacing:.2g}: try blur={spacing:.2g}."
+    )
 
 
 def _largest(numbers: Any) -> float:

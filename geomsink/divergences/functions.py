@@ -40,6 +40,8 @@ def sinkhorn_divergence(
     multiscale: bool | None = None,
     certify: bool = False,
     tol_gap: float | None = None,
+    normalize: bool = False,
+    nan_policy: str = "raise",
     x_batch: Any = None,
     y_batch: Any = None,
     init: Divergence | None = None,
@@ -51,16 +53,25 @@ def sinkhorn_divergence(
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        Points: NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+        Points: NumPy arrays, torch tensors or anything that NumPy reads. Precisions are promoted, and integers, as
+        NumPy does it; half precision is computed in float32. Answers are in what all of them promote to.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
-        Weights, of the same sum; None is 1/N each, zeros are allowed.
+        Weights, of the same sum, or see ``normalize``; None is 1/N each, zeros are allowed.
     blur : float, optional
         Length σ, with ε = p σ^p for a cost of degree p (2 σ² for ``"sqeuclidean"``).
     epsilon : float, optional
         Temperature ε, in units of the cost; ``inf`` is the exact limit. One of the two is given.
     cost : str or Cost, default "sqeuclidean"
         See `geomsink.costs.names`; symmetric.
+    reach : float, or pair of float or None, optional
+        Length r: in the place of fixed marginals, penalties with ρ = p r^p, for a cost of degree p. A pair has one for
+        each measure, None being a fixed marginal. Masses may then differ.
+    rho : float, or pair of float or None, optional
+        ρ itself, in units of the cost.
+    penalty : {"kl", "tv", "l2", "partial"}, default "kl"
+        With P1 = t a: ρ Σ a (t log t − t + 1), ρ Σ a |t − 1|, ½ρ Σ a (t − 1)², or ρ Σ a (1 − t) for P1 ≤ a, which is
+        for both marginals.
     form : {"entropic", "sharp"}, default "entropic"
         ``"sharp"`` has ⟨P, C⟩ in place of OT_ε: half of Ē_ε of Genevay et al. 2018.
     tol : float, default 1e-3
@@ -84,6 +95,12 @@ def sinkhorn_divergence(
         Two or three evaluations more for each problem. Entropic form alone.
     tol_gap : float, optional
         Solve on until the interval is this narrow, relative to the value; it is certified then.
+    normalize : bool, default False
+        Whether weights are divided by their sums, which may then differ: what is compared are probability measures, in
+        value, plan and gradients.
+    nan_policy : {"raise", "propagate"}, default "raise"
+        ``"propagate"``: an item of a batch with a NaN or an infinite number in its points or weights has NaN for its
+        answers, and no gradient; the others are solved as ever. Otherwise it is refused, as single clouds always are.
     init : Divergence, optional
         An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False
@@ -122,6 +139,7 @@ def sinkhorn_divergence(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
         scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
+        normalize=normalize, nan_policy=nan_policy,
     )  # fmt: skip
     divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress)
     problems = {"xy: ": divergence.xy, "xx: ": divergence.xx, "yy: ": divergence.yy}
@@ -153,6 +171,8 @@ def solve(
     multiscale: bool | None = None,
     certify: bool = False,
     tol_gap: float | None = None,
+    normalize: bool = False,
+    nan_policy: str = "raise",
     x_batch: Any = None,
     y_batch: Any = None,
     init: Solution | tuple[Any, Any] | None = None,
@@ -188,6 +208,7 @@ def solve(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
         scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
+        normalize=normalize, nan_policy=nan_policy,
     )  # fmt: skip
     solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress)
     warn_of({"": solution}, options)

@@ -23,7 +23,7 @@ class Inputs(Constant):
     x, y : Tensor, shapes (..., N, D') and (..., M, D')
         Their features, float64.
     a, b : Tensor, shapes (..., N) and (..., M)
-        Weights, of mass 1 if the marginals are fixed.
+        Weights, of mass 1 if the marginals are fixed, or they are to be normalised.
     mass : Tensor, shape (...)
         What the weights had to be divided by.
     epsilon : Tensor, shape ()
@@ -67,10 +67,11 @@ class Inputs(Constant):
             x, y = _mapped(cost, x), _mapped(cost, y)
         a, b = weights
         mass = x.new_ones(x.shape[:-2])
-        if options.balanced:
+        if options.balanced or options.normalize:
             # Masses that differ by rounding would be a floor under the marginal error: each is made 1.
             masses = a.sum(-1), b.sum(-1)
-            a, b, mass = a / masses[0][..., None], b / masses[1][..., None], 0.5 * (masses[0] + masses[1])
+            a, b = a / masses[0][..., None], b / masses[1][..., None]
+            mass = mass if options.normalize else 0.5 * (masses[0] + masses[1])
         epsilon = options.live_epsilon().to(x.device)
         return cls(given, x, y, a, b, mass, epsilon, centre, cost.parameters)
 

@@ -15,7 +15,7 @@ from ..guards import guarded
 from .comparison import Memory, check_symmetric, compare, transport, warn_of
 from .functions import Reach
 from .mmd import TRUNCATE, Discrepancy, mmd, scales_of
-from .options import MAX_ITER, TOL, Options
+from .options import MAX_ITER, TOL, Options, check_nan_policy
 from .solution import Divergence, Solution
 
 
@@ -58,7 +58,7 @@ class SinkhornDivergence(_Transport):
     Parameters
     ----------
     blur, epsilon, cost, reach, rho, penalty, form, differentiation, iterations, recompute, tol, max_iter, scaling, \
-engine, dtype, multiscale
+engine, dtype, multiscale, normalize, nan_policy
         As `geomsink.sinkhorn_divergence` takes them.
     warm_start : bool, default True
         Start each solve from the potentials of the last one. Results agree to ``tol`` either way.
@@ -116,13 +116,16 @@ engine, dtype, multiscale
         engine: str = "auto",
         dtype: Any = None,
         multiscale: bool | None = None,
+        normalize: bool = False,
+        nan_policy: str = "raise",
         warm_start: bool = True,
         reuse: bool = True,
     ):
         options = Options(
             blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
             differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale,
+            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, normalize=normalize,
+            nan_policy=nan_policy,
         )  # fmt: skip
         check_symmetric(options)
         super().__init__(options, warm_start=warm_start, reuse=reuse)
@@ -151,7 +154,7 @@ class EntropicOT(_Transport):
     Parameters
     ----------
     blur, epsilon, cost, reach, rho, penalty, form, differentiation, iterations, recompute, tol, max_iter, scaling, \
-engine, dtype, multiscale
+engine, dtype, multiscale, normalize, nan_policy
         As `geomsink.sinkhorn_divergence` takes them; the cost may be asymmetric.
     warm_start : bool, default True
         Start each solve from the potentials of the last one. Results agree to ``tol`` either way.
@@ -198,12 +201,15 @@ engine, dtype, multiscale
         engine: str = "auto",
         dtype: Any = None,
         multiscale: bool | None = None,
+        normalize: bool = False,
+        nan_policy: str = "raise",
         warm_start: bool = True,
     ):
         options = Options(
             blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
             differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale,
+            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, normalize=normalize,
+            nan_policy=nan_policy,
         )  # fmt: skip
         super().__init__(options, warm_start=warm_start)
         self.warm_start = warm_start
@@ -227,7 +233,7 @@ class MMD(nn.Module):
 
     Parameters
     ----------
-    kernel, blur, engine, dtype, truncate
+    kernel, blur, engine, dtype, truncate, nan_policy
         As `geomsink.mmd` takes them.
 
     Attributes
@@ -257,14 +263,17 @@ class MMD(nn.Module):
         engine: str = "auto",
         dtype: Any = None,
         truncate: float = TRUNCATE,
+        nan_policy: str = "raise",
     ):
         super().__init__()
         scales_of(kernels.get(kernel), blur)
+        check_nan_policy(nan_policy)
         self.kernel, self.blur, self.engine, self.dtype, self.truncate = kernel, blur, engine, dtype, truncate
+        self.nan_policy = nan_policy
         self.report = None
 
     def extra_repr(self) -> str:
-        names = ("kernel", "blur", "engine", "dtype", "truncate")
+        names = ("kernel", "blur", "engine", "dtype", "truncate", "nan_policy")
         return ", ".join(f"{name}={_shown(getattr(self, name))}" for name in names)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -276,7 +285,7 @@ class MMD(nn.Module):
         x, y, a, b = _clouds(clouds)
         self.report = mmd(
             x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,
-            truncate=self.truncate, x_batch=x_batch, y_batch=y_batch,
+            truncate=self.truncate, nan_policy=self.nan_policy, x_batch=x_batch, y_batch=y_batch,
         )  # fmt: skip
         return self.report.value  # type: ignore[return-value]
 

@@ -82,6 +82,7 @@ def mmd(
     engine: str = "auto",
     dtype: Any = None,
     truncate: float = TRUNCATE,
+    nan_policy: str = "raise",
     x_batch: Any = None,
     y_batch: Any = None,
 ) -> Discrepancy:
@@ -110,6 +111,8 @@ def mmd(
         Of large clouds on the CPU (some four million pairs or more), pairs of far cells are left out where
         the kernel has an upper bound: those with |k| ≤ ``truncate`` times the bound at distance 0, so that each row
         leaves out no more than that times the mass of both clouds, for each scale. 0 sums all pairs.
+    nan_policy : {"raise", "propagate"}, default "raise"
+        As in `geomsink.sinkhorn_divergence`.
     x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
         The item of the batch that each point belongs to, in order.
 
@@ -142,16 +145,17 @@ def mmd(
     began = time.perf_counter()
     form = kernels.get(kernel)
     scales = scales_of(form, blur)
-    working = Options(epsilon=1.0, engine=engine, dtype=dtype).working_dtype  # refused as a solve refuses them
+    options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
+    working, propagate = options.working_dtype, nan_policy == "propagate"
     left_out = _share(truncate)
-    points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch)
+    points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch, propagate=propagate)
     z = _joined(form, points)
     w = torch.cat((a_, -b_), -1)
     n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
     if working is None:
-        working = precision(pairs, container.dtype)
+        working = precision(pairs, container.working)
         working = working if _holds(working, most, form) else torch.float64
     if not _holds(working, most, form):
         found = f"x, y, blur: coordinates reach {most:.3g}{' in units of the blur' if form.takes_blur else ''}"
@@ -243,7 +247,10 @@ def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | No
 
 def _engine(kernel: Kernel, z: Tensor, dtype: torch.dtype, engine: str, pairs: int) -> str:
     """``"keops"`` or ``"dense"``, as `geomsink.engine.pair` chooses; what is compiled is compared with torch first."""
-    if engine == "dense" or (engine == "auto" and engine_of(pairs, z.shape[-1], False) == "dense"):
+    chosen = engine
+    if engine == "auto":
+        chosen = "dense" if kernel.looked_up else engine_of(pairs, z.shape[-1], False, dtype, kernel.of_distances)
+    if chosen == "dense":
         return "dense"
     flat = z.flatten(0, -2)
     sample = flat[:: max(1, len(flat) // SAMPLE)][:SAMPLE].to(dtype)

@@ -18,6 +18,7 @@ TOL = 1e-3
 MAX_ITER = 1000
 FORMS = ("entropic", "sharp")
 DIFFERENTIATIONS = ("envelope", "implicit", "unrolled")
+NAN_POLICIES = ("raise", "propagate")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -49,6 +50,8 @@ class Options:
     multiscale: bool | None = None
     certify: bool = False
     tol_gap: float | None = None
+    normalize: bool = False
+    nan_policy: str = "raise"
 
     def __post_init__(self) -> None:
         _ = self.ground, self.working_dtype, self.penalties
@@ -71,6 +74,9 @@ class Options:
         most: Any = self.max_iter
         if not (isinstance(most, numbers.Integral) and int(most) >= 1):
             raise ValueError(f"max_iter: {self.max_iter} given, expected a whole number of at least 1.")
+        if not isinstance(self.normalize, bool):
+            raise TypeError(f"normalize: a {type(self.normalize).__name__} was given, expected True or False.")
+        check_nan_policy(self.nan_policy)
         self._check_iterations()
         self._check_certificate()
 
@@ -156,3 +162,14 @@ class Options:
                 assert self.ground.degree is not None
                 return self.ground.unit * self.ground.degree * live**self.ground.degree
         return torch.tensor(target, dtype=torch.float64, device="cpu")
+
+
+def check_nan_policy(nan_policy: str) -> None:
+    """Refuse an unknown one.
+
+    Raises
+    ------
+    ValueError
+    """
+    if nan_policy not in NAN_POLICIES:
+        raise ValueError(f"nan_policy: unknown name {nan_policy!r}; expected one of {', '.join(NAN_POLICIES)}.")

@@ -17,7 +17,6 @@ from ..path import PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
     LIMIT,
-    TV,
     Goal,
     Limit,
     OneLevel,
@@ -106,15 +105,16 @@ class Problems:
             epsilon=request.temperature,
             cost_scale=request.cost_scale,
             tol=goal.tol,
-            dtype=request.container.dtype,
+            dtype=request.container.working,
             batched=request.batched,
             is_self=beta is alpha,
             cells=lambda: self.levels(alpha, beta),
             extent=request.extent,
             bounded=request.cost.lower_bound is not None,
             nearest=lambda: 0.5 * sum(nearest_cost(m.points, request.cost) for m in (alpha, beta)),
-            smooth=not any(isinstance(penalty, TV) for penalty in request.penalties(alpha, beta)),
+            smooth=not any(penalty.kinked for penalty in request.penalties(alpha, beta)),
             quadratic=request.cost.quadratic is not None,
+            looked_up=request.cost.looked_up,
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)

@@ -40,13 +40,13 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         f, g = solved.live
         value = terms.dual_value(f, g)
     elif live:
-        if options.differentiation == "implicit" or options.form == "sharp":
-            plain = problem.is_self or request.batched
-            clouds = None if plain else (problems.cloud(problem.alpha), problems.cloud(problem.beta))
-            operator = ImplicitOperator(solver, clouds)
+        plain = problem.is_self or request.batched or request.cost.looked_up
+        clouds = None if plain else (problems.cloud(problem.alpha), problems.cloud(problem.beta))
+        operator = ImplicitOperator(solver, clouds)
+        live = options.differentiation == "implicit" or options.form == "sharp"
+        if live:
             f, g = optimal_potentials(operator, terms)
-        value = optimal_value(solver, terms, (f, g) if operator else None)
-        live = operator is not None
+        value = optimal_value(operator, terms, (f, g) if live else None)
     if interval is not None and solved.live is None:  # what stand-ins are off by, the interval knows better
         value = value + (value.detach().clamp(interval.lower, interval.upper) - value.detach())
     reported, constant = (f, g), torch.zeros_like(value)

@@ -70,11 +70,14 @@ class Request:
         TypeError, ValueError
             One sentence that says which argument, what was found and what was expected.
         """
-        points, weights, container = pair_of_measures(x, y, a, b, options.balanced, x_batch, y_batch)
+        same, propagate = options.balanced and not options.normalize, options.nan_policy == "propagate"
+        points, weights, container = pair_of_measures(x, y, a, b, same, x_batch, y_batch, propagate=propagate)
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and container.device.type != "cpu":
             raise ValueError(f"multiscale: True given with points on {container.device}, expected them on the CPU.")
+        if options.multiscale and options.ground.looked_up:
+            raise ValueError(f"multiscale: True given, but positions of cost {options.ground.name!r} have no cells.")
         inputs = Inputs.of(points, weights, options, centre)
         cost = options.ground
         if cost.parameters:  # as they are now, whatever an optimiser makes of them

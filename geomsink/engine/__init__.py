@@ -76,8 +76,8 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     cost : Cost
     engine : {"auto", "keops", "dense"}
         ``"dense"`` is plain torch, with any leading batch dimensions; ``"keops"`` compiles;
-        ``"auto"`` takes dense for small clouds, for squared distances in 32 coordinates or more, and where nothing can
-        be compiled, which is said once.
+        ``"auto"`` takes dense for small clouds, for squared distances in 32 coordinates or more, others in
+        128, and where nothing can be compiled, which is said once.
     lengths : pair of Tensor, shape (B,), optional
         How many points of each item of a batch are no padding. Default: all.
 
@@ -90,8 +90,13 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     """
     check_name(engine)
     chosen = engine
-    if engine == "auto":
-        chosen = engine_of(x[..., 0].numel() * y.shape[-2], x.shape[-1], cost.quadratic is not None, x.dtype)
+    if cost.looked_up:
+        if engine == "keops":
+            raise ValueError(f"engine: 'keops' given, but cost {cost.name!r} is looked up; expected 'auto' or 'dense'.")
+        chosen = "dense"
+    elif engine == "auto":
+        pairs, quadratic = x[..., 0].numel() * y.shape[-2], cost.quadratic is not None
+        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances)
     if chosen == "dense":
         return DensePair(x, y, cost)
     try:

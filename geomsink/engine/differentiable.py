@@ -87,8 +87,15 @@ def weighted_sums(
         formula, constants = _formula(function, tensors, blocks)
         compiled: Tensor = _KeopsSum.apply(formula, *tensors, *constants)
         return compiled
+    most = max(1, chunk(x.device) // (temporaries or y.shape[-1]))  # pairs at a time
+    if y.shape[-2] > most:
+        columns = zip(y.split(most, -2), w.split(most, -2), v.split(most, -1), strict=True)
+        return sum(
+            (weighted_sums(function, x, s, t, u, r, parameters, engine, None, temporaries) for s, t, r in columns),
+            start=x.new_zeros(()),
+        )
     rows, shared = (x, u[..., None]), (y, v[..., None], w, *parameters)
-    step = max(1, chunk(x.device) // max(1, y[..., 0].numel() * (temporaries or y.shape[-1])))
+    step = max(1, most // max(1, y[..., 0].numel()))
     chunked = _Chunked(partial(_dense_sums, function), len(rows), (True,), step)
     sums: Tensor
     (sums,) = _ChunkedSum.apply(chunked, *rows, *shared)
@@ -138,7 +145,7 @@ class Pairs:
 def _dense_sums(function: PairFunction, x: Tensor, u: Tensor, y: Tensor, v: Tensor, w: Tensor, *p: Tensor) -> Any:
     k = function(x[..., :, None, :], y[..., None, :, :], u, v.transpose(-1, -2), *p)
     # A function of the exponents alone, or of the points alone, may not have both axes.
-    return (k.expand(*torch.broadcast_shapes(k.shape, (x.shape[-2], y.shape[-2]))) @ w,)
+    return (k.expand(*k.shape[:-2], x.shape[-2], y.shape[-2]) @ w,)
 
 
 @dataclass(frozen=True)
@@ -164,14 +171,22 @@ class _Chunked:
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         rows, shared = inputs[: self.n_rows], inputs[self.n_rows :]
-        parts = []
-        for start in range(0, rows[0].shape[-2], self.step):
-            some = [t[..., start : start + self.step, :] for t in rows]
-            parts.append(self.function(*some, *shared))
-        return tuple(
-            (torch.cat(part, -2) if has_rows else torch.stack(part).sum(0)) if len(part) > 1 else part[0]
-            for part, has_rows in zip(zip(*parts, strict=True), self.has_rows, strict=True)
-        )
+        n = rows[0].shape[-2]
+        if n <= self.step:
+            return self.function(*inputs)
+        # Results have their place from the start: small ones kept between large temporaries would leave holes of these.
+        whole: list[Tensor] = []
+        for start in range(0, n, self.step):
+            some = slice(start, start + self.step)
+            outputs = self.function(*(t[..., some, :] for t in rows), *shared)
+            if not whole:
+                whole = [
+                    output.new_zeros((*output.shape[:-2], n, output.shape[-1]) if has_rows else output.shape)
+                    for output, has_rows in zip(outputs, self.has_rows, strict=True)
+                ]
+            for result, output, has_rows in zip(whole, outputs, self.has_rows, strict=True):
+                (result[..., some, :] if has_rows else result).add_(output)
+        return tuple(whole)
 
     def derivative(self, wanted: tuple[int, ...]) -> _Chunked:
         """From row inputs, cotangents of row outputs, other inputs, other cotangents to the wanted gradients."""

@@ -6,8 +6,9 @@ import math
 import numbers
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from ..measures import tensor, working
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -37,15 +38,13 @@ def share(name: str, value: Any) -> float:
 
 
 def points(name: str, value: Any) -> Tensor:
-    """A tensor of finite points (N, ...) in single or double precision."""
+    """A tensor of finite points (N, ...) in single or double precision; half precision is widened, integers are."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: a {type(value).__name__} was found, expected a tensor of points (points, ...).")
-    if value.dtype not in (torch.float32, torch.float64):
-        found = str(value.dtype).removeprefix("torch.")
-        raise TypeError(f"{name}: dtype is {found}, expected float32 or float64.")
-    if value.ndim < 2 or 0 in value.shape:
-        raise ValueError(f"{name}: shape is {tuple(value.shape)}, expected (points, coordinates) or (points, ...).")
-    wrong = int((~value.isfinite()).sum())
+    found = tensor(name, value)
+    if found.ndim < 2 or 0 in found.shape:
+        raise ValueError(f"{name}: shape is {tuple(found.shape)}, expected (points, coordinates) or (points, ...).")
+    wrong = int((~found.isfinite()).sum())
     if wrong:
-        raise ValueError(f"{name}: {wrong} of {value.numel()} numbers are NaN or infinite; expected finite numbers.")
-    return value
+        raise ValueError(f"{name}: {wrong} of {found.numel()} numbers are NaN or infinite; expected finite numbers.")
+    return found.to(working(found.dtype))

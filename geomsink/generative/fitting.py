@@ -39,8 +39,8 @@ def fit(*given: Any, **options: Any) -> Fit:
     generator : torch.nn.Module
         g_θ, from latent variables (n, ...) to points (n, ...). It is trained in place, in training mode.
     data : tensor or array (N, ...), Dataset, DataLoader, Shape, str, path or callable
-        Points in float32 or float64, which get the generator's device and precision; of items (points, label) the
-        first. A file of a shape or the name of one is resampled on its surface at each step, and a function n ↦ points
+        Points, which get the generator's device and precision; of items (points, label) the first.
+        A file of a shape or the name of one is resampled on its surface at each step, and a function n ↦ points
         (n, ...) is called at each step. Otherwise data are passed through in a new order each time.
     loss : callable
         ``loss(x, y)`` of points (n, D) and (m, D), flattened if they are images: `geomsink.SinkhornDivergence`,

@@ -3,11 +3,12 @@
 Imports nothing of the house. Hands on `Measure`, `Container`, and the functions that make them of a caller's arrays.
 """
 
+from .arrays import Arrays, as_tensor, promoted, tensor, working
 from .batches import Layout, is_list
-from .measures import MASS_TOLERANCE, Container, Measure, OutOfRange, as_tensor, measure, pair_of_measures, potentials
+from .measures import Container, Measure, OutOfRange, measure, pair_of_measures, potentials
 
 __all__ = [
-    "MASS_TOLERANCE",
+    "Arrays",
     "Container",
     "Layout",
     "Measure",
@@ -17,4 +18,7 @@ __all__ = [
     "measure",
     "pair_of_measures",
     "potentials",
+    "promoted",
+    "tensor",
+    "working",
 ]

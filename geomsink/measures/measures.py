@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .arrays import MASS_TOLERANCE, Arrays, as_tensor, tensor, working
 from .batches import Layout, is_list, split
-
-MASS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
-"""Relative difference of the two masses that rounding of the weights explains."""
+from .missing import mended
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,29 @@ class Container:
 
     Attributes
     ----------
+    is_numpy : bool
+    dtype : torch.dtype
+        What points and weights promote to.
+    device : torch.device
     layouts : pair of Layout, optional
         Of the two batches of clouds; None is two clouds.
+    mass_tolerance : float
+        Relative difference of two masses that rounding of the weights explains.
+    lost : Tensor, shape (B,), bool, optional
+        Items whose answers are NaN.
     """
 
     is_numpy: bool
     dtype: torch.dtype
     device: torch.device
     layouts: tuple[Layout, Layout] | None = None
+    mass_tolerance: float = MASS_TOLERANCE[torch.float64]
+    lost: Tensor | None = None
+
+    @property
+    def working(self) -> torch.dtype:
+        """The precision of the points in computations: the caller's, and float32 for half precision."""
+        return working(self.dtype)
 
     def array(self, t: Tensor, side: int) -> Any:
         """Numbers over the points of a side, (..., N) or (..., N, E), as the caller's kind of arrays and precision."""
@@ -77,18 +91,27 @@ class Container:
         return self._narrowed(number).cpu().numpy() if number.ndim else float(number)
 
     def _narrowed(self, t: Tensor) -> Tensor:
-        """In the caller's precision.
+        """In the caller's precision; NaN for items that are lost.
 
         Raises
         ------
         OutOfRange
             For finite numbers that it does not hold.
         """
+        if self.lost is not None and t.ndim and len(t) == len(self.lost):
+            t = torch.where(self.lost.reshape(-1, *[1] * (t.ndim - 1)), torch.nan, t)
         narrow = t.to(self.dtype)
-        if self.dtype == torch.float32 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
-            most = float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max())
-            raise OutOfRange(f"x, y: results reach {most:.3g}, which float32 does not hold; give points in float64.")
+        if self.dtype != torch.float64 and bool((narrow.detach().isinf() & t.detach().isfinite()).any()):
+            most, name = float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max()), _text(self.dtype)
+            wider = "float32" if most < torch.finfo(torch.float32).max else "float64"
+            raise OutOfRange(f"x, y: results reach {most:.3g}, which {name} does not hold; give points in {wider}.")
         return narrow
+
+    def scalar(self, value: Any) -> Any:
+        """A number as a scalar of the caller's kind and precision: NumPy's own for NumPy callers."""
+        if not self.is_numpy:
+            return self._narrowed(value).to(self.device)
+        return np.dtype(_text(self.dtype)).type(float(value))
 
     def error(self, size: Tensor, value: Tensor) -> Any:
         """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision
@@ -135,6 +158,7 @@ def pair_of_measures(
     x_batch: Any = None,
     y_batch: Any = None,
     names: tuple[str, str] = ("x", "y"),
+    propagate: bool = False,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -142,8 +166,9 @@ def pair_of_measures(
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64. Batches are (B, N, D), or lists
-        of B arrays, or all points with ``x_batch``.
+        NumPy arrays, torch tensors or anything that NumPy reads: floating-point numbers or integers, of any precisions,
+        which are promoted as NumPy does; half precision is computed in float32. Batches are (B, N, D), or lists of B
+        arrays, or all points with ``x_batch``.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
         Weights in the form of the points; None is 1/N each.
@@ -153,6 +178,8 @@ def pair_of_measures(
         The item of the batch that each point belongs to.
     names : pair of str
         What sentences call the points.
+    propagate : bool, default False
+        Whether items of a batch that are NaN or infinite have NaN for answers, and are not refused.
 
     Returns
     -------
@@ -161,9 +188,10 @@ def pair_of_measures(
     Raises
     ------
     TypeError
-        For a mixture of array kinds, integer or complex numbers, or different precisions.
+        For a mixture of array kinds, and for what is no real numbers.
     ValueError
-        For wrong shapes, empty clouds, NaN, infinities, negative weights, unequal masses, different devices.
+        For wrong shapes, empty clouds, NaN, infinities, integers beyond 2^53, negative weights, unequal masses,
+        different devices.
 
     Examples
     --------
@@ -173,22 +201,27 @@ def pair_of_measures(
     """
     given: dict[str, Any] = {}
     sides = [_Side.of(names[0], "a", x, a, x_batch, given), _Side.of(names[1], "b", y, b, y_batch, given)]
-    arrays = _of_one_kind(given, ", ".join((*names, "a", "b")))
-    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(arrays) for side in sides)
+    arrays, lost = Arrays.read(given, ", ".join((*names, "a", "b"))), None
+    tensors = arrays.tensors
+    if propagate:
+        tensors, lost = mended(tensors, [(side.kind, side.names) for side in sides])
+    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(tensors) for side in sides)
     if xs.shape[-1] != ys.shape[-1]:
         found = f"{names[1]}: {ys.shape[-1]} coordinates a point, but {names[0]} has {xs.shape[-1]}"
         raise ValueError(f"{found}; expected the same number.")
     if (x_layout is None) != (y_layout is None) or xs.shape[:-2] != ys.shape[:-2]:
         sizes = [str(xs.shape[0]) if layout else "none" for xs, layout in ((xs, x_layout), (ys, y_layout))]
         raise ValueError(f"{', '.join(names)}: batches of {sizes[0]} and {sizes[1]} clouds, expected as many of each.")
-    dtype = xs.dtype
+    layouts = (x_layout, y_layout) if x_layout and y_layout else None
+    container = _container(arrays, sides, xs.device, layouts)
     masses = a_.detach().sum(-1), b_.detach().sum(-1)
-    apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE[dtype] * masses[0].maximum(masses[1])
+    apart = (masses[0] - masses[1]).abs() > container.mass_tolerance * masses[0].maximum(masses[1])
+    apart = apart if lost is None else apart & ~lost
     if equal_masses and bool(apart.any()):
         one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
-        raise ValueError(f"a, b: they sum to {one:.9g} and {other:.9g}; expected the same mass, or reach= for others.")
-    layouts = (x_layout, y_layout) if x_layout and y_layout else None
-    return (xs, ys), (a_, b_), Container(not isinstance(next(iter(given.values())), Tensor), dtype, xs.device, layouts)
+        found = f"a, b: they sum to {one:.9g} and {other:.9g}"
+        raise ValueError(f"{found}; expected the same mass, or reach= for others, or normalize=True.")
+    return (xs, ys), (a_, b_), replace(container, lost=lost)
 
 
 def measure(
@@ -220,27 +253,17 @@ def measure(
     """
     given: dict[str, Any] = {}
     side = _Side.of(*names, points, weights, None, given)
-    xs, a, layout = side.assembled(_of_one_kind(given, ", ".join(names)))
-    is_numpy = not isinstance(next(iter(given.values())), Tensor)
-    return xs, a, Container(is_numpy, xs.dtype, xs.device, (layout, layout) if layout else None)
+    arrays = Arrays.read(given, ", ".join(names))
+    xs, a, layout = side.assembled(arrays.tensors)
+    return xs, a, _container(arrays, [side], xs.device, (layout, layout) if layout else None)
 
 
-def _of_one_kind(given: dict[str, Any], names: str) -> dict[str, Tensor]:
-    """Tensors of one kind, precision and device, from what was given under its names."""
-    first, *_ = given
-    tensors = {name: isinstance(value, Tensor) for name, value in given.items()}
-    if len(set(tensors.values())) > 1:
-        kinds = ", ".join(f"{name} is a {type(given[name]).__name__}" for name in tensors)
-        raise TypeError(f"{names}: torch tensors and other arrays are mixed ({kinds}); expected one kind.")
-    arrays = {name: _tensor(name, value) for name, value in given.items()}
-    for name, array in arrays.items():
-        for attribute in ("dtype", "device"):
-            found, expected = getattr(array, attribute), getattr(arrays[first], attribute)
-            if found != expected:
-                error = TypeError if attribute == "dtype" else ValueError
-                wanted = f"but that of {first} is {_text(expected)}; expected the same."
-                raise error(f"{name}: {attribute} is {_text(found)}, {wanted}")
-    return arrays
+def _container(
+    arrays: Arrays, sides: list[_Side], device: torch.device, layouts: tuple[Layout, Layout] | None
+) -> Container:
+    weights = [arrays.dtypes[name] for side in sides for _, name in side.names if name in arrays.dtypes]
+    tolerance = max(MASS_TOLERANCE[dtype] for dtype in (*weights, torch.float64))
+    return Container(arrays.is_numpy, arrays.dtype, device, layouts, tolerance)
 
 
 @dataclass(frozen=True)
@@ -307,50 +330,20 @@ def potentials(name: str, given: Any, measures: tuple[Measure, Measure], contain
     Raises
     ------
     TypeError, ValueError
-        For anything but two vectors of those lengths, of finite numbers in float32 or float64.
+        For anything but two vectors of those lengths, of finite real numbers.
     """
     if not (isinstance(given, (tuple, list)) and len(given) == 2):
         raise TypeError(f"{name}: a {type(given).__name__} was given, expected an earlier solution or a pair (f, g).")
     vectors = []
     for side, (which, vector, measure) in enumerate(zip("fg", given, measures, strict=True)):
         expected = measure.weights.shape
-        array = _tensor(f"{name}, {which}", container.padded(f"{name}, {which}", vector, side)).detach()
+        array = tensor(f"{name}, {which}", container.padded(f"{name}, {which}", vector, side)).detach()
         if array.shape != expected:
             found = f"{name}, {which}: shape is {tuple(array.shape)}"
             raise ValueError(f"{found}, expected {tuple(expected)}, one number a point.")
         _check_finite(f"{name}, {which}", array)
         vectors.append(array.to(measure.weights.device, torch.float64))
     return vectors[0], vectors[1]
-
-
-def as_tensor(value: Any) -> Tensor:
-    """A tensor as it is, and of anything else what NumPy reads: Python's numbers are float64, where torch rounds them.
-
-    Examples
-    --------
-    >>> as_tensor([0.1]).dtype, as_tensor(torch.zeros(1)).dtype
-    (torch.float64, torch.float32)
-    """
-    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
-
-
-def _tensor(name: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        if value.layout != torch.strided:
-            raise TypeError(f"{name}: a tensor of layout {value.layout} was given, expected a dense one.")
-        array = value
-    else:
-        try:
-            numbers = np.asarray(value)
-        except ValueError as error:
-            raise ValueError(f"{name}: NumPy cannot read it as an array ({error}).") from error
-        if numbers.dtype.newbyteorder("=") not in (np.float32, np.float64):
-            raise TypeError(f"{name}: dtype is {numbers.dtype}, expected float32 or float64.")
-        # torch wants memory of its own: native byte order, contiguous and writable.
-        array = torch.from_numpy(np.array(numbers, dtype=numbers.dtype.newbyteorder("="), order="C"))
-    if array.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name}: dtype is {_text(array.dtype)}, expected float32 or float64.")
-    return array
 
 
 def _text(attribute: object) -> str:

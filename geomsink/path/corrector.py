@@ -14,6 +14,7 @@ from ..solver import (
     Potentials,
     Problem,
     accuracy,
+    change,
     relaxed,
     residual,
     rounding,
@@ -145,7 +146,7 @@ class Corrector(Judged):
         state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
         before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
         slack = rounding(self)
-        in_logarithms = -columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
+        in_logarithms = change(columns, state.g, state.log_columns, epsilon)
         for k in range(max(0, self._shift - 1), len(SHIFTS)):
             smooth = self._direction(SHIFTS[k])
             if not bool((smooth.abs() < FAR).all()):

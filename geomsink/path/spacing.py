@@ -12,7 +12,8 @@ DRAWN = 128
 
 
 def nearest_cost(points: Tensor, cost: Cost) -> float:
-    """Median cost between a point and its nearest neighbour, less that between a point and itself.
+    """Median cost between a point and its nearest neighbour, less that between a point and itself; 0 where none are
+    known, as of a matrix from rows to columns.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ def nearest_cost(points: Tensor, cost: Cost) -> float:
     >>> nearest_cost(torch.tensor([[0.0], [2.0], [4.0]]), costs.get("sqeuclidean"))
     4.0
     """
+    if cost.looked_up and not cost.symmetric:
+        return 0.0
     step = max(1, len(points) // DRAWN)
     some, own = points[::step].double(), torch.arange(0, len(points), step, device=points.device)
     found = some.new_full((len(some),), torch.inf)

@@ -65,7 +65,7 @@ def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
     points = _stage(problem, clouds)
     fewest = min(len(measure.weights) for measure in (problem.alpha, problem.beta))
     wide = isinstance(points.pairs, AllPairs) and problem.cost_scale > WIDE * points.nearest
-    if problem.pair.x.shape[-1] <= WIDEST and not wide:
+    if problem.pair.x.shape[-1] <= WIDEST and not problem.pair.cost.looked_up and not wide:
         for level in CELLS:
             if fewest >= FINER * 2**level:
                 alpha, beta = (cloud.tree.coarse(level) for cloud in clouds)

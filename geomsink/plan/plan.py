@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import warnings
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from .. import engine
 from ..copies import Constant
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
@@ -182,25 +182,36 @@ class Plan(Constant):
             self.shape, matvec=forward, rmatvec=backward, matmat=forward, rmatmat=backward, dtype=np.float64
         )
 
-    def to_dense(self) -> Any:
-        """P as a matrix (N, M); of a batch of clouds of equal sizes (B, N, M). A constant, without autograd history.
+    def to_dense(self, rows: slice = slice(None), columns: slice = slice(None)) -> Any:
+        """P as a matrix (N, M), or some rows and columns of it; of a batch of clouds of equal sizes (B, N, M).
+
+        Differentiable as products are.
 
         Raises
         ------
         ValueError
             For more than 2^26 entries, and for a batch of clouds of different sizes.
         """
-        layouts, entries = self.container.layouts, math.prod(self.shape)
-        if layouts and any(len(set(layout.lengths)) > 1 for layout in layouts):
+        if self.container.layouts and any(len(set(layout.lengths)) > 1 for layout in self.container.layouts):
             raise ValueError(
                 "to_dense: clouds of the batch differ in size, expected equal sizes; multiply by P with @."
             )
+        K, pair = self.operator, self.operator.pair
+        u, v = K.u[..., rows], K.v[..., columns]
+        entries = u.numel() * v.shape[-1]
         if entries > MOST_ENTRIES:
             raise ValueError(
                 f"to_dense: P has {entries:,} entries, expected at most {MOST_ENTRIES:,}; multiply by it with @ or "
                 "linear_operator(), or take some entries with top_k() or to_sparse()."
             )
-        return replace(self.container, layouts=None).array(matrix(self.operator), 0)
+        if self.live:
+            t, f, g = self.terms, self.f[..., rows], self.g[..., columns]
+            x, y = t.x[..., rows, :], t.y[..., columns, :]
+            found = replace(t, x=x, y=y, a=t.a[..., rows], b=t.b[..., columns]).entries(f, g)
+        else:
+            some = engine.pair(pair.x[..., rows, :], pair.y[..., columns, :], pair.cost, "dense")
+            found = matrix(Gibbs(some, u, v, K.epsilon))
+        return replace(self.container, layouts=None).array(found, 0)
 
     def top_k(self, k: int) -> Entries:
         """The k largest entries of each row, as a sparse matrix.
@@ -324,8 +335,8 @@ class Plan(Constant):
     def _some(self, matrix: Any, total: float) -> Entries:
         """Entries in the caller's kind and precision, and their share of the total mass."""
         kept = min(float(matrix.data.sum(dtype=np.float64)) / total, 1.0)  # both are rounded
-        if self.container.is_numpy:
-            return Entries(matrix.astype(self.dtype), kept)
+        if self.container.is_numpy:  # SciPy knows no half precision
+            return Entries(matrix.astype(str(self.container.working).removeprefix("torch.")), kept)
         parts = [torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")

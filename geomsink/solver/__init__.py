@@ -15,14 +15,16 @@ from .kept import Kernel
 from .limit import Limit
 from .newton import Enough, LinearSolve, NewtonOperator, floored
 from .onelevel import OneLevel
-from .penalties import KL, TV, Balanced, Penalty, pair_of_penalties, relaxed, residual, within
+from .penalties import KL, L2, TV, Balanced, Partial, Penalty, pair_of_penalties
 from .problem import Problem, Step, free_constant
 from .sinkhorn import Solver
 from .strategy import LIMIT, Potentials, Solved, Strategy
 from .sums import SAFE, Approximation, FullSums, Sums, log_sums
+from .updates import change, relaxed, residual, within
 
 __all__ = [
     "KL",
+    "L2",
     "LIMIT",
     "SAFE",
     "TV",
@@ -40,6 +42,7 @@ __all__ = [
     "LinearSolve",
     "NewtonOperator",
     "OneLevel",
+    "Partial",
     "Penalty",
     "Potentials",
     "Problem",
@@ -49,6 +52,7 @@ __all__ = [
     "Strategy",
     "Sums",
     "accuracy",
+    "change",
     "floored",
     "free_constant",
     "largest_cost",

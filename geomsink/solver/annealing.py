@@ -14,10 +14,13 @@ MAX_RATIO = 4.0
 (Jensen's inequality), which stays inside float32 for up to a million points."""
 EXTREMES = 512
 """Points of each cloud among which the largest cost is looked for."""
+LOOKED_UP = 2048
+"""The same of costs that are looked up: any may be the largest."""
 
 
 def largest_cost(x: Tensor, y: Tensor, cost: Cost) -> float:
-    """About the largest size of a cost between two clouds: that between their extreme points in each coordinate.
+    """About the largest size of a cost between two clouds: that between their extreme points in each coordinate, or, of
+    a cost that is looked up, between up to 2,048 of each.
 
     Parameters
     ----------
@@ -34,6 +37,8 @@ def largest_cost(x: Tensor, y: Tensor, cost: Cost) -> float:
     """
 
     def extremes(points: Tensor) -> Tensor:
+        if cost.looked_up:
+            return points[:: -(-len(points) // LOOKED_UP)].double()
         indices = torch.cat((points.argmin(0), points.argmax(0)))[:EXTREMES]
         return points[indices].double()
 

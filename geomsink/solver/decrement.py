@@ -24,7 +24,6 @@ from ..choose import ROUNDING, by_products
 from .accuracy import Accuracy
 from .iterate import Iterate
 from .newton import Enough, NewtonOperator
-from .penalties import TV
 from .sums import Sums
 
 MODEL = 0.5
@@ -126,10 +125,10 @@ def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, 
     step = du, dv
     fall = (-du).amax(-1) + (-dv).amax(-1)
     for penalty, h in zip(problem.penalties, step, strict=True):  # asked marginals change by factors of their own
-        fall = fall.maximum(penalty.softness * problem.epsilon * h.abs().amax(-1))
+        fall = fall.maximum(penalty.bend * problem.epsilon * h.abs().amax(-1))
     decrement = (missing[0] * du).sum(-1) + (missing[1] * dv).sum(-1)
     gained = 0.5 * problem.epsilon * decrement.clamp(min=0.0) * (1.0 + 2.0 * fall.clamp(min=0.0))
-    if any(isinstance(penalty, TV) for penalty in problem.penalties):
+    if any(penalty.kinked for penalty in problem.penalties):
         gained = KINKS * gained
     gained = torch.where((fall <= MODEL) & gained.isfinite(), gained, math.inf)
     means = [(w * h).sum(-1) / w.sum(-1).clamp(min=1e-300) for w, h in zip(weights, step, strict=True)]
@@ -148,9 +147,10 @@ def _at_kinks(solver: Iterate) -> Tensor:
     sides = ((solver.problem.alpha, state.f, state.log_rows), (solver.problem.beta, state.g, state.log_columns))
     for side, (measure, potential, log_sums) in enumerate(sides):
         penalty = solver.problem.penalties[side]
-        if isinstance(penalty, TV):
+        if penalty.kinked:
             after = solver.exact(side)[0]
-            turned = (potential.abs() < penalty.rho) != (after.abs() < penalty.rho)
+            inside = [(h > penalty.low) & (h < penalty.high) for h in (potential, after)]
+            turned = inside[0] != inside[1]
             slope = measure.weights * log_sums.clamp(max=700.0).expm1().abs()
             gained = gained + torch.where(turned, slope * (after - potential).abs(), 0.0).sum(-1)
     return KINKS * gained

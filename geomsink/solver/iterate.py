@@ -13,9 +13,10 @@ from torch import Tensor
 from ..engine import Gibbs
 from ..progress import Progress
 from .accuracy import Accuracy
-from .penalties import Balanced, relaxed, residual
+from .penalties import Balanced
 from .problem import Problem, Step
 from .sums import Approximation, FullSums, Sums
+from .updates import relaxed, residual
 
 Made = TypeVar("Made")
 

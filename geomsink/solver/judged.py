@@ -13,9 +13,9 @@ from .accuracy import Accuracy
 from .decrement import accuracy, by_contraction, of_self, rounding, spread_of_potentials, value_error
 from .goal import LOOSE, Goal
 from .iterate import Iterate
-from .penalties import relaxed, translated, within
 from .problem import Problem
 from .sums import FullSums, Sums
+from .updates import relaxed, translated, within
 
 POLISHED = 10
 """A plain cycle and Newton's steps in a row, at most, where the marginal error is small and the value is not right."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,23 +21,32 @@ from torch import Tensor
 
 from ..costs import Cost
 
-NAMES = ("kl", "tv")
+STEPS = 50
+"""Of Newton's method for one update, at most; it takes 3 to 8."""
+FAINTEST = 1e-15
+"""Densities below are not told from 0 by 1 − f/ρ."""
 FIXED = 1e12
 """Curvature of a potential that is at the end of its range, and does not move."""
 
 
 class Penalty(Protocol):
-    """A penalty of one marginal; ``softness`` is −t′/t for its `density` t."""
+    """A penalty of one marginal; potentials are between ``low`` and ``high``, ``kinked`` says that at these, and not
+    before, the marginal gives way, and ``bend`` is |t″/t′|: where it is 0, `dual` is quadratic. Below
+    ``faintest``, log t is not told from −∞ by a potential."""
 
     @property
-    def softness(self) -> float: ...
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float | Tensor: ...
+    @property
+    def kinked(self) -> bool: ...
+    @property
+    def bend(self) -> float: ...
+    @property
+    def faintest(self) -> float: ...
 
     def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
         """The best potential, from softmins; differentiable."""
-        ...
-
-    def step(self, epsilon: float) -> float:
-        """Derivative of an update in −log row sums."""
         ...
 
     def dual(self, weights: Tensor, f: Tensor) -> Tensor:
@@ -51,31 +61,46 @@ class Penalty(Protocol):
         """t with P1 = t a at the optimum: what `dual` has as its derivative; differentiable."""
         ...
 
+    def log_density(self, f: Tensor) -> Tensor:
+        """log t."""
+        ...
+
+    def softness(self, f: Tensor) -> Tensor:
+        """−t′/t; differentiable."""
+        ...
+
     def curvature(self, f: Tensor, epsilon: float) -> Tensor | float:
         """κ with diag(κ P1) the block of Newton's matrix: 1 if the marginal is fixed."""
         ...
 
 
-@dataclass(frozen=True)
-class Balanced:
-    """P1 = a."""
+class _Rigid:
+    """The marginal is the weights, wherever the potential is not at the end of its range."""
 
-    softness = 0.0
+    def density(self, f: Tensor) -> Tensor:
+        return torch.ones_like(f)
 
-    def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
-        return softmin
+    def log_density(self, f: Tensor) -> Tensor:
+        return torch.zeros_like(f)
 
-    def step(self, epsilon: float) -> float:
-        return epsilon
+    def softness(self, f: Tensor) -> Tensor:
+        return torch.zeros_like(f)
 
     def dual(self, weights: Tensor, f: Tensor) -> Tensor:
         return (weights * f).sum(-1)
 
+
+@dataclass(frozen=True)
+class Balanced(_Rigid):
+    """P1 = a."""
+
+    low, high, kinked, bend, faintest = -math.inf, math.inf, False, 0.0, -math.inf
+
+    def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
+        return softmin
+
     def primal(self, weights: Tensor, density: Tensor) -> Tensor:
         return 0.0 * (weights * density).sum(-1)
-
-    def density(self, f: Tensor) -> Tensor:
-        return torch.ones_like(f)
 
     def curvature(self, f: Tensor, epsilon: float) -> float:
         return 1.0
@@ -93,15 +118,14 @@ class KL:
 
     rho: float
 
+    low, high, kinked, faintest = -math.inf, math.inf, False, -math.inf
+
     @property
-    def softness(self) -> float:
+    def bend(self) -> float:
         return 1.0 / self.rho
 
     def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
         return softmin / (1.0 + epsilon / self.rho)
-
-    def step(self, epsilon: float) -> float:
-        return epsilon / (1.0 + epsilon / self.rho)
 
     def dual(self, weights: Tensor, f: Tensor) -> Tensor:
         return -self.rho * (weights * (-f / self.rho).expm1()).sum(-1)
@@ -112,12 +136,72 @@ class KL:
     def density(self, f: Tensor) -> Tensor:
         return (-f / self.rho).exp()
 
+    def log_density(self, f: Tensor) -> Tensor:
+        return -f / self.rho
+
+    def softness(self, f: Tensor) -> Tensor:
+        return torch.full_like(f, 1.0 / self.rho)
+
     def curvature(self, f: Tensor, epsilon: float) -> float:
         return 1.0 + epsilon / self.rho
 
 
 @dataclass(frozen=True)
-class TV:
+class L2:
+    """½ρ Σ_i a_i (t_i − 1)² for P1 = t a: at the optimum P1 = a (1 − f/ρ).
+
+    An update solves f = s + ε log(1 − f/ρ) by Newton's method, in z = log(1 − f/ρ).
+
+    Examples
+    --------
+    >>> L2(2.0).update(torch.tensor([1.0 + math.log(2.0)]), epsilon=1.0)
+    tensor([1.])
+    """
+
+    rho: float
+
+    low, kinked, bend, faintest = -math.inf, False, 0.0, math.log(FAINTEST)
+
+    @property
+    def high(self) -> float:
+        return self.rho
+
+    def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
+        s, temperature = softmin.detach(), epsilon.detach() if isinstance(epsilon, Tensor) else epsilon
+        # ρ (e^z − 1) + ε z + s is convex, and not negative here: Newton's steps come down to its root.
+        z = torch.where(s < 0.0, (-s / self.rho).clamp(min=0.0).log1p(), ((self.rho - s) / temperature).clamp(max=0.0))
+        for _ in range(STEPS):
+            before, z = z, self._closer(z, s, temperature)
+            if not bool(((z - before).abs() > 1e-15 * (1.0 + z.abs())).any()):
+                break
+        z = self._closer(self._closer(z, softmin, epsilon), softmin, epsilon)  # whose derivatives are the root's
+        return -self.rho * z.expm1()
+
+    def _closer(self, z: Tensor, s: Tensor, epsilon: float | Tensor) -> Tensor:
+        return z - (self.rho * z.expm1() + epsilon * z + s) / (self.rho * z.exp() + epsilon)
+
+    def dual(self, weights: Tensor, f: Tensor) -> Tensor:
+        inside = f.clamp(max=self.rho)
+        return (weights * inside * (1.0 - 0.5 * inside / self.rho)).sum(-1)
+
+    def primal(self, weights: Tensor, density: Tensor) -> Tensor:
+        return 0.5 * self.rho * (weights * (density - 1.0).square()).sum(-1)
+
+    def density(self, f: Tensor) -> Tensor:
+        return (1.0 - f / self.rho).clamp(min=0.0)
+
+    def log_density(self, f: Tensor) -> Tensor:
+        return self.density(f).clamp(min=FAINTEST).log()
+
+    def softness(self, f: Tensor) -> Tensor:
+        return 1.0 / (self.rho * self.density(f).clamp(min=FAINTEST))
+
+    def curvature(self, f: Tensor, epsilon: float) -> Tensor:
+        return (1.0 + epsilon * self.softness(f)).clamp(max=FIXED)
+
+
+@dataclass(frozen=True)
+class TV(_Rigid):
     """ρ ‖P1 − a‖₁: potentials stay within [−ρ, ρ].
 
     Examples
@@ -128,75 +212,56 @@ class TV:
 
     rho: float
 
-    softness = 0.0
+    kinked, bend, faintest = True, 0.0, -math.inf
+
+    @property
+    def low(self) -> float:
+        return -self.rho
+
+    @property
+    def high(self) -> float:
+        return self.rho
 
     def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
-        return softmin.clamp(-self.rho, self.rho)
-
-    def step(self, epsilon: float) -> float:
-        return epsilon
-
-    def dual(self, weights: Tensor, f: Tensor) -> Tensor:
-        return (weights * f).sum(-1)
+        return softmin.clamp(self.low, self.high)
 
     def primal(self, weights: Tensor, density: Tensor) -> Tensor:
         return self.rho * (weights * (density - 1.0).abs()).sum(-1)
 
-    def density(self, f: Tensor) -> Tensor:
-        return torch.ones_like(f)
+    def curvature(self, f: Tensor, epsilon: float) -> Tensor:
+        return torch.where((f > self.low) & (f < self.high), 1.0, FIXED).to(f)
+
+
+@dataclass(frozen=True)
+class Partial(_Rigid):
+    """P1 ≤ a, and ρ for each unit of mass that a has more: potentials stay below ρ, which may be negative, and may be a
+    tensor (B, 1), one number for each item of a batch.
+
+    Examples
+    --------
+    >>> Partial(2.0).update(torch.tensor([3.0, -9.0]), epsilon=1.0)
+    tensor([ 2., -9.])
+    """
+
+    rho: float | Tensor
+
+    low, kinked, bend, faintest = -math.inf, True, 0.0, -math.inf
+
+    @property
+    def high(self) -> float | Tensor:
+        return self.rho
+
+    def update(self, softmin: Tensor, epsilon: float | Tensor) -> Tensor:
+        return softmin.clamp(max=self.rho)
+
+    def primal(self, weights: Tensor, density: Tensor) -> Tensor:
+        return (self.rho * weights * (1.0 - density)).sum(-1)
 
     def curvature(self, f: Tensor, epsilon: float) -> Tensor:
-        return torch.where(f.abs() < self.rho, 1.0, FIXED).to(f)
+        return torch.where(f < self.rho, 1.0, FIXED).to(f)
 
 
-def residual(penalty: Penalty, f: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
-    """What the next update divides by its step: log(P1/a) if the marginal is fixed, 0 at the optimum."""
-    if isinstance(penalty, Balanced):
-        return log_sums
-    return (f - penalty.update(f - epsilon * log_sums, epsilon)) / penalty.step(epsilon)
-
-
-def relaxed(
-    penalty: Penalty, f: Tensor, log_sums: Tensor, omega: float | Tensor, epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """The update of f extrapolated by ω, and log row sums after it."""
-    new = f - omega * penalty.step(epsilon) * residual(penalty, f, log_sums, epsilon)
-    new = within(penalty, new)
-    return new, log_sums + (new - f) / epsilon
-
-
-def within(penalty: Penalty, f: Tensor) -> Tensor:
-    """Potentials, moved into the range that they may have."""
-    return f.clamp(-penalty.rho, penalty.rho) if isinstance(penalty, TV) else f
-
-
-def translated(
-    penalties: tuple[Penalty, Penalty], weights: tuple[Tensor, Tensor], f: Tensor, g: Tensor
-) -> tuple[Tensor, Tensor]:
-    """f + t and g − t with the best constant t, which changes no entry of the plan.
-
-    Without it, updates with a large ρ need ρ/ε cycles to find t (Séjourné, Vialard, Peyré 2022, arXiv:2201.00730).
-    Along the last axis; other axes are batches.
-    """
-    first, second = penalties
-    if isinstance(first, Balanced) and isinstance(second, Balanced):
-        return f, g
-    logs = [_log_mass(p, w, h) for p, w, h in zip(penalties, weights, (f, g), strict=True)]
-    slope = sum(1.0 / p.rho for p in penalties if isinstance(p, KL))
-    difference = logs[0] - logs[1]
-    t = difference / slope if slope else difference.sign().masked_fill(difference.abs() < 1e-9, 0.0) * math.inf
-    t = t.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
-    if isinstance(first, TV):
-        t = t.clamp(min=-first.rho - f.amin(-1)).minimum(first.rho - f.amax(-1))
-    if isinstance(second, TV):
-        t = t.maximum(g.amax(-1) - second.rho).minimum(g.amin(-1) + second.rho)
-    return f + t[..., None], g - t[..., None]
-
-
-def _log_mass(penalty: Penalty, weights: Tensor, f: Tensor) -> Tensor:
-    """log of the marginal's mass that potentials ask for."""
-    exponents = weights.log() - f / penalty.rho if isinstance(penalty, KL) else weights.log()
-    return exponents.logsumexp(-1)
+KINDS: dict[str, Callable[[float], Penalty]] = {"kl": KL, "tv": TV, "l2": L2, "partial": Partial}
 
 
 def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[Penalty, Penalty]:
@@ -210,7 +275,7 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
         A length. None is a fixed marginal.
     rho : the same, optional
         ρ itself, in units of the cost.
-    penalty : {"kl", "tv"}
+    penalty : {"kl", "tv", "l2", "partial"}
 
     Raises
     ------
@@ -223,8 +288,8 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     >>> pair_of_penalties(costs.get("sqeuclidean"), (0.5, None), None, "kl")
     (KL(rho=0.5), Balanced())
     """
-    if penalty not in NAMES:
-        raise ValueError(f"penalty: unknown name {penalty!r}; expected one of {', '.join(NAMES)}.")
+    if penalty not in KINDS:
+        raise ValueError(f"penalty: unknown name {penalty!r}; expected one of {', '.join(KINDS)}.")
     if reach is not None and rho is not None:
         raise ValueError(f"reach, rho: both were given ({reach} and {rho}), expected one of them at most.")
     name, given = ("reach", reach) if reach is not None else ("rho", rho)
@@ -235,7 +300,8 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     values = given if isinstance(given, (tuple, list)) else (given, given)
     if len(values) != 2:
         raise ValueError(f"{name}: {len(values)} values given, expected one or a pair.")
-    kind = KL if penalty == "kl" else TV
+    if penalty == "partial" and None in values:
+        raise ValueError(f"{name}: {given} given with penalty='partial', expected a number for both marginals.")
 
     def made(value: Any) -> Penalty:
         if value is None:
@@ -244,6 +310,6 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
             raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number, None or a pair of them.")
         if not 0 < float(value) < math.inf:
             raise ValueError(f"{name}: {value} given, expected a positive number, or None for a fixed marginal.")
-        return kind(cost.epsilon(float(value), name) if name == "reach" else float(value))
+        return KINDS[penalty](cost.epsilon(float(value), name) if name == "reach" else float(value))
 
     return made(values[0]), made(values[1])

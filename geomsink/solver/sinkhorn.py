@@ -17,11 +17,11 @@ from .acceleration import Acceleration
 from .goal import Goal
 from .iterate import Iterate
 from .judged import Correction, Judged
-from .penalties import relaxed, residual, within
 from .problem import Problem
 from .relaxation import Relaxation
 from .strategy import FLOOR, LIMIT
 from .sums import Sums
+from .updates import change, relaxed, within
 
 STALL = 80
 """Evaluations without progress, near the floor of the precision, after which a solve gives up."""
@@ -228,7 +228,7 @@ class Solver(Judged):
             smooth = correction.step(state.f, state.g, rho, caution * error)
             if smooth is None or not bool(smooth.isfinite().all()):
                 break
-            step = smooth - columns.step(epsilon) * residual(columns, state.g, state.log_columns, epsilon)
+            step = smooth + change(columns, state.g, state.log_columns, epsilon)
             g = acceleration.next(state.g, step, scale) if accelerated else state.g + step
             new = self._row_update((state.f, within(columns, g)))
             self._contraction = new / error
@@ -276,5 +276,5 @@ class Solver(Judged):
             if not error < min(best, SMALL):
                 acceleration = Acceleration()
             best = error
-            step = -0.5 * penalty.step(epsilon) * residual(penalty, state.f, log_rows, epsilon)
+            step = 0.5 * change(penalty, state.f, log_rows, epsilon)
             state.f = state.g = within(penalty, acceleration.next(state.f, step, scale))

@@ -13,7 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..measures import MASS_TOLERANCE, Container, is_list, measure, pair_of_measures
+from ..measures import Container, is_list, measure, pair_of_measures
 from .descent import History, OptimizerLike, Particles, check_number, check_steps, check_whole, descend
 from .flows import Loss, gradient_flow, loss_of, measured, size_of
 
@@ -65,7 +65,7 @@ def barycenter(
     Parameters
     ----------
     clouds : sequence of K array_like, shapes (N_k, D)
-        NumPy arrays or torch tensors; float32 or float64.
+        NumPy arrays or torch tensors.
     weights : sequence of K float, optional
         w_k, not negative; they are divided by their sum. None is 1/K each.
     masses : sequence of K array_like, shapes (N_k,), optional
@@ -172,7 +172,7 @@ def quantize(
     Parameters
     ----------
     points : array_like, shape (N, D)
-        A NumPy array, a torch tensor or anything that NumPy reads; float32 or float64.
+        A NumPy array, a torch tensor or anything that NumPy reads.
     k : int
     weights : array_like, shape (N,), optional
         None is 1/N each.
@@ -296,7 +296,7 @@ def _measures(clouds: Any, masses: Any) -> tuple[list[tuple[Tensor, Tensor]], Co
     sizes = [len(cloud) for cloud in clouds]
     found = [(points[k, :size].detach(), weights[k, :size].detach()) for k, size in enumerate(sizes)]
     sums = [float(mass.sum()) for _, mass in found]
-    if max(sums) - min(sums) > MASS_TOLERANCE[container.dtype] * max(sums):
+    if max(sums) - min(sums) > container.mass_tolerance * max(sums):
         raise ValueError(f"masses: they sum to {min(sums):.9g} to {max(sums):.9g}, expected the same of each cloud.")
     return found, replace(container, layouts=None)
 

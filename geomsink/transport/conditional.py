@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from ..choose import ROUNDING
 from ..derivatives import Terms
 from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
-from ..measures import Container, Layout, Measure, is_list
+from ..measures import Arrays, Container, Layout, Measure, is_list, promoted
 from ..plan import Plan
 from ..solver import largest_cost
 
@@ -145,7 +144,9 @@ def _new_points(points: Any, plan: Plan) -> tuple[Tensor, Container]:
     container, d, batch = plan.container, plan.clouds.y.shape[-1], plan.shape[:-2]
     listed = container.layouts is not None and is_list(points)
     given = {f"points[{k}]": p for k, p in enumerate(points)} if listed else {"points": points}
-    items = [_new(name, p, container) for name, p in given.items()]
+    found = [_new(name, p, container) for name, p in given.items()]
+    items = [item for item, _ in found]
+    container = replace(container, dtype=promoted([container.dtype, *(dtype for _, dtype in found)]))
     if listed and len(items) != batch[0]:
         raise ValueError(f"points: {len(items)} arrays were given, expected {batch[0]}, one a pair of clouds.")
     for name, item in zip(given, items, strict=True):
@@ -163,20 +164,15 @@ def _new_points(points: Any, plan: Plan) -> tuple[Tensor, Container]:
     return z.double(), replace(container, layouts=(layout, container.layouts[1]))
 
 
-def _new(name: str, given: Any, container: Container) -> Tensor:
-    """An array in the kind, precision and on the device of the clouds."""
+def _new(name: str, given: Any, container: Container) -> tuple[Tensor, torch.dtype]:
+    """An array of the kind and on the device of the clouds, and its precision beside theirs."""
     if isinstance(given, Tensor) == container.is_numpy:
         found, kind = type(given).__name__, "NumPy arrays" if container.is_numpy else "torch tensors"
         raise TypeError(f"{name}: a {found} was given, but the clouds are {kind}; expected the same kind.")
-    array = given if isinstance(given, Tensor) else np.asarray(given)
-    dtype = str(array.dtype if isinstance(array, Tensor) else array.dtype.newbyteorder("=")).removeprefix("torch.")
-    expected = str(container.dtype).removeprefix("torch.")
-    if dtype != expected:
-        raise TypeError(f"{name}: dtype is {dtype}, but that of the clouds is {expected}; expected the same.")
-    if not isinstance(array, Tensor):
-        return torch.from_numpy(np.array(array, dtype=expected, order="C"))
-    if array.device != container.device:
+    arrays = Arrays.read({name: given}, name)
+    array = arrays.tensors[name]
+    if isinstance(given, Tensor) and array.device != container.device:
         raise ValueError(
             f"{name}: device is {array.device}, but that of the clouds is {container.device}; expected it too."
         )
-    return array
+    return array, arrays.dtype

@@ -68,7 +68,7 @@ def gradient_flow(
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+        NumPy arrays, torch tensors or anything that NumPy reads.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
         Weights, of the same sum; None is 1/N each.

@@ -44,7 +44,7 @@ def interpolate(
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+        NumPy arrays, torch tensors or anything that NumPy reads.
     times : float or sequence of float
         From 0 to 1.
     a : array_like, shape (N,), optional

@@ -129,7 +129,7 @@ def register(
     ----------
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
-        Points: NumPy arrays, torch tensors or anything that NumPy reads; float32 or float64.
+        Points: NumPy arrays, torch tensors or anything that NumPy reads.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
         Weights; None is 1/N each.

@@ -13,7 +13,7 @@ from geomsink.certificates.intervals import certify
 from geomsink.certificates.sides import Sides
 from geomsink.measures.measures import Measure
 from geomsink.multiscale.cellsums import Cloud
-from geomsink.solver.penalties import KL, TV, Balanced
+from geomsink.solver.penalties import KL, L2, TV, Balanced, Partial
 from geomsink.solver.problem import Problem
 
 COSTS = ("sqeuclidean", "euclidean", "power:1.5", "geodesic", "cosine", "mahalanobis:1,4,0.5")
@@ -40,11 +40,14 @@ def problem_of(rng, k, long):
         kinds = [
             (KL(rho), KL(rho)),
             (TV(rho), TV(rho)),
+            (L2(rho), L2(rho)),
+            (Partial(rho), Partial(0.5 * rho)),
             (KL(rho), Balanced()),
             (Balanced(), KL(rho)),
             (KL(rho), TV(rho)),
+            (L2(rho), Balanced()),
         ]
-        penalties = kinds[int(rng.integers(2 if is_self else len(kinds)))]
+        penalties = kinds[int(rng.integers(3 if is_self else len(kinds)))]
     if is_self:
         b = a
     if not unbalanced:

@@ -56,7 +56,9 @@ def relative(found, expected) -> float:
     return float((found - expected).norm() / expected.norm().clamp(min=1e-12))
 
 
-@pytest.mark.parametrize("penalties", [{}, dict(reach=0.5), dict(rho=(0.2, None), penalty="tv")])
+@pytest.mark.parametrize(
+    "penalties", [{}, dict(reach=0.5), dict(rho=(0.2, None), penalty="tv"), dict(rho=0.3, penalty="l2")]
+)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("form", FORMS)
 def test_single_solves(form, engine, penalties):
@@ -190,7 +192,7 @@ BAD = [
     (dict(x=[X, X / 0.0], y=[Y, Y]), ValueError, r"^x\[1\]: 1?\d of 12 numbers are NaN or infinite"),
     (dict(x=[X, X], y=[Y, Y[:, :1]]), ValueError, r"^y\[1\]: 1 coordinates a point, but y\[0\] has 2"),
     (dict(x=[X, X], y=[Y, Y[:0]]), ValueError, r"^y\[1\]: shape is \(0, 2\), expected at least one point"),
-    (dict(x=[X, X.float()], y=[Y, Y]), TypeError, r"^x\[1\]: dtype is float32, but that of x\[0\] is float64"),
+    (dict(x=[X, 1j * X], y=[Y, Y]), TypeError, r"^x\[1\]: dtype is complex128, expected real numbers"),
     (dict(x=[X, X], y=[Y, Y], a=[X[:, 0]]), ValueError, r"^a: 1 weights for 2 clouds"),
     (dict(x=[X, X], y=[Y, Y], a=[X[:, 0], X[:5, 0]]), ValueError, r"^a\[1\]: shape is \(5,\), expected \(6,\)"),
     (dict(x=[X, X], y=[Y, Y], a=[None, -X[:, 0]]), ValueError, r"^a\[1\]: the smallest weight is"),

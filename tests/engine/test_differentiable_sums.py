@@ -152,6 +152,20 @@ def test_coincident_points(name, on):
         agree(*(grad(g[0].sum(0)[0] + g[1].sum(), inverse) for g in first))
 
 
+def test_some_columns_at_a_time(monkeypatch):
+    """Where even one row has more pairs than are worked on at a time."""
+    function, tensors = kernel("power:1.5"), variables("power:1.5", 4, 5)
+    expected, largest = derivatives(plain(function), tensors), []
+
+    def watched(x, y, *rest):
+        largest.append((x.shape[-3], y.shape[-2]))
+        return function(x, y, *rest)
+
+    monkeypatch.setattr(memory, "CHUNK", 2 * tensors[1].shape[-1])
+    agree(derivatives(sums(watched, "dense"), tensors), expected)
+    assert max(n * m for n, m in largest) == 2 and len({m for _, m in largest}) > 1
+
+
 @pytest.mark.parametrize("rows", [1, 3, 7])
 def test_some_rows_at_a_time(rows, monkeypatch):
     """Up to second derivatives, with outputs along the rows and outputs summed over them."""

@@ -162,7 +162,7 @@ def test_all_held_out_data():
     ("data", "batch", "error", "sentence"),
     [
         (3, None, TypeError, "^data: a int was given, expected a tensor, an array, a Dataset"),
-        (POINTS.long(), None, TypeError, "^data: dtype is int64, expected float32 or float64"),
+        (1j * POINTS, None, TypeError, "^data: dtype is complex64, expected real numbers of at most 64 bits"),
         (POINTS[:, 0], None, ValueError, r"^data: shape is \(10,\), expected \(points, coordinates\)"),
         (POINTS / 0, None, ValueError, "^data: 20 of 20 numbers are NaN or infinite"),
         (POINTS, 11, ValueError, "^batch: 11 given, but data has 10 points"),

@@ -28,11 +28,12 @@ BAD = [
     (dict(a=2 * A), ValueError, r"^a, b: they sum to 2 and 1; expected the same mass"),
     (dict(a=A[:7]), ValueError, r"^a: shape is \(7,\), expected \(20,\)"),
     (dict(x=torch.tensor(X)), TypeError, r"^x, y, a, b: torch tensors and other arrays are mixed"),
-    (dict(y=Y.astype(np.float32)), TypeError, r"^y: dtype is float32, but that of x is float64"),
-    (dict(a=A.astype(np.float32)), TypeError, r"^a: dtype is float32, but that of x"),
-    (dict(x=np.arange(6).reshape(2, 3)), TypeError, r"^x: dtype is int64, expected float32 or float64"),
-    (dict(x=X.astype(np.float16)), TypeError, r"^x: dtype is float16, expected"),
-    (dict(x=torch.ones(2, 3, dtype=torch.int32), y=torch.ones(2, 3)), TypeError, r"^x: dtype is int32, expected"),
+    (dict(x=1j * X), TypeError, r"^x: dtype is complex128, expected real numbers of at most 64 bits"),
+    (dict(x=X.astype(object)), TypeError, r"^x: dtype is object, expected real numbers"),
+    (dict(x=[[2**62, 0, 0]]), ValueError, r"^x: integers reach 4.61e\+18, and float64 holds all of them up to 2\^53"),
+    (dict(x=torch.full((2, 3), 2**60), y=torch.ones(2, 3)), ValueError, r"^x: integers reach 1.15e\+18"),
+    (dict(a=A.astype(np.float32) * 1.001, b=None), ValueError, r"^a, b: they sum to 1.001"),
+    (dict(a=A * (1 + 3e-6)), ValueError, r"^a, b: they sum to 1.000003 and 1"),
     (dict(y=None), TypeError, r"^y: None was given"),
     (dict(x=torch.eye(3).to_sparse(), y=torch.ones(2, 3)), TypeError, r"^x: a tensor of layout torch.sparse_coo"),
     (dict(x=np.float64(3.0)), ValueError, r"^x: shape is \(\), expected"),
@@ -114,6 +115,75 @@ def test_kinds_of_arrays(dtype):
     assert isinstance(tensors.xy.transport_cost, torch.Tensor) and isinstance(numpy.xy.transport_cost, float)
     lists = geomsink.sinkhorn_divergence(x.tolist(), y.tolist(), blur=0.1)
     assert lists.value == pytest.approx(numpy.value, rel=1e-6)
+
+
+def numpys(*arrays):
+    """What NumPy promotes arrays and float16 to."""
+    return np.result_type(*arrays, np.float16)
+
+
+WHOLE = np.round(100 * X).astype(np.int64)  # pixels
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (WHOLE, WHOLE[::-1] + 3),
+        (WHOLE.tolist(), (WHOLE + 3).tolist()),
+        (WHOLE.astype(np.uint8), 40 * Y.astype(np.float16)),
+        (WHOLE.astype(np.int16), 40 * Y.astype(np.float16)),
+        (WHOLE.astype(np.int32), 40 * Y.astype(np.float32)),
+        (WHOLE.astype(np.uint16), 40 * Y.astype(np.float32)),
+        (40 * X.astype(np.float32), 40 * Y),
+        (40 * X.astype(np.float16), 40 * Y.astype(np.float16)),
+        (X > 0.5, WHOLE.astype(np.int8)),
+    ],
+    ids=lambda t: str(np.asarray(t).dtype),
+)
+def test_precisions_are_promoted_as_numpy_does(x, y):
+    x_, y_ = np.asarray(x), np.asarray(y)
+    whole = x_.dtype.kind in "iub" and y_.dtype.kind in "iub"
+    dtype = np.dtype(np.float64) if whole else numpys(x_, y_)
+    expected = geomsink.sinkhorn_divergence(x_.astype(float), y_.astype(float), blur=5.0)
+    found = geomsink.sinkhorn_divergence(x, y, blur=5.0)
+    assert found.value == pytest.approx(expected.value, rel=1e-5)
+    assert all(f.dtype == dtype for f in found.xy.potentials)
+    assert np.abs(found.xy.potentials[0] - expected.xy.potentials[0]).max() < 6e4 * float(np.finfo(dtype).eps)
+    if not isinstance(x, list):
+        tensors = geomsink.sinkhorn_divergence(torch.tensor(x_.copy()), torch.tensor(y_.copy()), blur=5.0)
+        assert tensors.value.dtype == getattr(torch, dtype.name)
+        assert tensors.value.item() == pytest.approx(expected.value, rel=float(2 * np.finfo(dtype).eps) + 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single_and_given_back(dtype):
+    x = torch.tensor(X).to(dtype).requires_grad_()
+    a = torch.full((20,), 0.05, dtype=dtype)  # their masses differ by rounding
+    y, b = torch.tensor(Y).to(dtype), torch.full((30,), 1 / 30, dtype=dtype)
+    r = geomsink.sinkhorn_divergence(x, y, a, b, blur=0.1)
+    (gradient,) = torch.autograd.grad(r.value, x)
+    exact = x.detach().double().requires_grad_()
+    expected = geomsink.sinkhorn_divergence(exact, y.double(), blur=0.1)
+    (slope,) = torch.autograd.grad(expected.value, exact)
+    tolerance = 2 * torch.finfo(dtype).eps
+    assert r.value.dtype == gradient.dtype == r.xy.potentials[0].dtype == dtype
+    assert r.value.item() == pytest.approx(expected.value.item(), rel=tolerance)
+    assert torch.allclose(gradient.double(), slope, atol=0.01 * slope.abs().max().item())
+    assert (r.xy.plan @ y).dtype == dtype and r.xy.plan.top_k(1).matrix.dtype == dtype
+    assert geomsink.mmd(x, y, blur=0.3).value.dtype == dtype
+    assert geomsink.transport.barycentric_map(r.xy).dtype == dtype
+    with pytest.raises(ValueError, match=f"does not hold; give points in float{32 if dtype == torch.float16 else 64}"):
+        far = 1e5 if dtype == torch.float16 else 1e38
+        geomsink.sinkhorn_divergence(x, far**0.5 * 100 * y, epsilon=far)
+
+
+def test_masses_that_differ_by_rounding_are_the_same():
+    narrow = np.linspace(1.0, 2.0, 20, dtype=np.float32)
+    narrow /= narrow.sum()
+    assert narrow.sum(dtype=float) != 1.0
+    expected = geomsink.sinkhorn_divergence(X, Y, narrow / narrow.sum(dtype=float), blur=0.1).value
+    for a in (narrow, narrow.astype(float), np.float32(1.00005) * narrow):
+        assert geomsink.sinkhorn_divergence(X, Y, a, blur=0.1).value == pytest.approx(expected, rel=1e-4)
 
 
 def test_unusual_memory_layouts():

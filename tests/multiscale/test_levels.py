@@ -226,7 +226,7 @@ def test_init_with_another_mass():
         (3.0, "init: a float was given, expected an earlier solution or a pair"),
         (([0.0] * 5, [0.0] * 4), r"init, g: shape is \(4,\), expected \(5,\)"),
         (([0.0] * 5, [np.nan] * 5), "init, g: 5 of 5 numbers are NaN"),
-        (([0] * 5, [0] * 5), "init, f: dtype is int64, expected float32 or float64"),
+        ((["0"] * 5, ["0"] * 5), "init, f: dtype is <U1, expected real numbers"),
     ],
 )
 def test_bad_init(init, message):

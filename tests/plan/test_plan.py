@@ -263,18 +263,21 @@ def test_singular_values():
 
 
 def test_with_history():
-    """Marginals are differentiated as products are; entries are constants."""
+    """Marginals and the matrix are differentiated as products are; some entries are constants."""
     rng = np.random.default_rng(0)
     x, y = (torch.from_numpy(rng.random((k, 2))) for k in (9, 7))
     P = solve(x.requires_grad_(), y, blur=0.3, differentiation="implicit", tol=1e-9).plan
     by_product = P @ torch.eye(7, dtype=torch.float64)
     (one,) = torch.autograd.grad((P.column_marginal() ** 2).sum(), x, retain_graph=True)
-    (two,) = torch.autograd.grad((by_product.sum(0) ** 2).sum(), x)
+    (two,) = torch.autograd.grad((by_product.sum(0) ** 2).sum(), x, retain_graph=True)
     torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
-    constants = P.to_dense(), P.top_k(7).matrix.to_dense()
-    for constant in constants:
-        assert not constant.requires_grad
-        torch.testing.assert_close(constant, by_product.detach(), rtol=1e-13, atol=0.0)
+    (three,) = torch.autograd.grad((P.to_dense().sum(0) ** 2).sum(), x)
+    torch.testing.assert_close(one, three, rtol=1e-8, atol=1e-10)
+    some = P.T.to_dense(slice(2, 5), slice(None, None, 2))
+    torch.testing.assert_close(some.detach(), by_product.detach().T[2:5, ::2], rtol=1e-13, atol=0.0)
+    constant = P.top_k(7).matrix.to_dense()
+    assert some.requires_grad and not constant.requires_grad
+    torch.testing.assert_close(constant, by_product.detach(), rtol=1e-13, atol=0.0)
 
 
 @pytest.mark.parametrize("form", ["tensor", "list"])

@@ -118,6 +118,7 @@ def test_kinds_of_arrays():
     assert isinstance(found.points, torch.Tensor) and found.points.dtype == torch.float32
     assert found.weights.dtype == torch.float32 and not found.points.requires_grad
     assert barycenter([x.numpy(), x.numpy() + 1], blur=0.5).points.dtype == np.float32
+    assert barycenter([x.numpy(), x.double().numpy() + 1], blur=0.5).points.dtype == np.float64
     assert isinstance(quantize(x, 3, blur=0.5).weights, torch.Tensor)
 
 
@@ -131,7 +132,7 @@ W = np.full(6, 1 / 6)
         ((X,), dict(blur=1.0), TypeError, r"^clouds: a ndarray was given, expected a list of arrays"),
         (([X, X[:, :1]],), dict(blur=1.0), ValueError, r"^clouds\[1\]: 1 coordinates a point, but clouds\[0\] has 2"),
         (([X, X * np.nan],), dict(blur=1.0), ValueError, r"^clouds\[1\]: 12 of 12 numbers are NaN"),
-        (([X, X.astype("f4")],), dict(blur=1.0), TypeError, r"^clouds\[1\]: dtype is float32, but that of clouds\[0\]"),
+        (([X, 1j * X],), dict(blur=1.0), TypeError, r"^clouds\[1\]: dtype is complex128, expected real numbers"),
         (([X, X], [1.0]), dict(blur=1.0), ValueError, r"^weights: shape is \(1,\), expected \(2,\)"),
         (([X, X], [1.0, -1.0]), dict(blur=1.0), ValueError, r"^weights: \[1.0, -1.0\] given, expected finite numbers"),
         (([X, X],), dict(blur=1.0, masses=[W, 2 * W]), ValueError, "^masses: they sum to 1 to 2, expected the same"),

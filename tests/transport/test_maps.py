@@ -199,6 +199,14 @@ def test_derivatives(mode):
     assert gradcheck(function, tuple(t.requires_grad_() for t in inputs), rtol=1e-4, atol=1e-6, fast_mode=True)
 
 
+def test_new_points_of_other_precisions():
+    x, y, *_ = problem()
+    s, z = solve(x.astype("float32"), y.astype("float32"), epsilon=0.1), np.array([[0, 1], [1, 2]])
+    assert entropic_map(s, z.astype("float16")).dtype == np.float32
+    assert entropic_map(s, z).dtype == np.float64
+    np.testing.assert_allclose(entropic_map(s, z), entropic_map(s, z.astype("float32")), rtol=1e-6)
+
+
 def test_the_map_of_a_constant_plan_is_differentiated_in_new_points_and_labels():
     x, y, a, b = problem(8, 7)
     s = solve(*(torch.tensor(t) for t in (x, y, a, b)), epsilon=0.2)
@@ -353,8 +361,7 @@ def test_errors_are_sentences():
         (lambda: entropic_map(r, z), ValueError, "points: 1 of 48 numbers are NaN or infinite; expected finite .*"),
         (lambda: entropic_map(s, 1e200 * x), ValueError, "points: costs reach inf, expected less than 1e.290."),
         (lambda: entropic_map(s, flat), TypeError, "points: a Tensor was given, but the clouds are NumPy arrays; .*"),
-        (lambda: entropic_map(s, x.astype("float32")), TypeError, "points: dtype is float32, but that of .*"),
-        (lambda: entropic_map(s, [[0, 1]]), TypeError, "points: dtype is int64, but that of the clouds is float64; .*"),
+        (lambda: entropic_map(s, 1j * x), TypeError, "points: dtype is complex128, expected real numbers of .*"),
         (lambda: transfer(s, y[:-1, 0]), ValueError,
          r"labels: numbers of shape \(18,\) were given, expected shape \(19,\) or \(19, E\)."),
         (lambda: transfer(s, np.arange(24)), ValueError,

@@ -1,4 +1,4 @@
-"""GeomLoss's interface and conventions: change ``from geomloss import SamplesLoss`` and nothing else.
+"""GeomLoss's SamplesLoss and its conventions.
 
 Its costs are ‖x − y‖²/2 and ‖x − y‖, with ε = blur^p and ρ = reach^p whatever the cost, and its value without debiasing
 is OT_ε − ε m_a m_b + ½ ε (m_a + m_b): see docs/geomloss.md.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-import numbers
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..choose import has_cells
-from ..costs import Cost
-from ..divergences import (
+from ... import costs
+from ...choose import has_cells
+from ...costs import Cost
+from ...divergences import (
+    MAX_ITER,
     Discrepancy,
     Divergence,
     HausdorffDivergence,
@@ -30,17 +31,19 @@ from ..divergences import (
     transport,
     warn_of,
 )
-from ..guards import guarded
-from ..measures import MASS_TOLERANCE
-from .pairwise import Pairwise, check_cost, discrepancy, ground_cost
+from ...guards import guarded
+from ...measures import pair_of_measures
+from ..arguments import known, positive
+from ..formulas import cost_of
+from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost
 
 TOL = 1e-4
-"""Marginal error of every solve: gradients are then right to about 1e-3."""
+"""Marginal error of a solve, unless another is asked for: gradients are then right to about 1e-3."""
 LOSSES = ("sinkhorn", "hausdorff", "energy", "gaussian", "laplacian")
 ENGINES = {"auto": "auto", "tensorized": "dense", "online": "auto", "multiscale": "auto"}
 OPTIONS = (
     "loss", "p", "blur", "reach", "diameter", "scaling", "truncate", "cost", "kernel", "cluster_scale", "debias",
-    "potentials", "verbose", "backend",
+    "potentials", "verbose", "backend", "tol", "max_iter",
 )  # fmt: skip
 
 
@@ -64,11 +67,14 @@ class SamplesLoss(nn.Module):
         Accepted, without effect on the result: annealing starts at the largest cost between the points at hand, and
         cells and truncation are chosen and bounded by the solver.
     scaling : float, default 0.5
-        Factor of the blur from one temperature to the next. The result is right to `TOL` whatever it is.
+        Factor of the blur from one temperature to the next. Where a solve converges, the result is right to ``tol``
+        whatever it is; where ``max_iter`` ends it first, smaller steps, of 0.9 or so, end nearer to it.
     cost : callable, str, or pair of both, optional
-        GeomLoss's three forms, for "sinkhorn" and "hausdorff" alone, symmetric: a function of tensors (B, N, D) and
-        (B, M, D), with which all pairs are computed in plain torch; a formula, one of `pairwise.FORMULAS`; or a formula
-        and a function of tensors (N, D) and (M, D), of which the latter is used.
+        GeomLoss's three forms, for "sinkhorn" and "hausdorff" alone, symmetric unless ``debias=False``. A function of
+        tensors (B, N, D) and (B, M, D), called on the clouds as they are, to costs (B, N, M), which are kept in memory;
+        it may be of a network, whose parameters have gradients, and of anything else. A formula of KeOps in X and Y,
+        as a string: see `geomsink.compat.formulas`. Or a formula and a function of tensors (N, D) and (M, D), of which
+        the latter is used.
     kernel : callable, optional
         ``kernel(x, y, blur=blur, use_keops=False, ranges=None)`` from tensors (B, N, D) and (B, M, D) to (B, N, M),
         symmetric, in place of the named kernel, for all losses but "sinkhorn". Memory is quadratic.
@@ -84,6 +90,10 @@ class SamplesLoss(nn.Module):
         "tensorized" is plain torch, without a compiler; "auto" and "online" compile from a million pairs on, if
         anything can be compiled; "multiscale" solves "sinkhorn" between cells first, for single clouds on the CPU,
         which the others do where it pays. Memory is linear in the number of points, whichever it is.
+    tol : float, default 1e-4
+        Not GeomLoss's: what "sinkhorn" and "hausdorff" are solved to, as `geomsink.sinkhorn_divergence` has it.
+    max_iter : int, default 1000
+        Not GeomLoss's: cycles of updates, at most, for each of the three problems.
 
     Attributes
     ----------
@@ -106,6 +116,7 @@ class SamplesLoss(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> loss = SamplesLoss("sinkhorn", p=2, blur=0.1)
     >>> x = torch.rand(100, 3, requires_grad=True)
     >>> value = loss(x, x.detach() + 0.2)
@@ -132,12 +143,15 @@ class SamplesLoss(nn.Module):
         potentials: bool = False,
         verbose: bool = False,
         backend: str = "auto",
+        *,
+        tol: float = TOL,
+        max_iter: int = MAX_ITER,
     ):
         super().__init__()
         self.loss, self.p, self.blur, self.reach, self.diameter = loss, p, blur, reach, diameter
         self.scaling, self.truncate, self.cost, self.kernel = scaling, truncate, cost, kernel
         self.cluster_scale, self.debias, self.potentials = cluster_scale, debias, potentials
-        self.verbose, self.backend = verbose, backend
+        self.verbose, self.backend, self.tol, self.max_iter = verbose, backend, tol, max_iter
         self.report = None
         self._check()
 
@@ -169,39 +183,59 @@ class SamplesLoss(nn.Module):
 
     def _check(self) -> None:
         """Refuse bad options."""
-        for name, known in (("loss", LOSSES), ("backend", tuple(ENGINES))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: unknown name {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+        known("loss", self.loss, LOSSES)
+        known("backend", self.backend, ENGINES)
         for name in ("diameter", "truncate", "cluster_scale"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
+                positive(name, getattr(self, name), zero=name == "cluster_scale")
         if self.kernel is not None and not callable(self.kernel):
             raise TypeError(f"kernel: a {type(self.kernel).__name__} was given, expected a callable or None.")
         if self.loss != "energy":
-            _positive("blur", self.blur)
+            positive("blur", self.blur)
         if self.loss not in ("sinkhorn", "hausdorff") or (self.loss == "hausdorff" and self.kernel is not None):
             return
-        _positive("p", self.p)
+        positive("p", self.p)
         if self.reach is not None and self.reach != math.inf:
-            _positive("reach", self.reach)
+            positive("reach", self.reach)
         if self.loss == "hausdorff" and self.potentials:
             raise ValueError("potentials: True given with loss='hausdorff', which has none; expected False.")
         if self.loss == "hausdorff" and not self._balanced:
             raise ValueError(
                 f"reach: {self.reach} given with loss='hausdorff', which has fixed marginals; expected None."
             )
-        self._options(ground_cost(self.cost, self.p))
+        self._options(self._ground())
 
     @property
     def _balanced(self) -> bool:
         return self.reach is None or self.reach == math.inf
 
+    @property
+    def _function(self) -> Pairwise | None:
+        """That of the user, if there is one, of clouds or batches of them."""
+        function = self.cost[1] if isinstance(self.cost, tuple) and len(self.cost) == 2 else self.cost
+        return function if callable(function) else None
+
+    def _ground(self) -> Cost:
+        """The cost between points, with ε = blur^p and ρ = reach^p; the user's own function has only these."""
+        p = float(self.p)
+        if self.cost is None:
+            if not p <= 2:
+                raise ValueError(f"p: {self.p} given, expected 0 < p <= 2, or a cost.")
+            return _power(p)
+        if self._function is not None:
+            return replace(costs.power(2), degree=p, unit=1.0 / p)
+        if not isinstance(self.cost, str):
+            raise TypeError(
+                f"cost: {self.cost!r} was given, expected a callable, a formula, or a pair (formula, callable)."
+            )
+        return replace(cost_of(self.cost), degree=p, unit=1.0 / p)
+
     def _options(self, cost: Cost, **more: Any) -> Options:
         # Gradients of potentials take a linear system, that of the value does not.
         differentiation = "implicit" if self.potentials else "envelope"
         return Options(
-            blur=self.blur, reach=None if self._balanced else self.reach, cost=cost, scaling=self.scaling, tol=TOL,
-            differentiation=differentiation, **more,
+            blur=self.blur, reach=None if self._balanced else self.reach, cost=cost, scaling=self.scaling, tol=self.tol,
+            max_iter=self.max_iter, differentiation=differentiation, **more,
         )  # fmt: skip
 
     def _in_cells(self, x: Tensor, y: Tensor, labelled: bool) -> bool:
@@ -223,14 +257,31 @@ class SamplesLoss(nn.Module):
             blur = None if self.loss == "energy" else self.blur
             self.report = kernel_loss = mmd(x, y, a, b, kernel=self.loss, blur=blur, engine=engine)
             return kernel_loss.value, kernel_loss.potentials  # type: ignore[return-value]
-        cost = ground_cost(self.cost, self.p)
+        cost = self._ground()
         forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
-        levels = True if forced else None
-        if callable(self.cost) or isinstance(self.cost, tuple):
-            check_cost(cost, x, y)
-            engine, levels = "dense", False
+        levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
+        if self._function is not None:
+            *_, container = pair_of_measures(x, y, a, b, self._balanced)  # refused before the user's function sees them
+            cost, x, y = matrix_cost(self._function, callable(self.cost), x, y, debias)
+            cost = replace(cost, degree=float(self.p), unit=1.0 / float(self.p))
+            value, potentials = self._solved(x, y, a, b, cost, engine, None)
+            if container.dtype == container.working:
+                return value, potentials
+            f, g = (h.to(container.dtype) for h in potentials or (value, value))
+            return value.to(container.dtype), (f, g)
+        if debias and not cost.symmetric:
+            (x_, y_), *_ = pair_of_measures(x, y, a, b, self._balanced)
+            cost = check_symmetric(cost, x_, y_)
+        return self._solved(x, y, a, b, cost, engine, levels)
+
+    def _solved(
+        self, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, cost: Cost, engine: str, levels: bool | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Value and potentials of "sinkhorn" and "hausdorff" with a cost of ours."""
         if self.loss == "hausdorff":
-            self.report = hausdorff_divergence(x, y, a, b, blur=self.blur, cost=cost, tol=TOL, engine=engine)
+            self.report = hausdorff_divergence(
+                x, y, a, b, blur=self.blur, cost=cost, tol=self.tol, max_iter=self.max_iter, engine=engine
+            )
             return self.report.value, None  # type: ignore[return-value]
         options = self._options(cost, engine=engine, multiscale=levels)
         progress = bool(self.verbose) and importlib.util.find_spec("tqdm") is not None
@@ -242,21 +293,23 @@ class SamplesLoss(nn.Module):
             return self.report.value, potentials  # type: ignore[return-value]
         self.report, _ = transport(x, y, a, b, options, progress=progress)
         warn_of({"": self.report}, options, stacklevel=8)
-        m_a, m_b = (x.new_ones(()) if w is None else w.sum(-1) for w in (a, b))
-        return self.report.value + self.blur**self.p * (0.5 * (m_a + m_b) - m_a * m_b), self.report.potentials
+        return self._without_constant(self.report.value, a, b), self.report.potentials
+
+    def _without_constant(self, value: Any, a: Tensor | None, b: Tensor | None) -> Tensor:
+        """GeomLoss's value without debiasing: OT_ε − ε m_a m_b + ½ ε (m_a + m_b)."""
+        m_a, m_b = (1.0 if w is None else w.sum(-1, dtype=value.dtype) for w in (a, b))
+        shifted: Tensor = value + self.blur**self.p * (0.5 * (m_a + m_b) - m_a * m_b)
+        return shifted
 
 
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = float(value.detach())
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not 0 < float(value) < math.inf:
-        raise ValueError(f"{name}: {value} given, expected a positive number.")
+@functools.cache
+def _power(p: float) -> Cost:
+    """‖x − y‖^p/p; one object, so that the engines compare it with each other once."""
+    return costs.power(p).scaled(1.0 / p)
 
 
 def _arguments(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, bool]:
-    """Points x and y, their weights, all of one precision; and whether there are labels."""
+    """Points x and y, their weights, and whether there are labels."""
     if len(args) not in (2, 4, 6):
         raise ValueError(
             f"SamplesLoss: {len(args)} arguments were given, expected (x, y), (a, x, b, y) or (l_x, a, x, l_y, b, y)."
@@ -265,14 +318,7 @@ def _arguments(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Te
     absent: tuple[Any, ...] = (None,) * (3 - width)
     (l_x, a, x), (l_y, b, y) = (*absent, *args[:width]), (*absent, *args[width:])
     a, b = _weights(("l_x", "a", "x"), l_x, a, x), _weights(("l_y", "b", "y"), l_y, b, y)
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in (x, y, a, b) if t is not None))
-    narrow = dtype == torch.float64 and any(w is not None and w.dtype == torch.float32 for w in (a, b))
-    a, b = (w if w is None else w.to(dtype) for w in (a, b))
-    if narrow and a is not None and b is not None:
-        # Masses that differ by the rounding of these weights would be refused as different.
-        ratio = (a.detach().sum(-1) / b.detach().sum(-1))[..., None]
-        b = torch.where((ratio - 1.0).abs() < MASS_TOLERANCE[torch.float32], b * ratio, b)
-    return x.to(dtype), y.to(dtype), a, b, not (l_x is None and l_y is None)
+    return x, y, a, b, not (l_x is None and l_y is None)
 
 
 def _weights(names: tuple[str, str, str], labels: Any, weights: Any, points: Any) -> Any:

@@ -1,0 +1,106 @@
+"""Potentials as functions of what a problem depends on, by the linear system of the optimality conditions.
+
+Cuturi, Teboul, Niles-Weed 2020 (arXiv:2002.03229); Eisenberger et al. 2022 (arXiv:2203.15305), by conjugate gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..guards import exactly
+from ..solver import floored
+from .krylov import ImplicitOperator
+from .terms import Terms
+
+Gradients = tuple[Tensor | None, ...]
+
+
+def optimal_potentials(operator: ImplicitOperator, terms: Terms) -> tuple[Tensor, Tensor]:
+    """The potentials that a solver found, with history in all `Terms.tensors`, to any order."""
+    state = operator.solver.state
+    terms = replace(terms, a=floored(terms.a), b=floored(terms.b))
+    f, g = _Potentials.apply(operator, terms, state.f, state.g, *terms.tensors)
+    return (f, f) if operator.solver.problem.is_self else (f, g)
+
+
+def separated(tensors: Gradients) -> tuple[Tensor, ...]:
+    """Views, so that a tensor in two places, as in self problems, has a gradient in each."""
+    return tuple(t.view_as(t) for t in tensors if t is not None)
+
+
+def gradient_of(
+    value: Tensor, tensors: tuple[Tensor, ...], wanted: tuple[bool, ...], cotangent: Tensor, again: bool = True
+) -> Gradients:
+    """Of a value or of a batch of values, in the wanted tensors; with history, to be differentiated ``again``."""
+    chosen = [t for t, want in zip(tensors, wanted, strict=True) if want]
+    if not chosen:
+        return (None,) * len(tensors)
+    found = iter(torch.autograd.grad(value, chosen, cotangent, create_graph=again, allow_unused=True))
+    return tuple(next(found) if want else None for want in wanted)
+
+
+class _Potentials(torch.autograd.Function):
+    """The optimal potentials, as functions of what the problem depends on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operator: ImplicitOperator, terms: Terms, f: Tensor, g: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.operator, ctx.terms = operator, terms
+        ctx.set_materialize_grads(False)  # where nothing is asked of the potentials there is nothing to solve
+        out = f.clone(), g.clone()
+        ctx.save_for_backward(*out, *tensors)
+        return out
+
+    @staticmethod
+    @exactly()
+    def backward(ctx: Any, of_f: Tensor | None, of_g: Tensor | None) -> tuple[Any, ...]:
+        f, g, *tensors = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4:]
+        if of_f is None and of_g is None:
+            return (None,) * (4 + len(tensors))
+        of_f = torch.zeros_like(f) if of_f is None else of_f
+        of_g = torch.zeros_like(g) if of_g is None else of_g
+        lam, mu = _Inverse.apply(ctx.operator, ctx.terms, of_f, of_g, f, g, *tensors)
+        with torch.enable_grad():
+            apart = separated(tuple(tensors))
+            value = _share(ctx.operator) * ctx.terms.rebuilt(apart).stationarity(f, g, lam, mu)
+            found = gradient_of(value, apart, wanted, torch.ones_like(value))
+        return None, None, None, None, *found
+
+
+class _Inverse(torch.autograd.Function):
+    """(−D″)⁻¹ applied to a direction, as a function of it and of what D″ depends on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operator: ImplicitOperator, terms: Terms, r: Tensor, s: Tensor, f: Tensor, g: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        epsilon = operator.solver.problem.epsilon
+        lam, mu = operator.solve(r, s)
+        out = epsilon * lam, epsilon * mu
+        ctx.operator, ctx.terms = operator, terms
+        ctx.save_for_backward(*out, f, g, *tensors)
+        return out
+
+    @staticmethod
+    @exactly()
+    def backward(ctx: Any, of_lam: Tensor, of_mu: Tensor) -> tuple[Any, ...]:
+        lam, mu, f, g, *tensors = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4:]
+        other = _Inverse.apply(ctx.operator, ctx.terms, of_lam, of_mu, f, g, *tensors)
+        with torch.enable_grad():
+            apart = separated((f, g, *tensors))
+            form = ctx.terms.rebuilt(apart[2:]).curvature(apart[0], apart[1], (lam, mu), other)
+            form = -_share(ctx.operator) * form
+            found = gradient_of(form, apart, wanted, torch.ones_like(form))
+        return None, None, *other, *found
+
+
+def _share(operator: ImplicitOperator) -> float:
+    """Both potentials of a self problem are one: forms of the two count it twice."""
+    return 0.5 if operator.solver.problem.is_self else 1.0

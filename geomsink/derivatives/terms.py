@@ -1,0 +1,151 @@
+"""What a solved problem depends on, and its value and plan as functions of that, with autograd history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..copies import Constant
+from ..costs import Cost
+from ..engine import Pair, Pairs, bounded
+from ..measures import Measure
+from ..solver import SAFE, Balanced, Penalty, log_sums
+
+
+@dataclass(frozen=True)
+class Terms(Constant):
+    """What a problem depends on, with autograd history.
+
+    Attributes
+    ----------
+    x, y : Tensor, shapes (..., N, D) and (..., M, D)
+        Features of the points, in the working precision.
+    a, b : Tensor, shapes (..., N) and (..., M)
+        Weights, float64.
+    epsilon : Tensor, shape ()
+    parameters : tuple of Tensor
+        Of the cost.
+    cost : Cost
+    penalties : pair of Penalty
+    pairs : Pairs
+        The engine, and which points belong together.
+    """
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+    epsilon: Tensor
+    parameters: tuple[Tensor, ...]
+    cost: Cost
+    penalties: tuple[Penalty, Penalty]
+    pairs: Pairs
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.x, self.y, self.a, self.b, self.epsilon, *self.parameters)
+
+    @property
+    def live(self) -> bool:
+        """Whether anything has history that autograd is to follow."""
+        return torch.is_grad_enabled() and any(t.requires_grad for t in self.tensors)
+
+    @property
+    def T(self) -> Terms:
+        """The same with the measures exchanged."""
+        return replace(
+            self, x=self.y, y=self.x, a=self.b, b=self.a, cost=self.cost.transpose(),
+            penalties=self.penalties[::-1], pairs=self.pairs.T,
+        )  # fmt: skip
+
+    def detached(self) -> Terms:
+        """The same without history."""
+        return self.rebuilt(tuple(t.detach() for t in self.tensors))
+
+    def rebuilt(self, tensors: tuple[Tensor, ...]) -> Terms:
+        """With other tensors in the order of `tensors`."""
+        x, y, a, b, epsilon, *parameters = tensors
+        return replace(self, x=x, y=y, a=a, b=b, epsilon=epsilon, parameters=tuple(parameters))
+
+    def sums(self, f: Tensor, g: Tensor, w: Tensor, costs: bool = False) -> Tensor:
+        """Σ_j exp((f_i + g_j − C_ij)/ε) w_j for w (..., M, E), float64; ``costs`` puts C_ij into the sum."""
+        expression, points, dtype = self.cost.expression, self.x, self.x.dtype
+
+        def kernel(x: Any, y: Any, u: Any, v: Any, inverse: Any, *parameters: Any) -> Any:
+            cost = expression(x, y, *parameters)
+            weight = bounded(u + v - cost * inverse, points).exp()  # where weights are 0, e^∞ must not be NaN
+            return weight * cost if costs else weight
+
+        inverse = (1.0 / self.epsilon).to(dtype).reshape(1)
+        parameters = (inverse, *(p.to(dtype).reshape(-1) for p in self.parameters))
+        u, v = (f / self.epsilon).to(dtype), (g / self.epsilon).to(dtype)
+        temporaries = self.cost.temporaries(self.x.shape[-1])
+        return self.pairs.sums(kernel, self.x, self.y, w.to(dtype), u, v, parameters, temporaries).double()
+
+    def entries(self, f: Tensor, g: Tensor) -> Tensor:
+        """P_ij, shape (..., N, M), float64, with the history of everything."""
+        parameters = (p.to(self.x.dtype).reshape(-1) for p in self.parameters)
+        C = self.cost.expression(self.x[..., :, None, :], self.y[..., None, :, :], *parameters)
+        u, v = (f / self.epsilon)[..., :, None], (g / self.epsilon)[..., None, :]
+        found: Tensor = self.a[..., :, None] * self.b[..., None, :] * (u + v - C / self.epsilon).exp()
+        return found
+
+    def product(self, f: Tensor, g: Tensor, w: Tensor) -> Tensor:
+        """P w."""
+        return self.a[..., None] * self.sums(f, g, self.b[..., None] * w)
+
+    def dual_value(self, f: Tensor, g: Tensor) -> Tensor:
+        """D(f, g), of which OT_ε is the maximum."""
+        first, second = self.penalties
+        mass = (self.a * self.sums(f, g, self.b[..., None])[..., 0]).sum(-1)
+        free = self.a.sum(-1) * self.b.sum(-1)
+        return first.dual(self.a, f) + second.dual(self.b, g) - self.epsilon * (mass - free)
+
+    def transport_cost(self, f: Tensor, g: Tensor) -> Tensor:
+        """⟨P, C⟩."""
+        return (self.a * self.sums(f, g, self.b[..., None], costs=True)[..., 0]).sum(-1)
+
+    def sharp_value(self, f: Tensor, g: Tensor) -> Tensor:
+        """⟨P, C⟩ + D₁(P1 | a) + D₂(Pᵀ1 | b): the primal value without its entropy."""
+        first, second = self.penalties
+        value = self.transport_cost(f, g)
+        if not isinstance(first, Balanced):
+            value = value + first.primal(self.a, self.sums(f, g, self.b[..., None])[..., 0])
+        if not isinstance(second, Balanced):
+            value = value + second.primal(self.b, self.T.sums(g, f, self.a[..., None])[..., 0])
+        return value
+
+    def stationarity(self, f: Tensor, g: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
+        """⟨λ, ∂D/∂f⟩ + ⟨μ, ∂D/∂g⟩, which vanishes at the optimum for all λ and μ."""
+        first, second = self.penalties
+        z = self.sums(f, g, torch.stack((self.b, self.b * mu), -1))
+        pairs = (self.a * (lam * z[..., 0] + z[..., 1])).sum(-1)
+        return (self.a * lam * first.density(f)).sum(-1) + (self.b * mu * second.density(g)).sum(-1) - pairs
+
+    def curvature(self, f: Tensor, g: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+        """−D″ as a bilinear form of two directions (λ, μ)."""
+        (lam, mu), (lam2, mu2) = first, second
+        z = self.sums(f, g, self.b[..., None] * torch.stack((torch.ones_like(mu), mu, mu2, mu * mu2), -1))
+        pairs = lam * lam2 * z[..., 0] + lam2 * z[..., 1] + lam * z[..., 2] + z[..., 3]
+        rows, columns = self.penalties
+        soft = (self.a * rows.softness(f) * rows.density(f) * lam * lam2).sum(-1)
+        soft = soft + (self.b * columns.softness(g) * columns.density(g) * mu * mu2).sum(-1)
+        return (self.a * pairs).sum(-1) / self.epsilon + soft
+
+
+def softmin(terms: Terms, pair: Pair, guess: Tensor, g: Tensor) -> Tensor:
+    """−ε log Σ_j b_j exp((g_j − C_ij)/ε) at the rows, with history; stabilised by a constant near it.
+
+    That is ``guess``, where it is near enough. ``pair`` are the points of the terms on an engine.
+    """
+    near, safe = guess.detach(), SAFE[terms.x.dtype]
+    sums = terms.sums(near, g, terms.b[..., None])[..., 0]
+    if not bool(((sums > 1 / safe) & (sums < safe)).all()):
+        epsilon = float(terms.epsilon.detach())
+        v = g.detach() / epsilon + Measure(terms.y, terms.b.detach()).log_weights
+        near = near - epsilon * log_sums(pair, near / epsilon, v, epsilon)
+        sums = terms.sums(near, g, terms.b[..., None])[..., 0]
+    return near - terms.epsilon * sums.log()
