@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from geomsink.atomic import replacing
 
 CLOUDS = (".ply", ".npz")
 LABELS = (".npy", ".csv")
@@ -31,3 +36,11 @@ def check_dimension(path: str, dimension: int) -> None:
     """Say that ``.ply`` files are of three dimensions, if these points are not."""
     if Path(path).suffix.lower() == ".ply" and dimension != 3:
         raise ValueError(f"--out: found {path} for points in dimension {dimension}, expected 3 of .ply, or .npz.")
+
+
+def write_rows(path: str, rows: Iterable[Sequence[Any]]) -> None:
+    """A ``.csv`` file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
