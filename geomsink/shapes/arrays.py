@@ -23,18 +23,19 @@ def parse_npy(file: BinaryIO, columns: Columns | None = None) -> Contents:
 
 def parse_npz(file: BinaryIO, columns: Columns | None = None) -> Contents:
     """Read the array ``points`` of an archive, or its only one, or ``x``, ``y`` and ``z``; and ``colors``."""
+    size = file.seek(0, 2)
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         arrays = [name for name in members if name != "colors"] or list(members)
-        colors = _member(archive, members["colors"]) if "colors" in members else None
+        colors = _member(archive, members["colors"], size) if "colors" in members else None
         if "points" in members or len(arrays) == 1:
             name = "points" if "points" in members else arrays[0]
-            found = _points(_member(archive, members[name]), columns, named=name == "points")
+            found = _points(_member(archive, members[name], size), columns, named=name == "points")
             return Contents(found.points, colors=colors, said=found.said)
         axes = [name for name in "xyz" if name in members]
         if axes[:2] != ["x", "y"]:
             raise ValueError(f"it has the arrays {list(members)}, none of them named 'points'")
-        fields = [_member(archive, members[name]) for name in axes]
+        fields = [_member(archive, members[name], size) for name in axes]
     if any(field.shape != (len(fields[0]),) if fields[0].ndim else True for field in fields):
         raise ValueError(f"its arrays {', '.join(axes)} have the shapes {[field.shape for field in fields]}")
     chosen, said = choose(axes, len(axes), columns)
@@ -49,24 +50,27 @@ def read_array(file: BinaryIO) -> NDArray[Any]:
     ValueError
         If it is of Python's objects, or if its length is not that of what it announces.
     """
-    version = layout.read_magic(file)
+    data = BytesIO(file.read())  # of which no more is read than is there, whatever the header announces
+    version = layout.read_magic(data)
     # Later versions differ from the second in the alphabet of the names of fields alone.
     read_header = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
-    shape, columnwise, dtype = read_header(file)
+    shape, columnwise, dtype = read_header(data)
     if dtype.hasobject:
         raise ValueError("it holds objects of Python")
-    announced, start = math.prod(shape) * dtype.itemsize, file.tell()
-    there = file.seek(0, 2) - start
+    announced, start = math.prod(shape) * dtype.itemsize, data.tell()
+    there = data.seek(0, 2) - start
     if announced != there:
         raise ValueError(f"it announces an array of shape {shape} of {dtype}, {announced:,} bytes, and has {there:,}")
-    file.seek(start)
-    array = np.frombuffer(bytearray(file.read()), dtype)
+    if not announced:
+        return np.empty(shape, dtype)
+    array = np.frombuffer(data.getbuffer(), dtype, offset=start)
     return array.reshape(shape, order="F" if columnwise else "C")
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    if info.file_size > DEFLATED * info.compress_size:
-        raise ValueError(f"its {info.filename} announces {info.file_size:,} bytes in {info.compress_size:,}")
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+    there = min(info.compress_size, size)
+    if info.compress_size > size or info.file_size > DEFLATED * there:
+        raise ValueError(f"its {info.filename} announces {info.file_size:,} bytes in {there:,}")
     return read_array(BytesIO(archive.read(info)))
 
 

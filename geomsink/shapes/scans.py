@@ -13,6 +13,8 @@ from geomsink.shapes.tables import parse_table
 
 CHUNK = 1_000_000
 """Points of a scan that are unpacked at a time: memory grows with what is there, not with what is announced."""
+RECORD = 54
+"""Bytes that a record of variable length in a LAS file has at least."""
 LZF = 89
 """Bytes that one compressed byte can be at most: 264 for three."""
 
@@ -27,20 +29,21 @@ def parse_pcd(file: BinaryIO, columns: Columns | None = None, *, library: Any) -
         if len(header) > 100 or len(line) > 100_000:
             raise ValueError("it has no line DATA")
     meta = library.MetaData.parse_header([line.strip() for line in lines_of(decoded(b"".join(header)))])
+    text, packed, start = meta.data.value == "ascii", meta.data.value.endswith("compressed"), file.tell()
+    there, row = file.seek(0, 2) - start, sum(size * count for size, count in zip(meta.size, meta.count, strict=True))
+    announced = meta.points * row
+    least = 2 * meta.points * sum(meta.count) - 1 if text else announced // LZF if packed else announced
+    if not 0 < least <= there or (there > announced and not text and not packed):
+        raise ValueError(f"it has {there:,} bytes for {meta.points:,} points of {row:,}")
     names = list(meta.build_dtype().names)
-    start = file.tell()
-    if meta.data.value == "ascii":  # of text, numbers are read as they are written
+    file.seek(start)
+    if text:  # numbers are read as they are written
         rows = parse_table(BytesIO(" ".join(names).encode() + b"\n" + file.read()), columns)
         if len(rows.points) != meta.points:
             raise ValueError(f"it has {len(rows.points):,} points where {meta.points:,} are announced")
-        double = any(kind != "F" or size != 4 for kind, size in zip(meta.type, meta.size, strict=True))
-        return rows if double else Contents(narrowest(rows.points), said=rows.said)
-    announced, there = meta.points * meta.build_dtype().itemsize, file.seek(0, 2) - start
-    least = announced if meta.data.value == "binary" else announced // LZF
-    if not least <= there or (meta.data.value == "binary" and there > announced):
-        raise ValueError(f"it has {there:,} bytes for {meta.points:,} points of {meta.build_dtype().itemsize}")
-    file.seek(start)
-    if meta.data.value != "binary":
+        single = set(zip(meta.type, meta.size, strict=True)) == {("F", 4)}
+        return Contents(narrowest(rows.points), said=rows.said) if single else rows
+    if packed:
         sizes = np.frombuffer(file.read(8), "<u4")
         if len(sizes) < 2 or sizes[0] + 8 > there or sizes[1] != announced:
             raise ValueError(f"it has {there:,} bytes, which do not fit the sizes announced")
@@ -53,21 +56,40 @@ def parse_pcd(file: BinaryIO, columns: Columns | None = None, *, library: Any) -
 def parse_las(file: BinaryIO, columns: Columns | None = None, *, library: Any) -> Contents:
     """Read a LAS or LAZ file, scaled as it says."""
     parts = list[NDArray[Any]]()
-    size = file.seek(0, 2)
-    file.seek(0)
-    with library.open(file, closefd=False) as reader:
+    data = file.read()  # of memory, no more is read than is there, whatever the file announces
+    records = int.from_bytes(data[100:104], "little")
+    if records * RECORD > len(data):
+        raise ValueError(f"it announces {records:,} records, which {len(data):,} bytes cannot hold")
+    with library.open(BytesIO(data), laz_backend=[library.LazBackend.Lazrs], read_evlrs=False) as reader:
         header = reader.header
         names = ["x", "y", "z", *(name for name in header.point_format.dimension_names if name not in ("X", "Y", "Z"))]
-        bytes_each = 1 if header.are_points_compressed else header.point_format.size
-        if not header.are_points_compressed and header.offset_to_point_data + header.point_count * bytes_each > size:
-            raise ValueError(f"it announces {header.point_count:,} points, which {size:,} bytes cannot hold")
+        least = header.offset_to_point_data + header.point_count * header.point_format.size
+        if header.are_points_compressed:
+            _check_chunks(data, header.offset_to_point_data, header.point_format.size)
+        elif least > len(data):
+            raise ValueError(f"it announces {header.point_count:,} points, which {len(data):,} bytes cannot hold")
         chosen, said = choose(names, len(names), columns)
-        for chunk in reader.chunk_iterator(CHUNK):
-            parts.append(np.stack([np.asarray(chunk[names[k]], dtype=np.float64) for k in chosen], axis=1))
+        try:
+            for chunk in reader.chunk_iterator(CHUNK):
+                parts.append(np.stack([np.asarray(chunk[names[k]], dtype=np.float64) for k in chosen], axis=1))
+        except BaseException as error:  # lazrs' own, on damaged points, is no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ValueError(f"its compressed points are damaged: {error}") from error
         count = sum(map(len, parts))
         if count != header.point_count:
             raise ValueError(f"it has {count:,} points where {header.point_count:,} are announced")
     return Contents(np.concatenate(parts) if parts else np.empty((0, 3)), said=said)
+
+
+def _check_chunks(data: bytes, start: int, least: int) -> None:
+    """The table of a LAZ file must announce no more chunks than there is room for: each begins with a whole point."""
+    table = int.from_bytes(data[start : start + 8], "little", signed=True)
+    if table == -1:  # written without going back: the place is at the end
+        table = int.from_bytes(data[-8:], "little", signed=True)
+    chunks = int.from_bytes(data[table + 4 : table + 8], "little")
+    if not start <= table <= len(data) - 8 or chunks * least > len(data):
+        raise ValueError(f"it announces a table of {chunks:,} chunks at {table:,}, and has {len(data):,} bytes")
 
 
 def parse_glb(file: BinaryIO, columns: Columns | None = None, *, library: Any) -> Contents:

@@ -149,7 +149,7 @@ ANSWER = build.Program("answer", 'extern "C" int answer() { return 1; }')
 
 @pytest.fixture
 def elsewhere(monkeypatch, tmp_path):
-    """The choice of a folder as a new process makes it: a shared one is asked for, and there is one of the user's own."""
+    """The choice of a folder as a new process makes it: a shared one is asked for, and the user has one, too."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.setenv("GEOMSINK_CACHE", str(tmp_path / "shared"))
     monkeypatch.setattr(build, "folder", functools.cache(build.folder.__wrapped__))
