@@ -79,6 +79,29 @@ def replacing(path: str | PathLike[str]) -> Iterator[BinaryIO]:
                 os.close(handle)
 
 
+def check(path: str | PathLike[str], name: str = "path") -> None:
+    """Say why no file can be written there, if so: worth asking before a long computation.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError, OSError
+        If no file can have the name, or none can be made in the folder.
+    """
+    path = Path(path)
+    if "\0" in str(path):
+        raise ValueError(f"{name}: found {str(path)!r}, expected the name of a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name}: there is no folder {path.parent} to write {path.name} into.")
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()  # of a name that is too long, the system says so
+    if path.is_dir():
+        raise IsADirectoryError(f"{name}: found the folder {path}, expected the name of a file.")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{name}: the folder {path.parent} cannot be written to.")
+
+
 def clear(path: str | PathLike[str]) -> None:
     """Remove what a process that was killed left beside ``path``, whose stem may have ``*`` in it."""
     path = Path(path)
@@ -92,6 +115,4 @@ def about(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error

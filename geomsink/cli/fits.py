@@ -105,6 +105,8 @@ def fit(
         if not normalize:
             raise click.UsageError("--no-normalize needs --blur, in the scale of the coordinates.")
         blur = BLUR
+    if not out:
+        raise ValueError("--out: found no name, expected that of a folder.")
     for option, n in (("--batch", batch), ("--held-out", held_out)):
         shapes.check_count(whole(option, n), option)
     reading = Reading(seed=whole("--seed", seed, 0), columns=columns, drop_invalid=drop_invalid, normalize=normalize)

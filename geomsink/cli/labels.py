@@ -58,8 +58,10 @@ def read_labels(path: str, cloud: shapes.Contents, name: str) -> Labels:
 def write_labels(path: str, labels: Labels) -> None:
     """Write labels as `read_labels` reads them."""
     if Path(path).suffix.lower() == ".npy":
+        whole = io.BytesIO()  # NumPy says of a full disk how many numbers it has written
+        np.save(whole, labels)
         with replacing(path) as file:
-            np.save(file, labels)
+            file.write(whole.getbuffer())
         return
     write_rows(path, (labels if labels.ndim == 2 else labels[:, None]).tolist())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geomsink.atomic import replacing
+from geomsink.atomic import check, replacing
 
 CLOUDS = (".ply", ".npz")
 LABELS = (".npy", ".csv")
@@ -20,16 +20,13 @@ def check_out(path: str, suffixes: Sequence[str]) -> None:
 
     Raises
     ------
-    ValueError
-        If the extension is not one of these.
-    FileNotFoundError
-        If there is no such folder.
+    ValueError, OSError
+        If the extension is not one of these, there is no such folder, or no such file can be there.
     """
     found = Path(path)
     if found.suffix.lower() not in suffixes:
         raise ValueError(f"--out: found {path}, expected a name that ends in one of {', '.join(suffixes)}.")
-    if not found.parent.is_dir():
-        raise FileNotFoundError(f"--out: there is no folder {found.parent} to write {found.name} into.")
+    check(found, "--out")
 
 
 def check_dimension(path: str, dimension: int) -> None:

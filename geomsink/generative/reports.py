@@ -43,7 +43,8 @@ class Log:
         header = ",".join(columns) + "\n" if path.suffix == ".csv" else ""
         with replacing(path) as file:
             file.write((header + "".join(map(self._line, self.rows))).encode())
-        self._file = open(path, "ab", buffering=0, opener=_no_link)
+        # Nothing that was put in the place of the file that was just written.
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
 
     def _read(self) -> list[Row]:
         if not self._path.exists():
@@ -80,27 +81,22 @@ class Log:
     def write(self, row: Row) -> None:
         """A row, all of it or nothing."""
         line = self._line(row).encode()
-        before = os.fstat(self._file.fileno()).st_size
+        before = os.fstat(self._file).st_size
         with about(self._path):
             try:
                 while line:
-                    line = line[self._file.write(line) :]
+                    line = line[os.write(self._file, line) :]
             except OSError:
-                self._file.truncate(before)
+                os.ftruncate(self._file, before)
                 raise
 
     def settle(self) -> None:
         """To the disk, before a checkpoint says that these steps are done."""
         with about(self._path):
-            os.fsync(self._file.fileno())
+            os.fsync(self._file)
 
     def close(self) -> None:
-        self._file.close()
-
-
-def _no_link(path: str, flags: int) -> int:
-    """Opens a file that was just written, and nothing that was put in its place."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        os.close(self._file)
 
 
 def _is_number(value: Any) -> bool:

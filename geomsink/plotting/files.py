@@ -11,7 +11,7 @@ from matplotlib.animation import Animation, FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..atomic import replacing
+from ..atomic import check, replacing
 
 ANIMATIONS: dict[str, type[PillowWriter] | type[FFMpegWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
 
@@ -80,6 +80,5 @@ def _check(path: str | PathLike[str], extensions: list[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in extensions:
         raise ValueError(f"path: found {path}, expected a name that ends in one of {', '.join(extensions)}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: there is no folder {path.parent} to write {path.name} into.")
+    check(path)
     return path

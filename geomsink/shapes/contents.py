@@ -165,7 +165,8 @@ def narrowest(values: NDArray[np.float64]) -> Points:
     if not np.isfinite(error[off]).all():
         return values
     value, error = values[off], error[off]
-    place = 10.0 ** np.ceil(np.log10(2 * error))  # the last digit that float32 has
+    # The last digit that float32 has; a tie, which doubles do not hit, counts as such.
+    place = 10.0 ** np.ceil(np.log10(2 * error) - 1e-6)
     digits = value / place
     lost = np.abs(digits - np.rint(digits)) > 1e-6 + np.abs(digits) * 2.0**-51
     rows = values[finite.all(axis=1)]

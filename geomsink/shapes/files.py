@@ -48,9 +48,7 @@ BY_LIBRARY: dict[str, tuple[str, str, Callable[..., Contents]]] = {
 SUFFIXES = (".ply", *PARSERS, *list(BY_LIBRARY)[1:])
 
 
-def read(
-    path: FilePath, normalize: bool = False, columns: Columns | None = None, drop_invalid: bool = False
-) -> Points:
+def read(path: FilePath, normalize: bool = False, columns: Columns | None = None, drop_invalid: bool = False) -> Points:
     """Read the points of a file.
 
     Parameters
