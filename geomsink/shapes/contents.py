@@ -119,17 +119,21 @@ def real(word: str) -> float:
 def reals(found: Sequence[str], line: int) -> list[float]:
     """Numbers of a line, or a sentence that says which word is none."""
     try:
-        return [real(word) for word in found]
+        if "_" not in "".join(found):
+            return list(map(float, found))
     except ValueError:
-        raise ValueError(f"line {line}: found {_first_of(found, real)!r}, expected a number") from None
+        pass
+    raise ValueError(f"line {line}: found {_first_of(found, real)!r}, expected a number")
 
 
 def wholes(found: Sequence[str], line: int) -> list[int]:
     """Whole numbers of a line."""
     try:
-        return [whole(word) for word in found]
+        if "_" not in "".join(found):
+            return list(map(int, found))
     except ValueError:
-        raise ValueError(f"line {line}: found {_first_of(found, whole)!r}, expected a whole number") from None
+        pass
+    raise ValueError(f"line {line}: found {_first_of(found, whole)!r}, expected a whole number")
 
 
 def whole(word: str) -> int:
@@ -176,8 +180,10 @@ def narrowest(values: NDArray[np.float64]) -> Points:
 
 def triangles(polygons: Any) -> tuple[Faces, tuple[str, ...]]:
     """Polygons as triangles, and what to say of those that have no area since they have fewer than three corners."""
-    if isinstance(polygons, np.ndarray) and polygons.ndim == 2 and polygons.shape[1] > 2:
-        return fans(polygons), ()
+    table = isinstance(polygons, np.ndarray) and polygons.ndim == 2
+    sizes = {polygons.shape[1]} if table else set(map(len, polygons))
+    if len(sizes) == 1 and min(sizes) > 2:  # all at once
+        return fans(polygons if table else np.array(list(polygons))), ()
     surfaces = [polygon for polygon in polygons if len(polygon) > 2]
     left_out = len(polygons) - len(surfaces)
     said = f"{left_out:,} of {len(polygons):,} faces have fewer than three corners and were left out."

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,15 +32,16 @@ def parse_table(file: BinaryIO, columns: Columns | None = None) -> Contents:
     """
     text = decoded(file.read())
     bare, comments = _without_comments(lines_of(text))
-    filled = [k for k, line in enumerate(bare) if line]
+    filled = list(islice((k for k, line in enumerate(bare) if line), 3))
     if not filled:
         return Contents(np.empty((0, 0)))
     announced = _count(bare, filled)
     if announced is not None:
         bare[filled.pop(0)] = ""
     delimiter = _delimiter(bare[filled[min(1, len(filled) - 1)]])
-    rows = _rows(bare, delimiter)
-    head = list(islice(rows, HEAD))
+    lines = (line.replace("\t", " ") for line in bare) if delimiter == " " else iter(bare)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    head = list(islice(_numbered(reader), HEAD))
     names = _names(head)
     if names is not None:
         del head[0]
@@ -59,7 +60,7 @@ def parse_table(file: BinaryIO, columns: Columns | None = None) -> Contents:
     chosen, said = choose(names, width, columns, numbers)
     values, convert = array("d"), real if "_" in text else float
     pick = itemgetter(*chosen) if len(chosen) > 1 else lambda row: (row[chosen[0]],)
-    for line, row in chain(head, rows):
+    for line, row in chain(head, _numbered(reader)):
         if len(row) != width + spare or (spare and row[-1].strip()):
             raise ValueError(f"line {line}: found {len(row)} columns, expected {width}")
         try:
@@ -76,13 +77,13 @@ def parse_table(file: BinaryIO, columns: Columns | None = None) -> Contents:
 def _without_comments(lines: list[str]) -> tuple[list[str], list[str]]:
     """The lines, and the comments of each."""
     comments = [""] * len(lines)
-    for k, line in enumerate(lines):
+    bare = [line.strip(" \t") for line in lines]
+    for k, line in enumerate(bare):
         if "#" in line or "//" in line:
             found = COMMENT.search(line)
             if found:
-                comments[k], line = found[2].strip(), line[: found.start()]
-        lines[k] = line.strip(" \t")
-    return lines, comments
+                comments[k], bare[k] = found[2].strip(), line[: found.start()].rstrip(" \t")
+    return bare, comments
 
 
 def _count(bare: list[str], filled: list[int]) -> int | None:
@@ -101,10 +102,8 @@ def _delimiter(line: str) -> str:
     return "," if "," in line else " "
 
 
-def _rows(bare: Sequence[str], delimiter: str) -> Iterator[Row]:
+def _numbered(reader: Any) -> Iterator[Row]:
     """Rows that are not empty, with the numbers of their lines."""
-    lines = (line.replace("\t", " ") for line in bare) if delimiter == " " else iter(bare)
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for row in reader:
             if row:

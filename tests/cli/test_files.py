@@ -15,8 +15,8 @@ from geomsink.generative import checkpoints
 pytest.importorskip("click")
 pytest.importorskip("rich")
 pytest.importorskip("tqdm")
-from click.testing import CliRunner
 from cli_tools import run, run_json
+from click.testing import CliRunner
 
 from geomsink.cli import cli
 
