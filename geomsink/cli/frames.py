@@ -51,8 +51,12 @@ class Frame:
         if points.shape[1] != 3:
             raise ValueError(f"{source}: found points in dimension {points.shape[1]}, expected 3.")
         lower, upper = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
-        side = float(np.max(upper - lower)) or 1.0
-        return cls(name_of(source), reading.normalize, ((lower + upper) / 2).tolist(), side, points.dtype.name)
+        with np.errstate(over="ignore"):
+            side = float(np.max(upper - lower)) or 1.0
+        if not math.isfinite(side):
+            found = f"coordinates from {lower.min():g} to {upper.max():g}"
+            raise ValueError(f"{source}: found {found}, expected smaller ones.")
+        return cls(name_of(source), reading.normalize, (lower / 2 + upper / 2).tolist(), side, points.dtype.name)
 
     @classmethod
     def read(cls, folder: str) -> Frame | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geomsink.shapes.columns import choose
 from geomsink.shapes.contents import Columns, Contents
+from geomsink.shapes.mesh import memory
 
 DEFLATED = 1032
 """Bytes that one compressed byte can be at most."""
@@ -69,7 +70,7 @@ def read_array(file: BinaryIO) -> NDArray[Any]:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
     there = min(info.compress_size, size)
-    if info.compress_size > size or info.file_size > DEFLATED * there:
+    if info.compress_size > size or info.file_size > min(DEFLATED * there, memory()):
         raise ValueError(f"its {info.filename} announces {info.file_size:,} bytes in {there:,}")
     return read_array(BytesIO(archive.read(info)))
 

@@ -278,7 +278,7 @@ class _Empty(Exception):
 def _check(path: FilePath) -> None:
     """Say that there is no such file, or that nothing reads it, if so."""
     suffix = suffix_of(path)
-    if suffix.removesuffix(".gz") not in SUFFIXES or not Path(path).name.lower().endswith(suffix):
+    if suffix.removesuffix(".gz") not in SUFFIXES:
         raise ValueError(
             f"path: found {path}, expected a name that ends in one of {', '.join(SUFFIXES)}, with .gz or without; "
             "convert others, for example meshes by trimesh.load(path).export('mesh.ply') and scans by CloudCompare."

@@ -92,7 +92,7 @@ def check_count(n: int, name: str = "n") -> int:
         count = 0
     if count <= 0:
         raise ValueError(f"{name}: found {n!r}, expected a positive whole number of points.")
-    needed, there = count * POINT_BYTES, _memory()
+    needed, there = count * POINT_BYTES, memory()
     if needed > there:
         raise ValueError(
             f"{name}: found {n!r}, expected fewer: so many points take {needed / 2**30:,.0f} GiB, and this machine has "
@@ -101,7 +101,7 @@ def check_count(n: int, name: str = "n") -> int:
     return count
 
 
-def _memory() -> float:
+def memory() -> float:
     """Bytes of memory of this machine, where it says so."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -179,14 +179,20 @@ class Triangles:
     Raises
     ------
     ValueError
-        If no face has an area.
+        If no face has an area, or a side is too long for a number.
     """
 
     def __init__(self, vertices: Points, faces: Faces):
         self._dtype = vertices.dtype
         self._corner, second, third = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
-        self._sides = second - self._corner, third - self._corner
-        areas = np.linalg.norm(np.cross(*self._sides), axis=1)
+        with np.errstate(over="ignore"):
+            self._sides = second - self._corner, third - self._corner
+        longest = max(np.abs(side).max(initial=0.0) for side in self._sides)
+        if not math.isfinite(longest):
+            raise ValueError(f"the {len(faces)} faces have sides beyond 1e308, expected smaller ones.")
+        # Relative to the longest side: products of large or small numbers leave the range of doubles.
+        scaled = (side / (longest or 1.0) for side in self._sides)
+        areas = np.linalg.norm(np.cross(*scaled), axis=1)
         if not areas.sum() > 0:
             raise ValueError(f"the {len(faces)} faces have no area, expected a surface to sample.")
         self._shares = areas.cumsum() / areas.sum()

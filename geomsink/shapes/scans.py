@@ -1,6 +1,7 @@
 """Files of scanners and of scenes, read by way of the libraries that know them."""
 
 import json
+import logging
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -38,6 +39,7 @@ def parse_pcd(file: BinaryIO, columns: Columns | None = None, *, library: Any) -
     names = list(meta.build_dtype().names)
     file.seek(start)
     if text:  # numbers are read as they are written
+        names = [name if name.isidentifier() else f"unnamed{k}" for k, name in enumerate(names)]  # padding has none
         rows = parse_table(BytesIO(" ".join(names).encode() + b"\n" + file.read()), columns)
         if len(rows.points) != meta.points:
             raise ValueError(f"it has {len(rows.points):,} points where {meta.points:,} are announced")
@@ -56,6 +58,7 @@ def parse_pcd(file: BinaryIO, columns: Columns | None = None, *, library: Any) -
 def parse_las(file: BinaryIO, columns: Columns | None = None, *, library: Any) -> Contents:
     """Read a LAS or LAZ file, scaled as it says."""
     parts = list[NDArray[Any]]()
+    logging.getLogger("laspy").addHandler(logging.NullHandler())  # what it would say on stderr, errors say
     data = file.read()  # of memory, no more is read than is there, whatever the file announces
     records = int.from_bytes(data[100:104], "little")
     if records * RECORD > len(data):

@@ -9,6 +9,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import BinaryIO
 
+from geomsink.shapes.mesh import memory
+
 FilePath = str | PathLike[str]
 STDIN = "-"
 MARKS = {
@@ -23,6 +25,7 @@ MARKS = {
     b"solid": ".stl",
 }
 GZIP = b"\x1f\x8b"
+CHUNK = 2**20
 KEYWORDS = {b"v": ".obj", b"mtllib": ".obj", b"o": ".obj", b"vn": ".obj", b"vt": ".obj", b"g": ".obj"}
 
 _said: tuple[object, bytes] | None = None
@@ -58,15 +61,27 @@ def opened(path: FilePath) -> Iterator[tuple[BinaryIO, str]]:
     if is_stream(path):
         data = _stdin() if fspath(path) == STDIN else Path(path).read_bytes()
         if data.startswith(GZIP):
-            data = gzip.decompress(data)
+            data = _unpacked(BytesIO(data))
         yield BytesIO(data), sniffed(data)
         return
     suffix = suffix_of(path)
     with open(path, "rb") as file:
         if suffix.endswith(".gz"):
-            yield BytesIO(gzip.decompress(file.read())), suffix.removesuffix(".gz")
+            yield BytesIO(_unpacked(file)), suffix.removesuffix(".gz")
         else:
             yield file, suffix
+
+
+def _unpacked(file: BinaryIO) -> bytes:
+    """What a packed file holds: a thousand times its size at most, and no more than memory does."""
+    parts, left = list[bytes](), memory() / 2
+    with gzip.open(file) as packed:
+        while part := packed.read(CHUNK):
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise ValueError(f"it unpacks to more than {memory() / 2**31:,.0f} GiB, half of this machine's memory")
+    return b"".join(parts)
 
 
 def sniffed(data: bytes) -> str:

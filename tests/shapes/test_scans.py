@@ -35,6 +35,10 @@ def test_digits_of_text_scans_are_kept(tmp_path):
     head = "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 20\nHEIGHT 1\nPOINTS {}\nDATA ascii\n"
     (tmp_path / "a.pcd").write_text(head.format(20) + rows)
     np.testing.assert_array_equal(read(tmp_path / "a.pcd"), np.round(FAR, 3))
+    padded = head.replace("z\n", "z _\n").replace("4 4 4", "4 4 4 4").replace("F F F", "F F F U")
+    padded = padded.replace("1 1 1", "1 1 1 1")
+    (tmp_path / "b.pcd").write_text(padded.format(20) + rows.replace("\n", " 7\n"))
+    np.testing.assert_array_equal(read(tmp_path / "b.pcd"), np.round(FAR, 3))
     for points, said in ((21, "it has 20 points where 21"), (10**12, "bytes for 1,000,000,000,000 points of 12")):
         (tmp_path / "a.pcd").write_text(head.format(points) + rows)
         with pytest.raises(ValueError, match=rf"a\.pcd: .*{said}"):
@@ -93,6 +97,16 @@ def test_packed_files(tmp_path, name):
     (tmp_path / f"{name}.gz").write_bytes(packed[:-9])
     with pytest.raises(ValueError, match=rf"{name}\.gz: found a truncated or malformed file \(Compressed file ended"):
         read(tmp_path / f"{name}.gz")
+
+
+def test_what_unpacks_to_more_than_memory_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.xyz.gz").write_bytes(gzip.compress(b"1 2 3\n" * 10**6))
+    np.savez_compressed(tmp_path / "a.npz", points=np.zeros((10**6, 3)))
+    monkeypatch.setattr("geomsink.shapes.sources.memory", lambda: 2.0**22)
+    monkeypatch.setattr("geomsink.shapes.arrays.memory", lambda: 2.0**22)
+    for name, said in (("a.xyz.gz", "it unpacks to more than 0 GiB, half of"), ("a.npz", "announces 24,000,")):
+        with pytest.raises(ValueError, match=rf"{name}: .*{said}"):
+            read(tmp_path / name)
 
 
 def test_arrays_that_are_shorter_or_longer_than_they_say(tmp_path):
