@@ -46,12 +46,12 @@ class Contents:
 
     def checked(self, name: str, drop_invalid: bool) -> "Contents":
         """The same with finite points and faces between them, or a sentence that says what is wrong."""
-        whole = self._finite() if drop_invalid else self
+        whole = self._finite(name) if drop_invalid else self
         points = check_points(whole.points, name)
         faces = check_faces(whole.faces, len(points), f"{name}: faces")
         return replace(whole, points=points, faces=faces if points.shape[1] == 3 else faces[:0])
 
-    def _finite(self) -> "Contents":
+    def _finite(self, name: str) -> "Contents":
         """Without points that are not finite, and the faces that have one of them."""
         if self.points.ndim != 2 or self.points.dtype.kind != "f":
             return self
@@ -60,7 +60,7 @@ class Contents:
             return self
         left_out = np.count_nonzero(~kept)
         said = f"{left_out:,} of {len(kept):,} points are not finite and were left out."
-        faces = check_faces(self.faces, len(kept), "faces")
+        faces = check_faces(self.faces, len(kept), f"{name}: faces")
         faces = (np.cumsum(kept) - 1)[faces[kept[faces].all(axis=1)]]
         colors = self.colors
         if colors is not None and len(colors) == len(kept):

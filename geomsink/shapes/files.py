@@ -109,13 +109,15 @@ def read(path: FilePath, normalize: bool = False, columns: Columns | None = None
     return fit_unit_cube(points, points.min(axis=0), points.max(axis=0)) if normalize else points
 
 
-def read_mesh(path: FilePath) -> Mesh:
+def read_mesh(path: FilePath, drop_invalid: bool = False) -> Mesh:
     """Read the vertices and triangles of a file; polygons are cut into fans, strips into triangles.
 
     Parameters
     ----------
     path : str or path
         As for `read`. A file of points alone gives a mesh without faces.
+    drop_invalid : bool, default False
+        As for `read`.
 
     Returns
     -------
@@ -135,13 +137,13 @@ def read_mesh(path: FilePath) -> Mesh:
     ...     read_mesh(folder + "/two.npz").faces.shape
     (0, 3)
     """
-    found = load(path)
+    found = load(path, drop_invalid=drop_invalid)
     if found.points.shape[1] != 3:
         raise ValueError(f"{name_of(path)}: found points of shape {found.points.shape}, expected (N, 3) for a mesh.")
     return Mesh(found.points, found.faces)
 
 
-def read_colors(path: FilePath) -> Colors | None:
+def read_colors(path: FilePath, drop_invalid: bool = False) -> Colors | None:
     """Read the colours of a file's points, if it has any.
 
     Parameters
@@ -150,6 +152,8 @@ def read_colors(path: FilePath) -> Colors | None:
         As for `read`. Colours are looked for in a ``.ply`` (``red``, ``green`` and ``blue`` of its vertices: whole
         numbers up to 255, or up to 65535 if one is larger, or others in [0, 1]) and in an ``.npz`` (array ``colors``
         of uint8, as `write` writes it).
+    drop_invalid : bool, default False
+        As for `read`: without the colours of points that it leaves out.
 
     Returns
     -------
@@ -169,7 +173,7 @@ def read_colors(path: FilePath) -> Colors | None:
     ...     read_colors(folder + "/one.npz")
     array([[255, 128,   0]], dtype=uint8)
     """
-    found = load(path)
+    found = load(path, drop_invalid=drop_invalid)
     return None if found.colors is None else rgb(found.colors, len(found.points), f"{name_of(path)}: colors")
 
 

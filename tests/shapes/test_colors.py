@@ -71,6 +71,17 @@ def test_colors_of_other_writers(tmp_path, kind, names, values, expected):
     assert expected == (None if colors is None else colors[0].tolist())
 
 
+def test_colors_of_points_that_are_left_out_are_left_out_with_them(tmp_path):
+    pytest.importorskip("plyfile")
+    names = "".join(f"property {'float' if name in 'xyz' else 'uchar'} {name}\n" for name in "xyzrgb")
+    header = f"ply\nformat ascii 1.0\nelement vertex 2\n{names}end_header\n"
+    (tmp_path / "a.ply").write_text(f"{header}nan nan nan 9 9 9\n1 2 3 4 5 6\n")
+    with pytest.warns(shapes.FileWarning, match="1 of 2 points are not finite"):
+        assert read_colors(tmp_path / "a.ply", drop_invalid=True).tolist() == [[4, 5, 6]]
+    with pytest.raises(ValueError, match="as point 0, expected finite"):
+        read_colors(tmp_path / "a.ply")
+
+
 def test_colors_beyond_their_range_are_refused(tmp_path):
     pytest.importorskip("plyfile")
     properties = "".join(f"property float {name}\n" for name in ("x", "y", "z", "red", "green", "blue"))

@@ -9,6 +9,7 @@ import signal
 import struct
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ def narrow():
     def too_long(*_):
         raise TooLong
 
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs a system that says how much memory a process has")
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -463,6 +463,8 @@ def test_points_that_are_not_finite_take_their_faces_with_them(tmp_path, name):
         found = load(path, drop_invalid=True)
     assert (found.points.tolist(), found.faces.tolist()) == (TRIANGLE, [[0, 1, 2]])
     assert found.kept.tolist() == [False, True, True, True, False]
+    with pytest.warns(FileWarning):
+        assert read_mesh(path, drop_invalid=True).vertices.tolist() == TRIANGLE
     with pytest.raises(ValueError, match="as point 0, expected finite"):
         read(path)
 
