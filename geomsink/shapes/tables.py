@@ -115,7 +115,7 @@ def _numbered(reader: Any) -> Iterator[Row]:
 def _names(head: Sequence[Row]) -> list[str] | None:
     """The names of the columns, if the first row has them."""
     first = [word.strip() for word in head[0][1]]
-    if not any(map(_is_number, first)):
+    if not any(map(_is_number, first)) and any(word.lower() not in MISSING for word in first):
         return first
     # Tables of unnamed columns are written with the numbers of the columns on top, and nothing above those of the rows.
     numbers = [str(k) for k in range(len(first))]

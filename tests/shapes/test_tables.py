@@ -160,12 +160,15 @@ def test_what_is_not_understood_is_refused_with_its_line(name, tmp_path):
     assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["x,y,z\n1.5,2,3\n,,\nnan,nan,nan\nNA,1,1\n4,5.5,6\n", "1.5 2 3\n-nan 0 0\n4 5.5 6\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["x,y,z\n1.5,2,3\n,,\nnan,nan,nan\nNA,1,1\n4,5.5,6\n", ",,\n1.5,2,3\n4,5.5,6\n", "1.5 2 3\n-nan 0 0\n4 5.5 6\n"],
+)
 def test_points_that_are_not_finite_are_left_out_where_that_is_asked_for(text, tmp_path):
     path = save(tmp_path / "a.csv", text)
     with pytest.warns(FileWarning, match=r"[13] of [35] points are not finite and were left out\.$"):
         assert read(path, drop_invalid=True).tolist() == TWO
-    with pytest.raises(ValueError, match="as point 1, expected finite coordinates"):
+    with pytest.raises(ValueError, match="as point [01], expected finite coordinates"):
         read(path)
 
 
