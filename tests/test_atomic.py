@@ -1,15 +1,14 @@
 """Files that are whole or not there: whatever is written, on a disk that is full."""
 
 import os
-import resource
 import stat
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from disks import full_disk
 
 from geomsink import shapes
 from geomsink.atomic import check, clear, replacing
@@ -17,17 +16,6 @@ from geomsink.generative import checkpoints
 from geomsink.generative.reports import Log
 
 POINTS = np.random.default_rng(0).random((500, 3))
-
-
-@contextmanager
-def full_disk(size=1000):
-    """No file may grow beyond so many bytes: the system then says so as it says that a disk is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def figure(path):

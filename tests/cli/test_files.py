@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ pytest.importorskip("rich")
 pytest.importorskip("tqdm")
 from cli_tools import run, run_json
 from click.testing import CliRunner
+from disks import full_disk
 
 from geomsink.cli import cli
 
@@ -35,14 +35,6 @@ def here(tmp_path, monkeypatch):
 def undrawn(monkeypatch):
     """Figures take seconds."""
     monkeypatch.setattr("geomsink.cli.fits._figure", lambda *_: (None, "none"))
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    """Files can grow no more than so many bytes, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def csv(name, header, columns):
@@ -117,19 +109,19 @@ def test_files_of_labels_are_named_in_errors(content, message):
     assert done.exit_code == 2 and done.stderr.startswith(f"geomsink: {message}") and done.stderr.count("\n") == 1
 
 
-def test_a_full_disk_does_not_cost_the_input_that_is_to_be_replaced(disk):
+def test_a_full_disk_does_not_cost_the_input_that_is_to_be_replaced():
     shapes.write("b.ply", POINTS)
     before = Path("b.ply").read_bytes()
-    disk(200)
-    done = run("transfer", "a.npy", "b.ply", *QUICK, "--out", "b.ply")
+    with full_disk(200):
+        done = run("transfer", "a.npy", "b.ply", *QUICK, "--out", "b.ply")
     assert (done.exit_code, done.stderr) == (2, "geomsink: b.ply: File too large.\n")
     assert Path("b.ply").read_bytes() == before and sorted(p.name for p in Path().iterdir()) == ["a.npy", "b.ply"]
 
 
 @pytest.mark.parametrize(("size", "file"), [(0, "frame.json"), (30, "frame.json"), (300, "log.csv|checkpoint.*pt")])
-def test_a_full_disk_ends_a_fit_with_one_sentence_and_nothing_left(size, file, disk, undrawn):
-    disk(size)
-    done = run("fit", "a.npy", "--out", "out/here", *FIT)
+def test_a_full_disk_ends_a_fit_with_one_sentence_and_nothing_left(size, file, undrawn):
+    with full_disk(size):
+        done = run("fit", "a.npy", "--out", "out/here", *FIT)
     said = [line for line in done.stderr.splitlines() if "not converged" not in line]
     assert done.exit_code == 2 and len(said) == 1
     assert re.fullmatch(rf"geomsink: out/here/({file}): File too large\.", said[0])
