@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 	    echo "No C++ compiler found: large clouds will be slow (Debian, Ubuntu: apt install g++)" >&2
 	test -x $(RUN) || $(PYTHON) -m venv .venv
-	$(RUN) -m pip install -c constraints.txt -e '.[test,lint,shapes,plot,cli,digits]'
+	$(RUN) -m pip install -c constraints.txt -e '.[test,lint,shapes,scans,plot,cli,digits]'
 	@touch $@
 
 clean:

@@ -29,7 +29,8 @@ OPTIONAL = {
     "click": {"cli"},
     "rich": {"cli"},
     "matplotlib": {"plotting"},
-    **{name: set() for name in ("plyfile", "trimesh", "tqdm", "pytest", "geomloss", "ot", "ott", "jax")},
+    **{name: set() for name in ("plyfile", "trimesh", "laspy", "lazrs", "pypcd4")},
+    **{name: set() for name in ("tqdm", "pytest", "geomloss", "ot", "ott", "jax")},
 }
 LONGEST = 400
 # These take torch's default device, which is the caller's own business, unless they are told one.

@@ -52,6 +52,8 @@ def barycenter(
     if len(clouds) < 2:
         raise ValueError(f"A B [C ...]: {len(clouds)} cloud given, expected at least two.")
     shares = None if weights is None else _numbers(weights, len(clouds))
+    if points is not None:
+        shapes.check_count(points, "--points")
     check_out(out, CLOUDS)
     check_figure(plot)
     loss = SinkhornDivergence(**problem.arguments(**solver))

@@ -16,34 +16,92 @@ SHAPE_SAMPLES = 20_000
 
 @dataclass(frozen=True)
 class Cloud:
-    """One of the clouds of a command, and what to call it."""
+    """One of the clouds of a command.
+
+    Attributes
+    ----------
+    name : str
+        What to call it.
+    points : array (N, D)
+        In the frame of the problem, all of a file or those that were drawn.
+    file : shapes.Contents, optional
+        What the file holds, as it is there; None for a shape by its name.
+    """
 
     name: str
     points: NDArray[Any]
-
-    @classmethod
-    def load(cls, source: str, samples: int | None, seed: int, normalize: bool) -> Cloud:
-        """The points of a file, or random points on the surface of a file's mesh or of a named shape."""
-        if samples is None and is_shape(source):
-            samples = SHAPE_SAMPLES
-        if samples is None:
-            return cls(name_of(source), shapes.read(source, normalize=normalize))
-        return cls(name_of(source), shapes.sample(source, samples, seed=seed, normalize=normalize))
+    file: shapes.Contents | None = None
 
     def __str__(self) -> str:
         n, dimension = self.points.shape
         return f"{self.name}, {n:,} points in dimension {dimension}"
 
+    @property
+    def colors(self) -> NDArray[np.uint8] | None:
+        """Of all points of the file, if it has some."""
+        if self.file is None or self.file.colors is None:
+            return None
+        return shapes.rgb(self.file.colors, len(self.file.points), f"{self.name}: colors")
 
-def load_all(sources: tuple[str, ...], samples: int | None, seed: int, normalize: bool) -> list[Cloud]:
-    """Clouds of one precision, that of the most precise; each is drawn with a seed of its own."""
-    clouds = [Cloud.load(source, samples, seed + k, normalize) for k, source in enumerate(sources)]
-    dtype = np.result_type(*(cloud.points for cloud in clouds))
-    return [replace(cloud, points=cloud.points.astype(dtype, copy=False)) for cloud in clouds]
+    def everywhere(self, normalize: bool) -> NDArray[Any]:
+        """All points of the file in the frame of the problem."""
+        return self.points if self.file is None else framed(self.file.points, normalize).astype(self.points.dtype)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How clouds are read: what the options of `options.reading` say.
+
+    ``columns`` are those of files that are coordinates, between commas; each of the clouds is drawn with a seed of its
+    own.
+    """
+
+    samples: int | None = None
+    seed: int = 0
+    normalize: bool = True
+    columns: str | None = None
+    drop_invalid: bool = False
+
+    def __post_init__(self) -> None:
+        shapes.generator(self.seed, "--seed")
+        if self.samples is not None:
+            shapes.check_count(self.samples, "--samples")
+
+    @property
+    def chosen(self) -> list[int | str] | None:
+        """The columns, by number or name."""
+        if self.columns is None:
+            return None
+        return [int(word) if word.isdecimal() else word for word in map(str.strip, self.columns.split(","))]
+
+    def load(self, *sources: str) -> list[Cloud]:
+        """Clouds of one precision, that of the most precise."""
+        if sources.count(shapes.STDIN) > 1:
+            raise ValueError(f"{shapes.STDIN}: standard input given for more than one cloud, expected other files.")
+        clouds = [self._one(source, self.seed + k) for k, source in enumerate(sources)]
+        dtype = np.result_type(*(cloud.points for cloud in clouds))
+        return [replace(cloud, points=cloud.points.astype(dtype, copy=False)) for cloud in clouds]
+
+    def _one(self, source: str, seed: int) -> Cloud:
+        """The points of a file, or random points on the surface of a file's mesh or of a named shape."""
+        if shapes.shape_name(source) is not None:
+            n = SHAPE_SAMPLES if self.samples is None else self.samples
+            return Cloud(name_of(source), shapes.sample(source, n, seed=seed))
+        found = shapes.load(source, self.chosen, self.drop_invalid)
+        if self.samples is None:
+            points = framed(found.points, self.normalize)
+        else:
+            points = shapes.draw(found, self.samples, shapes.generator(seed), self.normalize, shapes.name_of(source))
+        return Cloud(name_of(source), points, found)
+
+
+def framed(points: NDArray[Any], normalize: bool) -> NDArray[Any]:
+    """Points in the unit cube, if they are to be there."""
+    return shapes.fit_unit_cube(points, points.min(axis=0), points.max(axis=0)) if normalize else points
 
 
 def name_of(source: str) -> str:
-    return Path(source.removeprefix("shape:")).name
+    return shapes.name_of(source) if source == shapes.STDIN else Path(source.removeprefix("shape:")).name
 
 
 def is_shape(source: str) -> bool:

@@ -41,8 +41,9 @@ def divergence(
 ) -> None:
     """The Sinkhorn divergence between A and B.
 
-    Each is a file of points or a mesh (.ply .obj .off .stl .xyz .csv .npy .npz) or shape:NAME, a surface
-    given by a formula (shape:sphere, torus, knot, coil, blob, cube, star).
+    Each is a mesh (.obj .off .stl .ply .glb), a scan (.pcd .las .laz), arrays (.npy .npz) or a table of text (.xyz
+    .csv .tsv .txt .asc .pts), packed as .gz or not, or - for standard input, or shape:NAME, a surface given by a
+    formula (shape:sphere, torus, knot, coil, blob, cube, star).
 
     Exit codes: 0 converged, 3 not converged, 2 bad use, 130 interrupted.
     """
@@ -67,7 +68,7 @@ def divergence(
 def demo(samples: int, blur: float, out: str, seed: int, **solver: Any) -> None:
     """A knot and a star, their divergence, and a figure of both."""
     check_figure(out)
-    problem = Problem(blur, samples=samples, seed=seed)
+    problem = Problem(blur=blur, samples=samples, seed=seed)
     x, y = problem.load("shape:knot", "shape:star")
     result = sinkhorn_divergence(x.points, y.points, **problem.arguments(**solver))
     _draw(result, x, y, out)

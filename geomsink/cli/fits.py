@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from geomsink import SinkhornDivergence, engine, generative, shapes
 from geomsink.generative import OPTIMISERS, START, existing, seeded, whole
 
 from . import options, report
-from .clouds import SHAPE_SAMPLES, is_shape, name_of
+from .clouds import SHAPE_SAMPLES, Reading, is_shape, name_of
 from .figures import check_figure, plotting
-from .frames import Frame
+from .frames import NAME, Frame
 from .group import INTERRUPTED, NOT_CONVERGED, leave
 from .outputs import CLOUDS, check_dimension, check_out
 
@@ -57,6 +58,7 @@ TOL = 1e-2
               help="Steps from one checkpoint and measurement to the next.")  # fmt: skip
 @click.option("--patience", type=int, help="Stop after so many measurements without a new best. [default: never]")
 @click.option("--seed", type=int, default=0, show_default=True, help="All random numbers follow from it.")
+@options.columns
 @click.option("--normalize/--no-normalize", default=True, show_default=True,
               help="Fit in the unit cube; the command sample undoes it. Without it, --blur must be given.")  # fmt: skip
 @click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
@@ -79,6 +81,8 @@ def fit(
     every: int,
     patience: int | None,
     seed: int,
+    columns: str | None,
+    drop_invalid: bool,
     normalize: bool,
     engine: str,
     progress: bool,
@@ -101,30 +105,36 @@ def fit(
         if not normalize:
             raise click.UsageError("--no-normalize needs --blur, in the scale of the coordinates.")
         blur = BLUR
-    whole("--batch", batch)
+    if not out:
+        raise ValueError("--out: found no name, expected that of a folder.")
+    for option, n in (("--batch", batch), ("--held-out", held_out)):
+        shapes.check_count(whole(option, n), option)
+    reading = Reading(seed=whole("--seed", seed, 0), columns=columns, drop_invalid=drop_invalid, normalize=normalize)
     targets = generative.Targets(inner, min(INNER_BATCH, batch) if inner_batch is None else inner_batch)
     figure, reason = _figure(plot, out)
-    frame = Frame.of(shape, normalize)
-    name = f"shape:{name_of(shape)}" if is_shape(shape) else Path(shape)
-    with seeded(whole("--seed", seed, 0), START):
+    frame = Frame.of(shape, reading)
+    source = f"shape:{name_of(shape)}" if is_shape(shape) else Path(shape)
+    data = generative.Shape(source, normalize, reading.chosen, drop_invalid)
+    with seeded(seed, START):
         generator = _generator(base, patches, frame)
     trainer = generative.Trainer(
-        generator, generative.Shape(name, normalize=normalize),
+        generator, data,
         SinkhornDivergence(blur=blur[0], tol=TOL, dtype="float32", engine=engine),
         steps=steps, batch=batch, optimizer=optimizer, lr=(lr, lr * LAST_RATE), blur=blur, targets=targets,
         average=average or None, seed=seed, held_out=held_out,
         score=SinkhornDivergence(blur=blur[1], engine=engine), evaluate_every=every,
         patience=patience, folder=out, checkpoint_every=every, progress=progress,
     )  # fmt: skip
-    frame.write(out)
     start = trainer.step
     if start:
         click.echo(f"geomsink: resumed from step {start} in {out}.", err=True)
-    result = _train(trainer, out)
+    with _nothing_left_of_what_failed(out):
+        frame.write(out)
+        result = _train(trainer, out)
     if not result.history:
         raise ValueError(f"--out: the fit in {out} is done, but its log.csv is gone; expected it, or another folder.")
     if figure is not None:
-        target = shapes.sample(shape, SHAPE_SAMPLES, seed=seed, normalize=normalize)
+        target = data.sampler()(SHAPE_SAMPLES, seed)
         _draw(result, frame, target, figure)
     seconds = result.history[-1]["seconds"]
     checkpoint, log = str(existing(Path(out))[0]), str(Path(out) / "log.csv")
@@ -166,6 +176,7 @@ def sample(folder: str, out: str, n: int, seed: int, as_json: bool, plot: str | 
 
     Exit codes: 0 done, 2 bad use, 130 interrupted.
     """
+    shapes.check_count(n, "--samples")
     check_out(out, CLOUDS)
     check_figure(plot)
     frame = Frame.read(folder)
@@ -211,6 +222,25 @@ def _generator(base: str, patches: int, frame: Frame) -> generative.Surface:
     with torch.no_grad():
         generator.centre.copy_(generator.centre.new_tensor(middle))
     return generator
+
+
+@contextmanager
+def _nothing_left_of_what_failed(folder: str) -> Iterator[None]:
+    """A fit that a full disk ends before its first checkpoint leaves nothing; a later one leaves what can be gone on
+    from."""
+    path = Path(folder)
+    there = path.exists()
+    before = set(path.iterdir()) if there else set()
+    try:
+        yield
+    except OSError:
+        if not existing(path):
+            for left in (path / NAME, path / "log.csv"):
+                if left not in before:
+                    left.unlink(missing_ok=True)
+            if not there and path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        raise
 
 
 def _train(trainer: generative.Trainer, folder: str) -> generative.Fit:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomsink import shapes
+from geomsink.atomic import replacing
 
-from .clouds import is_shape, name_of
+from .clouds import Reading, is_shape, name_of
 
 NAME = "frame.json"
 
@@ -42,16 +42,21 @@ class Frame:
     dtype: str
 
     @classmethod
-    def of(cls, source: str, normalize: bool) -> Frame:
+    def of(cls, source: str, reading: Reading) -> Frame:
         """Of a file or a shape, which are in the unit cube already."""
         if is_shape(source):
             return cls(name_of(source), False, [0.5] * 3, 1.0, "float32")
-        points = shapes.read(source)
+        (cloud,) = replace(reading, normalize=False).load(source)
+        points = cloud.points
         if points.shape[1] != 3:
             raise ValueError(f"{source}: found points in dimension {points.shape[1]}, expected 3.")
         lower, upper = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
-        side = float(np.max(upper - lower)) or 1.0
-        return cls(name_of(source), normalize, ((lower + upper) / 2).tolist(), side, points.dtype.name)
+        with np.errstate(over="ignore"):
+            side = float(np.max(upper - lower)) or 1.0
+        if not math.isfinite(side):
+            found = f"coordinates from {lower.min():g} to {upper.max():g}"
+            raise ValueError(f"{source}: found {found}, expected smaller ones.")
+        return cls(name_of(source), reading.normalize, (lower / 2 + upper / 2).tolist(), side, points.dtype.name)
 
     @classmethod
     def read(cls, folder: str) -> Frame | None:
@@ -60,17 +65,31 @@ class Frame:
         if not path.exists():
             return None
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            found._check()
         except (ValueError, TypeError) as error:
             expected = "expected what the command fit wrote"
             raise ValueError(f"{path}: found what is no frame ({error}), {expected}.") from error
+        return found
+
+    def _check(self) -> None:
+        """Say which entry is none that `of` makes, if so."""
+        right = {
+            "shape": isinstance(self.shape, str),
+            "scaled": isinstance(self.scaled, bool),
+            "middle": isinstance(self.middle, list) and len(self.middle) == 3 and all(map(_finite, self.middle)),
+            "side": _finite(self.side) and self.side > 0,
+            "dtype": self.dtype in ("float32", "float64"),
+        }
+        wrong = [name for name, is_right in right.items() if not is_right]
+        if wrong:
+            raise ValueError(f"its {wrong[0]} is {getattr(self, wrong[0])!r}"[:200])
 
     def write(self, folder: str) -> None:
         path = Path(folder) / NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        os.replace(part, path)
+        with replacing(path) as file:
+            file.write(json.dumps(asdict(self)).encode())
 
     @property
     def box(self) -> tuple[list[float], float]:
@@ -83,3 +102,7 @@ class Frame:
             return points.numpy().astype(self.dtype)
         moved = (points.double().numpy() - 0.5) * self.side + np.array(self.middle)
         return np.asarray(moved, dtype=self.dtype)
+
+
+def _finite(number: Any) -> bool:
+    return isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)

@@ -13,6 +13,8 @@ import click
 from geomsink import ConvergenceWarning, __version__, engine
 
 NOT_CONVERGED, BAD_USE, INTERRUPTED = 3, 2, 130
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""What torch says, in errors of no kind of their own."""
 
 
 class Commands(click.Group):
@@ -29,9 +31,15 @@ class Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone: click ends quietly
                 raise
+            leave(f"{error.filename}: {error.strerror}." if error.filename and error.strerror else str(error), BAD_USE)
+        except MemoryError as error:
+            leave(_no_memory(error), BAD_USE)
+        except (ValueError, TypeError, OverflowError, ImportError, engine.BuildError) as error:
             leave(str(error), BAD_USE)
-        except (ValueError, TypeError, ImportError, engine.BuildError) as error:
-            leave(str(error), BAD_USE)
+        except RuntimeError as error:
+            if not any(words in str(error).lower() for words in NO_MEMORY):
+                raise
+            leave(_no_memory(error), BAD_USE)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,8 +48,13 @@ def cli() -> None:
     """Sinkhorn divergences between large point clouds."""
 
 
+def printable(text: str) -> str:
+    """Text of files and names without the codes that terminals obey: these are shown as Python writes them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def leave(message: str, code: int) -> NoReturn:
-    click.echo(f"geomsink: {message}", err=True)
+    click.echo(f"geomsink: {printable(message)}", err=True)
     raise click.exceptions.Exit(code)
 
 
@@ -59,6 +72,11 @@ def exit_unless(converged: bool) -> None:
         raise click.exceptions.Exit(NOT_CONVERGED)
 
 
+def _no_memory(error: Exception) -> str:
+    said = str(error).strip().partition("\n")[0]
+    return f"there is not enough memory for this{f' ({said})' if said else ''}; expected smaller clouds or numbers."
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -68,4 +86,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """One line that says what, without the place in the source, which tells a user nothing."""
-    click.echo(f"geomsink: {message}", err=True)
+    click.echo(f"geomsink: {printable(str(message))}", err=True)

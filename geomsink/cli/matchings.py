@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
+from itertools import chain
 from typing import Any
 
 import click
 import numpy as np
 
 from geomsink import costs, engine
+from geomsink.atomic import replacing
 from geomsink.transport import matching
 
 from . import options, report
-from .clouds import Cloud, load_all
+from .clouds import Cloud, Reading
 from .figures import check_figure, plotting
 from .group import exit_unless
-from .outputs import PAIRS, check_out
+from .outputs import PAIRS, check_out, write_rows
 
 LINES = 400
 """Of a figure, at most."""
@@ -31,9 +32,7 @@ LINES = 400
               help="Temperature, as a length, of the entropic solve that proposes pairs. [default: three times the "
                    "distance to the next point]")  # fmt: skip
 @click.option("--epsilon", type=float, help="The same in units of the cost.")
-@options.samples
-@options.seed
-@options.normalize
+@options.reading
 @click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}.")
 @click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
 @options.progress
@@ -46,9 +45,7 @@ def match(
     tol_gap: float | None,
     blur: float | None,
     epsilon: float | None,
-    samples: int | None,
-    seed: int,
-    normalize: bool,
+    reading: Reading,
     cost: str,
     engine: str,
     progress: bool,
@@ -66,7 +63,7 @@ def match(
     if out is not None:
         check_out(out, PAIRS)
     check_figure(plot)
-    x, y = load_all((a, b), samples, seed, normalize)
+    x, y = reading.load(a, b)
     found = matching(
         *(cloud.points.astype(np.float64) for cloud in (x, y)), cost=ground, one_to_one=one_to_one or None,
         tol_gap=tol_gap, blur=blur, epsilon=epsilon, engine=engine, progress=progress,
@@ -78,7 +75,7 @@ def match(
     proven = found.exact or found.status == "within tol_gap"
     names = ("cost", "lower", "gap", "relative_gap", "exact", "status", "one_to_one", "rounds", "epsilon", "seconds")
     said = {name: report.finite(getattr(found, name)) for name in names}
-    said |= {"pairs": len(found.rows), "ground": cost, "seed": seed, "normalize": normalize, "out": out}
+    said |= {"pairs": len(found.rows), "ground": cost, "seed": reading.seed, "normalize": reading.normalize, "out": out}
     report.say(as_json, said | report.cloud_reports(a=x, b=y), [
         ("cost", report.bold(f"{found.cost:.10g}")),
         ("lower bound", f"{found.lower:.10g}"),
@@ -87,7 +84,7 @@ def match(
         ("seconds", f"{found.seconds:.2f}"),
         ("rounds", f"{found.rounds}, {found.candidates:,} candidates"),
         *report.pair_rows(x, y),
-        ("frame", "each in the unit cube" if normalize else "coordinates as they are"),
+        ("frame", "each in the unit cube" if reading.normalize else "coordinates as they are"),
         ("ground", f"{cost}, proposed at epsilon {found.epsilon:.4g}"),
         *report.file_rows(written=out, figure=plot),
     ])  # fmt: skip
@@ -97,12 +94,11 @@ def match(
 def _write(found: Any, path: str) -> None:
     """i, j and mass of each pair."""
     if path.lower().endswith(".npz"):
-        np.savez(path, rows=found.rows, columns=found.columns, mass=found.mass)
+        with replacing(path) as file:
+            np.savez(file, rows=found.rows, columns=found.columns, mass=found.mass)
         return
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("i", "j", "mass"))
-        writer.writerows(zip(found.rows.tolist(), found.columns.tolist(), found.mass.tolist(), strict=True))
+    rows = zip(found.rows.tolist(), found.columns.tolist(), found.mass.tolist(), strict=True)
+    write_rows(path, chain([("i", "j", "mass")], rows))
 
 
 def _draw(found: Any, x: Cloud, y: Cloud, path: str) -> None:

@@ -14,7 +14,7 @@ from geomsink import costs, engine
 from geomsink.divergences import DTYPES, MAX_ITER, TOL
 from geomsink.transport import OPTIMIZERS
 
-from .clouds import SHAPE_SAMPLES
+from .clouds import SHAPE_SAMPLES, Reading
 from .problem import BLUR, Problem
 
 Command = Callable[..., Any]
@@ -33,13 +33,13 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
 
 pair = _all(click.argument("a"), click.argument("b"))
 
-samples = click.option(
+_samples = click.option(
     "--samples", type=int, metavar="N",
     help="Draw N random points from the surface of each, or from the points of a file without faces. "
          f"[default: all points of a file, {SHAPE_SAMPLES:,} of shape:NAME]",
 )  # fmt: skip
 
-seed = click.option(
+_seed = click.option(
     "--seed", type=int, default=0, show_default=True,
     help="For drawing: A is drawn with this seed, B with the next, and so on.",
 )  # fmt: skip
@@ -48,7 +48,15 @@ UNIT_CUBE = (
     "Move and scale each cloud by itself into the unit cube, so that shapes are compared whatever their place and size."
 )
 
-normalize = click.option(
+columns = _all(
+    click.option("--columns", metavar="X,Y,Z",
+                 help="Columns of the files that are coordinates, by name or counted from 0. [default: those named x, "
+                      "y and z; of others the first three, or all up to three and beyond ten]"),
+    click.option("--drop-invalid", is_flag=True,
+                 help="Leave out points that are not finite, as depth cameras write them."),
+)  # fmt: skip
+
+_normalize = click.option(
     "--normalize/--no-normalize", default=True, show_default=True,
     help=f"{UNIT_CUBE} Without it, coordinates stay as they are.",
 )  # fmt: skip
@@ -56,8 +64,9 @@ normalize = click.option(
 _problem = _all(
     click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
     click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
-    samples,
-    seed,
+    _samples,
+    _seed,
+    columns,
     click.option("--normalize/--no-normalize", default=True, show_default=True,
                  help=f"{UNIT_CUBE} Without it, coordinates stay as they are, and --blur or --epsilon must be given."),
     click.option("--reach", type=float,
@@ -66,16 +75,25 @@ _problem = _all(
 )  # fmt: skip
 
 
-def problem(command: Command) -> Command:
-    """The options of a `Problem`, which the command gets as one argument, ``problem``."""
+def _as_one(kind: type[Reading], name: str, options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options that a command gets as one argument, an object whose fields they are."""
 
-    @functools.wraps(command)
-    def with_problem(**given: Any) -> Any:
-        chosen = {field.name: given.pop(field.name) for field in fields(Problem)}
-        return command(problem=Problem(**chosen), **given)
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_one(**given: Any) -> Any:
+            chosen = {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
+            return command(**{name: kind(**chosen)}, **given)
 
-    return _problem(with_problem)
+        return options(with_one)
 
+    return decorate
+
+
+problem = _as_one(Problem, "problem", _problem)
+
+reading = _as_one(Reading, "reading", _all(_samples, _seed, columns, _normalize))
+
+reading_as_is = _as_one(Reading, "reading", _all(_samples, _seed, columns))
 
 progress = click.option(
     "--progress/--no-progress", default=None, help="A progress bar on stderr. [default: when stderr is a terminal]",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from geomsink.atomic import check, replacing
 
 CLOUDS = (".ply", ".npz")
 LABELS = (".npy", ".csv")
@@ -15,19 +20,24 @@ def check_out(path: str, suffixes: Sequence[str]) -> None:
 
     Raises
     ------
-    ValueError
-        If the extension is not one of these.
-    FileNotFoundError
-        If there is no such folder.
+    ValueError, OSError
+        If the extension is not one of these, there is no such folder, or no such file can be there.
     """
     found = Path(path)
     if found.suffix.lower() not in suffixes:
         raise ValueError(f"--out: found {path}, expected a name that ends in one of {', '.join(suffixes)}.")
-    if not found.parent.is_dir():
-        raise FileNotFoundError(f"--out: there is no folder {found.parent} to write {found.name} into.")
+    check(found, "--out")
 
 
 def check_dimension(path: str, dimension: int) -> None:
     """Say that ``.ply`` files are of three dimensions, if these points are not."""
     if Path(path).suffix.lower() == ".ply" and dimension != 3:
         raise ValueError(f"--out: found {path} for points in dimension {dimension}, expected 3 of .ply, or .npz.")
+
+
+def write_rows(path: str, rows: Iterable[Sequence[Any]]) -> None:
+    """A ``.csv`` file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

@@ -9,35 +9,30 @@ import click
 
 from geomsink import costs
 
-from .clouds import Cloud, load_all
+from .clouds import Reading
 
 BLUR = 0.05
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What the options of `options.problem` say.
+class Problem(Reading):
+    """What the options of `options.problem` say, of which those that read clouds are those of a `Reading`.
 
     Without ``blur`` and ``epsilon`` the blur is `BLUR`; coordinates as they are have no scale that it could be in.
     """
 
     blur: float | None = None
     epsilon: float | None = None
-    samples: int | None = None
-    seed: int = 0
-    normalize: bool = True
     reach: float | None = None
     cost: str = "sqeuclidean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.blur is None and self.epsilon is None:
             if not self.normalize:
                 raise click.UsageError("--no-normalize needs --blur or --epsilon, in the scale of the coordinates.")
             object.__setattr__(self, "blur", BLUR)
         costs.get(self.cost)  # refused now rather than after large files are read
-
-    def load(self, *sources: str) -> list[Cloud]:
-        return load_all(sources, self.samples, self.seed, self.normalize)
 
     def arguments(self, **others: Any) -> dict[str, Any]:
         """For the library: these and others, where they were given."""

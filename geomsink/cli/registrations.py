@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from geomsink.transport import INITS, TRANSFORMS
 from geomsink.transport import register as moved_onto
 
 from . import options, report
-from .clouds import Cloud, is_shape, load_all
+from .clouds import Cloud, Reading
 from .figures import check_figure, plotting
 from .group import exit_unless, one_sentence
 from .outputs import CLOUDS, check_dimension, check_out
@@ -42,8 +43,7 @@ BLUR = 0.05
     show_default=True,
     help="Start with A's mean moved to that of B, or from the best of many rotations.",
 )
-@options.samples
-@options.seed
+@options.reading_as_is
 @options.descent(steps=50, tol=1e-3, optimizer="lbfgs", lr="1 with lbfgs, that of torch otherwise")
 @click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
 @options.progress
@@ -56,8 +56,7 @@ def register(
     blur: float | None,
     reach: float | None,
     init: str,
-    samples: int | None,
-    seed: int,
+    reading: Reading,
     steps: int,
     tol_loss: float,
     optimizer: str,
@@ -77,7 +76,7 @@ def register(
     if out is not None:
         check_out(out, CLOUDS)
     check_figure(plot)
-    x, y = load_all((a, b), samples, seed, False)
+    x, y = replace(reading, normalize=False).load(a, b)
     if out is not None:
         check_dimension(out, x.points.shape[1])
     if blur is None:
@@ -85,17 +84,17 @@ def register(
     with one_sentence():
         result = moved_onto(
             x.points, y.points, transform=transform, blur=blur, reach=reach, init=init, steps=steps, tol=tol_loss,
-            optimizer=optimizer, lr=lr, engine=engine, seed=seed, progress=progress,
+            optimizer=optimizer, lr=lr, engine=engine, seed=reading.seed, progress=progress,
         )  # fmt: skip
     if out is not None:
-        _write(result, a, x, out)
+        _write(result, x, out)
     if plot is not None:
         _draw(result, x, y, plot)
     history = result.history[-1]
     said = report.descent_report(history) | {"seconds": sum(level.seconds for level in result.history)}
     said |= {"transform": transform, "matrix": result.matrix.tolist(), "translation": result.translation.tolist()}
     said |= {"matched": list(result.matched)}
-    said |= {"blur": blur, "blurs": list(result.blurs), "init": init, "optimizer": optimizer, "seed": seed}
+    said |= {"blur": blur, "blurs": list(result.blurs), "init": init, "optimizer": optimizer, "seed": reading.seed}
     said |= {} if reach is None else {"reach": reach}
     said |= {} if result.width is None else {"width": result.width, "controls": len(result.controls)}
     said |= report.cloud_reports(a=x, b=y) | {"out": out}
@@ -128,14 +127,13 @@ def _row(numbers: Any) -> str:
     return " ".join(f"{number: .8f}" if abs(number) < 1e4 else f"{number: .8e}" for number in numbers)
 
 
-def _write(result: Any, source: str, x: Cloud, path: str) -> None:
+def _write(result: Any, x: Cloud, path: str) -> None:
     """All points of A, moved, with the faces and the colours that the file has."""
-    if is_shape(source):
+    if x.file is None:
         shapes.write(path, result.points)
         return
-    points = shapes.read(source)
-    faces = shapes.read_mesh(source).faces if points.shape[1] == 3 and path.lower().endswith(".ply") else ()
-    shapes.write(path, result(points), shapes.read_colors(source), faces if len(faces) else None)
+    faces = x.file.faces if path.lower().endswith(".ply") else ()
+    shapes.write(path, result(x.file.points), x.colors, faces if len(faces) else None)
 
 
 def _draw(result: Any, x: Cloud, y: Cloud, path: str) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from geomsink import __version__
 
 from .clouds import Cloud
+from .group import printable
 from .problem import Problem
 
 Row = tuple[str, str | Text]
@@ -27,7 +28,7 @@ def show(rows: list[Row]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(name, text if isinstance(text, Text) else Text(text))
+        table.add_row(name, text if isinstance(text, Text) else Text(printable(text)))
     # Numbers are not coloured by guess, and a pipe gets each row on one line, however long.
     Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(table)
 

@@ -14,7 +14,7 @@ from geomsink import shapes, solve
 from geomsink.transport import transfer as carry
 
 from . import options, report
-from .clouds import Cloud, is_shape, name_of
+from .clouds import Cloud, is_shape
 from .figures import check_figure, plotting
 from .group import exit_unless
 from .labels import read_labels, write_labels
@@ -56,11 +56,10 @@ def transfer(
     if labels is not None and is_shape(a):
         raise ValueError(f"--labels: given with {a}, whose points are drawn at random; expected A to be a file.")
     source, drawn = problem.load(a, b)
-    sampled, normalize = problem.samples is not None, problem.normalize
-    target = _Target.load(b, drawn, normalize, every=sampled)
+    target = _Target.of(drawn, problem)
     if labels is None:
         check_dimension(out, target.vertices.shape[1])
-    carried = _Carried.load(a, source, labels, sampled, normalize)
+    carried = _Carried.of(source, labels, problem)
     solution = solve(drawn.points, source.points, **problem.arguments(**solver))
     found = carry(solution, carried.values, points=target.everywhere)
     if labels is None:
@@ -108,14 +107,13 @@ class _Target:
     everywhere: NDArray[Any] | None
 
     @classmethod
-    def load(cls, source: str, drawn: Cloud, normalize: bool, every: bool) -> _Target:
-        if is_shape(source):
+    def of(cls, drawn: Cloud, problem: Problem) -> _Target:
+        if drawn.file is None:
             return cls(drawn.name, drawn.points, np.empty((0, 3), np.int64), drawn.points, None)
-        vertices = shapes.read(source)
-        faces = shapes.read_mesh(source).faces if vertices.shape[1] == 3 else np.empty((0, 3), np.int64)
-        if not every:
+        vertices, faces = drawn.file.points, drawn.file.faces
+        if problem.samples is None:
             return cls(drawn.name, vertices, faces, drawn.points, None)
-        shown = shapes.read(source, normalize=normalize).astype(drawn.points.dtype)
+        shown = drawn.everywhere(problem.normalize)
         return cls(drawn.name, vertices, faces, shown, shown)
 
 
@@ -127,18 +125,17 @@ class _Carried:
     values: NDArray[Any]
 
     @classmethod
-    def load(cls, path: str, source: Cloud, labels: str | None, sampled: bool, normalize: bool) -> _Carried:
-        colors = None if is_shape(path) or labels is not None else shapes.read_colors(path)
+    def of(cls, source: Cloud, labels: str | None, problem: Problem) -> _Carried:
+        colors = source.colors if labels is None else None
         if labels is None and colors is None:
             return cls("colours of places", plotting().position_colors(source.points))
-        every = shapes.read(path, normalize=normalize) if sampled else source.points
         if colors is None:
-            assert labels is not None
-            kind, values = "labels", read_labels(labels, len(every), name_of(path))
+            assert labels is not None and source.file is not None
+            kind, values = "labels", read_labels(labels, source.file, source.name)
         else:
             kind, values = "colours", colors / 255.0
-        if sampled:  # a point drawn from a surface is like the nearest one that the file has
-            _, nearest = cKDTree(every).query(source.points)
+        if problem.samples is not None:  # a point drawn from a surface is like the nearest one that the file has
+            _, nearest = cKDTree(source.everywhere(problem.normalize)).query(source.points)
             values = values[nearest]
         return cls(kind, values)
 

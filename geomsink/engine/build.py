@@ -3,6 +3,7 @@
 KeOps' compiler settings, caches and build folder are read, never changed, so that other users of KeOps
 in the process keep theirs. A library is named after its formula and a checksum of its content and moves
 into place in one step: two processes may build the same one at once, and a damaged one is built again.
+A library is code that is run: folder and file must be the user's own, and writable by nobody else.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +40,8 @@ VECTOR_FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=fast",
 )
+STALE_SECONDS = 3600.0
+"""After which no compiler is at work on a file any more."""
 UNROLL_FLAGS = ("--param", "max-completely-peel-times=128", "--param", "max-completely-peeled-insns=8000")
 """For GCC: short loops over coordinates must disappear before the loop over pairs can be vectorised."""
 
@@ -74,7 +79,7 @@ def keops_folder() -> str:
 
 def _writable(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
@@ -126,20 +131,52 @@ def _compile(source: str, target: Path, options: tuple[str, ...]) -> str:
 
 @functools.cache
 def folder() -> Path:
-    """The build folder: below ``$GEOMSINK_CACHE`` or ``~/.cache/geomsink``, else a temporary one."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(os.environ.get("GEOMSINK_CACHE") or caches / "geomsink")
-    path = root / _key()
-    if _writable(path):
-        return path
-    path = Path(tempfile.mkdtemp(prefix="geomsink-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    warnings.warn(
-        f"{root} cannot be written: compiled reductions go to {path} and are lost afterwards; "
-        "set GEOMSINK_CACHE to a folder that can be written to keep them.",
-        stacklevel=2,
-    )
+    """The build folder: below ``$GEOMSINK_CACHE`` or ``~/.cache/geomsink``, else a temporary one.
+
+    It is made for the user alone. One that others own, or can write to, is not used: they could have put code into it.
+    """
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not caches.is_absolute():  # as its specification has it
+        caches = Path.home() / ".cache"
+    roots = [caches / "geomsink"]
+    if os.environ.get("GEOMSINK_CACHE"):
+        roots.insert(0, Path(os.environ["GEOMSINK_CACHE"]))
+    reasons = []
+    for root in roots:
+        path = root / _key()
+        if not _writable(path):
+            reasons.append(f"{root} cannot be written")
+        elif not _own(path):
+            reasons.append(f"{path} belongs to others or can be written by them")
+        else:
+            _clear(path)
+            break
+    else:
+        path = Path(tempfile.mkdtemp(prefix="geomsink-"))
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+    if reasons:
+        lost = " and are lost afterwards" if len(reasons) == len(roots) else ""
+        warnings.warn(
+            f"{' and '.join(reasons)}: compiled reductions go to {path}{lost}; "
+            "set GEOMSINK_CACHE to a folder of your own that can be written to keep them there.",
+            stacklevel=2,
+        )
     return path
+
+
+def _own(path: Path) -> bool:
+    """Whether a folder or a file belongs to the user, and nobody else can write to it."""
+    found = path.lstat()
+    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return mine and not stat.S_ISLNK(found.st_mode) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _clear(path: Path) -> None:
+    """Remove what processes that were killed while they compiled have left."""
+    for left_over in path.glob("tmp*.tmp"):
+        with suppress(OSError):
+            if time.time() - left_over.stat().st_mtime > STALE_SECONDS:
+                left_over.unlink()
 
 
 def _key() -> str:
@@ -196,6 +233,8 @@ def load(formula: Compiled) -> ctypes.CDLL:
     """
     with one_at_a_time:
         if formula not in _loaded:
+            if not (folder().is_dir() and _own(folder())):  # deleted since, or put there by others
+                folder.cache_clear()
             _loaded[formula] = _find(formula) or _build(formula)
         return _loaded[formula]
 
@@ -216,7 +255,7 @@ def _checksum(path: Path) -> str:
 def _find(formula: Compiled) -> ctypes.CDLL | None:
     for path in folder().glob(f"{_name(formula)}-*.so"):
         try:
-            if path.stem.partition("-")[2] == _checksum(path):
+            if _own(path) and path.stem.partition("-")[2] == _checksum(path):
                 return ctypes.CDLL(str(path))
             path.unlink(missing_ok=True)
         except OSError:
@@ -225,7 +264,6 @@ def _find(formula: Compiled) -> ctypes.CDLL | None:
 
 
 def _build(formula: Compiled) -> ctypes.CDLL:
-    folder().mkdir(parents=True, exist_ok=True)  # it may have been deleted since
     handle, name = tempfile.mkstemp(suffix=".tmp", dir=folder())
     os.close(handle)
     built = Path(name)
@@ -234,6 +272,7 @@ def _build(formula: Compiled) -> ctypes.CDLL:
         message = _compile(source, built, flags())
         if message:
             raise BuildError(f"the C++ compiler failed on {formula.text}: {message}")
+        built.chmod(0o700)  # whatever the compiler made of it
         target = folder() / f"{_name(formula)}-{_checksum(built)}.so"
         os.replace(built, target)
     finally:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import io
+import math
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..atomic import clear, replacing
 
 KEPT = 2
 VERSION = 1
@@ -52,31 +55,17 @@ def write(folder: Path, step: int, state: dict[str, Any]) -> Path:
     Path
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob("checkpoint-*.pt.part"):
-        left_over.unlink(missing_ok=True)
     path = path_of(folder, step)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save({"version": VERSION, "step": step} | state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    _settle(folder)
+    clear(path.with_stem("checkpoint-*"))
+    whole = io.BytesIO()  # torch says of a full disk what nobody understands
+    torch.save({"version": VERSION, "step": step} | state, whole)
+    with replacing(path) as file:
+        file.write(whole.getbuffer())
     # Those of later steps could not be read, or this run would have gone on from them.
     before = [other for other in existing(folder) if other <= path]
     for other in set(existing(folder)) - set(before[:KEPT]):
         other.unlink(missing_ok=True)
     return path
-
-
-def _settle(folder: Path) -> None:
-    """The new name in its folder is to survive a loss of power, too, where folders can be opened."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -103,7 +92,49 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("version") != VERSION:
         found = f"version {state.get('version')!r}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise CheckpointError(f"{path}: it holds {found} where version {VERSION} belongs, {expected}")
+    for name, right in ENTRIES.items():
+        if name not in state or not right(state[name]):
+            found = f"no {name}" if name not in state else f"a {type(state[name]).__name__} as {name}"
+            raise CheckpointError(f"{path}: it holds {found}, {expected}")
     return state
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+def _recipe(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and value.keys() == {"kind", "options"})
+
+
+def _weights(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
+def _held_out(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.keys() != {"value", "step", "weights", "misses"}:
+        return False
+    measured = value["weights"] is None or (_weights(value["weights"]) and isinstance(value["value"], float))
+    return measured and _whole(value["misses"]) and (value["step"] is None or _whole(value["step"]))
+
+
+ENTRIES: dict[str, Callable[[Any], bool]] = {
+    "step": _whole, "settings": _texts, "recipe": _recipe, "seconds": _seconds, "held_out": _held_out,
+    "generator": _weights,
+}  # fmt: skip
+"""What a checkpoint has in any case; all else is compared with the networks and optimisers that it is given to."""
+UNFIT = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch raises for a state that is not of the module or optimiser that it is given to."""
 
 
 def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, default_collate
 
-from ..shapes import Points, Triangles, fit_unit_cube, load, names, procedural
+from ..shapes import Columns, Points, Triangles, fit_unit_cube, load, procedural, shape_name
 from . import arguments, processes
 from .randomness import DATA, HELD_OUT, ORDER, SPLIT, seed_of, seeded
 
@@ -41,6 +41,8 @@ class Shape:
         As `geomsink.shapes.sample` takes it: a file, or the name of a procedural shape such as ``"shape:torus"``.
     normalize : bool, default False
         Put the shape into the unit cube, where procedural shapes always are.
+    columns, drop_invalid
+        Of a file, as `geomsink.shapes.read` takes them.
 
     Examples
     --------
@@ -50,6 +52,8 @@ class Shape:
 
     path_or_name: str | PathLike[str]
     normalize: bool = False
+    columns: Columns | None = None
+    drop_invalid: bool = False
 
     def sampler(self) -> Callable[[int, int], Points]:
         """A function of a number of points and a seed.
@@ -59,15 +63,12 @@ class Shape:
         ValueError, FileNotFoundError, ImportError
             As `geomsink.shapes.sample`.
         """
-        given = self.path_or_name
-        if isinstance(given, str):
-            name = given.removeprefix("shape:")
-            # A word that is neither a file nor has an extension can only be meant as a name.
-            word = Path(name).name == name and not Path(name).suffix and not Path(name).exists()
-            if name != given or name in names() or word:
-                procedural(name, 1)  # an unknown name is refused now
-                return lambda n, seed: procedural(name, n, seed)
-        points, faces = load(given)
+        name = shape_name(self.path_or_name)
+        if name is not None:
+            procedural(name, 1)  # an unknown name is refused now
+            return lambda n, seed: procedural(name, n, seed)
+        found = load(self.path_or_name, self.columns, self.drop_invalid)
+        points, faces = found.points, found.faces
         if self.normalize:
             points = fit_unit_cube(points, points.min(axis=0), points.max(axis=0))
 

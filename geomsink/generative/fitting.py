@@ -185,17 +185,14 @@ def load(folder: str | PathLike[str], generator: nn.Module | None = None) -> nn.
     path, state = found
     held_out = state["held_out"]
     weights = held_out["weights"] if held_out else None
-    if weights is None and "average" in state:
-        weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
+    if generator is None and state["recipe"] is None:
+        raise TypeError(f"generator: None given, but {path} is of a module of another kind; expected one like it.")
     try:
-        if generator is None:
-            if state["recipe"] is None:
-                raise TypeError(
-                    f"generator: None given, but {path} is of a module of another kind; expected one like it."
-                )
-            generator = rebuilt(state["recipe"])
+        if weights is None and "average" in state:
+            weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
+        generator = rebuilt(state["recipe"]) if generator is None else generator
         generator.load_state_dict(state["generator"] if weights is None else weights)
-    except (RuntimeError, KeyError) as error:
+    except checkpoints.UNFIT as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: it is of another generator ({reason}); expected the same one.") from error
     return generator.eval()

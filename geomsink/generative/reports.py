@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..atomic import about, clear, replacing
+
 Row = dict[str, Any]
 FORMATS = (".csv", ".jsonl")
 
@@ -37,18 +39,19 @@ class Log:
         self._path, self._columns = path, columns
         self.rows = [row for row in self._read() if row["step"] <= step]
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
+        clear(path)
         header = ",".join(columns) + "\n" if path.suffix == ".csv" else ""
-        part.write_text(header + "".join(map(self._line, self.rows)), encoding="utf-8")
-        os.replace(part, path)
-        self._file = path.open("a", encoding="utf-8", newline="")
+        with replacing(path) as file:
+            file.write((header + "".join(map(self._line, self.rows))).encode())
+        # Nothing that was put in the place of the file that was just written.
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
 
     def _read(self) -> list[Row]:
         if not self._path.exists():
             return []
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # the last one may have been cut by a kill
         try:
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]  # the last one may have been cut by a kill
             if self._path.suffix == ".jsonl":
                 rows = [json.loads(line) for line in whole]
             else:
@@ -60,7 +63,10 @@ class Log:
                 ]
             if not all(list(row) == self._columns for row in rows):
                 raise ValueError("its columns are others")
-        except (ValueError, AttributeError, TypeError) as error:
+            for row in rows:
+                if not isinstance(row["step"], int) or not all(_is_number(row[name]) for name in ("loss", "seconds")):
+                    raise ValueError(f"it has a row of step {row['step']!r} without numbers")
+        except (ValueError, AttributeError, TypeError, csv.Error) as error:
             expected = f"expected no file or one with {', '.join(self._columns)}"
             raise ValueError(f"log: {self._path} is not a log of such a run ({error}); {expected}.") from error
         return rows
@@ -73,15 +79,28 @@ class Log:
         return text.getvalue()
 
     def write(self, row: Row) -> None:
-        self._file.write(self._line(row))
-        self._file.flush()
+        """A row, all of it or nothing."""
+        line = self._line(row).encode()
+        before = os.fstat(self._file).st_size
+        with about(self._path):
+            try:
+                while line:
+                    line = line[os.write(self._file, line) :]
+            except OSError:
+                os.ftruncate(self._file, before)
+                raise
 
     def settle(self) -> None:
         """To the disk, before a checkpoint says that these steps are done."""
-        os.fsync(self._file.fileno())
+        with about(self._path):
+            os.fsync(self._file)
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _number(name: str, text: str) -> Any:

@@ -330,12 +330,12 @@ class Trainer:
                 )
         try:
             self._algorithm.load(state)
-        except (RuntimeError, ValueError, KeyError) as error:
+            if self._held_out is not None:
+                self._held_out.load(state["held_out"], self._algorithm.like)
+                self.stopped = "patience" if self._held_out.exhausted else None
+        except checkpoints.UNFIT as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path}: it is of other networks ({reason}); expected the same ones.") from error
-        if self._held_out is not None:
-            self._held_out.load(state["held_out"], self._algorithm.like)
-            self.stopped = "patience" if self._held_out.exhausted else None
         self.step, self._seconds = state["step"], state["seconds"]
         self._checkpoint = path
 

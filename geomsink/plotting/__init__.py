@@ -8,7 +8,7 @@ that has figures of its own.
 Clouds are drawn on plain axes: three-dimensional ones are projected here, sorted by depth and lit from
 the camera, which gives surfaces a shape where matplotlib's own 3D axes give a flat mist of points.
 
-Imports nothing of the house: results come as they are. Hands on what users call.
+Imports `atomic`: results come as they are. Hands on what users call.
 """
 
 from __future__ import annotations

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 from os import PathLike
 from pathlib import Path
+from subprocess import CalledProcessError
 
 from matplotlib.animation import Animation, FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..atomic import check, replacing
+
 ANIMATIONS: dict[str, type[PillowWriter] | type[FFMpegWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
 
 
 def save(figure: Figure, path: str | PathLike[str], dpi: float = 150) -> None:
-    """Write a figure to a file whose extension chooses the format (see `check_path`)."""
-    figure.savefig(check_path(path), dpi=dpi, facecolor=figure.get_facecolor())
+    """Write a figure to a file whose extension chooses the format (see `check_path`); one that is there is replaced in
+    one step, or left as it was."""
+    path = check_path(path)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=dpi, facecolor=figure.get_facecolor())
 
 
 def check_path(path: str | PathLike[str]) -> Path:
@@ -45,7 +52,12 @@ def save_animation(
         Pixels to an inch of the figure.
     """
     path = check_animation_path(path)
-    animation.save(path, writer=ANIMATIONS[path.suffix.lower()](fps=frames_per_second), dpi=dpi)
+    writer = ANIMATIONS[path.suffix.lower()](fps=frames_per_second)
+    with replacing(path) as file:
+        try:
+            animation.save(file.name, writer=writer, dpi=dpi)
+        except CalledProcessError as error:
+            raise OSError(errno.EIO, f"ffmpeg could not write it (exit code {error.returncode})") from error
 
 
 def check_animation_path(path: str | PathLike[str]) -> Path:
@@ -68,6 +80,5 @@ def _check(path: str | PathLike[str], extensions: list[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in extensions:
         raise ValueError(f"path: found {path}, expected a name that ends in one of {', '.join(extensions)}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: there is no folder {path.parent} to write {path.name} into.")
+    check(path)
     return path

@@ -1,43 +1,83 @@
 """Reading and writing points: one entry per file extension."""
 
+import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
-from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geomsink.shapes.mesh import Faces, Mesh, Points, check_faces, check_points, fit_unit_cube
-from geomsink.shapes.meshfiles import PARSERS, ply_colors
+from geomsink.atomic import replacing
+from geomsink.shapes.arrays import parse_npy, parse_npz
+from geomsink.shapes.contents import Columns, Contents, FileWarning, Parser, Refused, rgb
+from geomsink.shapes.mesh import Mesh, Points, check_faces, check_points, fit_unit_cube
+from geomsink.shapes.meshfiles import parse_obj, parse_off, parse_stl
+from geomsink.shapes.plyfiles import parse_ply, ply_bytes
+from geomsink.shapes.scans import parse_glb, parse_las, parse_pcd
+from geomsink.shapes.sources import FilePath, is_stream, name_of, opened, suffix_of
+from geomsink.shapes.tables import parse_table
 
-FilePath = str | PathLike[str]
 Colors = NDArray[np.uint8]
 Parsed = TypeVar("Parsed")
 
+PARSERS: dict[str, Parser] = {
+    ".obj": parse_obj,
+    ".off": parse_off,
+    ".stl": parse_stl,
+    ".xyz": parse_table,
+    ".csv": parse_table,
+    ".txt": parse_table,
+    ".asc": parse_table,
+    ".pts": parse_table,
+    ".tsv": parse_table,
+    ".npy": parse_npy,
+    ".npz": parse_npz,
+}
+BY_LIBRARY: dict[str, tuple[str, str, Callable[..., Contents]]] = {
+    ".ply": ("plyfile", "shapes", parse_ply),
+    ".glb": ("trimesh", "shapes", parse_glb),
+    ".pcd": ("pypcd4", "scans", parse_pcd),
+    ".las": ("laspy", "scans", parse_las),
+    ".laz": ("laspy", "scans", parse_las),
+}
+"""The library that reads a format, imported when such a file is read, and the optional group that brings it."""
+SUFFIXES = (".ply", *PARSERS, *list(BY_LIBRARY)[1:])
 
-def read(path: FilePath, normalize: bool = False) -> Points:
+
+def read(path: FilePath, normalize: bool = False, columns: Columns | None = None, drop_invalid: bool = False) -> Points:
     """Read the points of a file.
 
     Parameters
     ----------
     path : str or path
-        A ``.ply``, ``.obj``, ``.off`` or ``.stl`` mesh (needs ``pip install 'geomsink[shapes]'``),
-        or points in ``.xyz`` (columns between blanks), ``.csv`` (columns between commas, a line of
-        names allowed on top; in both, ``#`` starts a comment), ``.npy``, or ``.npz`` (its array
-        ``points``, or its only array).
+        A mesh: ``.obj``, ``.off``, ``.stl``, or ``.ply`` and ``.glb`` (need ``pip install 'geomsink[shapes]'``); a
+        scan: ``.pcd``, ``.las``, ``.laz`` (need ``pip install 'geomsink[scans]'``); arrays: ``.npy``, ``.npz`` (its
+        array ``points``, or its only one, or ``x``, ``y`` and ``z``); or a table of text: ``.xyz``, ``.csv``, ``.tsv``,
+        ``.txt``, ``.asc``, ``.pts``, whose columns are between commas, semicolons, tabs or blanks, with or without
+        quotes; names may stand on top or in the last comment above (``#`` or ``//``), and the number of points in the
+        first line. Any of these packed as ``.gz``, and ``"-"``, standard input, whose beginning says what it is.
     normalize : bool, default False
         Scale and shift so that the bounding box has longest side 1 and is centred in [0, 1]^D.
+    columns : sequence of str or int, optional
+        The columns that are coordinates, by name or counted from 0. None takes those named x, y and z (or x and y), in
+        capitals or not; of others, all if they are three or fewer, or more than ten, and the first three otherwise
+        (colours, normals and the like follow them), with a warning. A first column that counts the rows is left out.
+        An array ``points`` of an ``.npz`` is taken whole.
+    drop_invalid : bool, default False
+        Leave out points that are not finite, as depth cameras write them, with a warning, and the faces that have one.
 
     Returns
     -------
     points : array (N, D)
         In the file's order, nothing merged or left out; of an ``.stl``, which lists triangles only,
-        the distinct corners. D is 3 for meshes, and the number of columns otherwise. ``.ply``,
-        ``.npy`` and ``.npz`` say themselves if they hold float32 or float64; ``.obj``, ``.off``
-        and ``.stl`` give float32, ``.xyz`` and ``.csv`` float64.
+        the distinct corners. D is 3 for meshes, and the number of columns otherwise. Binary files say themselves if
+        they hold float32 or float64; tables and ``.las`` give float64; meshes and points of text (``.obj``, ``.off``,
+        ``.stl``, ``.ply``, ``.pcd``) give float32, or float64 where float32 would lose digits that were written, such
+        as those of 4649876.123.
 
     Raises
     ------
@@ -45,10 +85,16 @@ def read(path: FilePath, normalize: bool = False) -> Points:
         If there is no such file.
     ValueError
         If the extension is not one of these, or the file holds no points, is truncated, is not what
-        its extension says, or has a coordinate that is not finite. ``.obj``, ``.xyz`` and ``.csv``
-        do not announce their length: of these, only a cut within a line can be noticed.
+        its extension says, announces what it cannot hold, has a line that cannot be read, a coordinate that is not
+        finite, or no such columns. ``.obj`` and tables do not announce their length: of these, only a cut within a
+        line can be noticed.
     ImportError
-        If the package that reads this kind of mesh is missing.
+        If the package that reads this kind of file is missing.
+
+    Warns
+    -----
+    FileWarning
+        If columns had to be guessed, points that are not finite were left out, or faces of fewer than three corners.
 
     Examples
     --------
@@ -59,17 +105,19 @@ def read(path: FilePath, normalize: bool = False) -> Points:
     array([[0.  , 0.25],
            [1.  , 0.75]])
     """
-    points, _ = load(path)
+    points = load(path, columns, drop_invalid).points
     return fit_unit_cube(points, points.min(axis=0), points.max(axis=0)) if normalize else points
 
 
-def read_mesh(path: FilePath) -> Mesh:
+def read_mesh(path: FilePath, drop_invalid: bool = False) -> Mesh:
     """Read the vertices and triangles of a file; polygons are cut into fans, strips into triangles.
 
     Parameters
     ----------
     path : str or path
         As for `read`. A file of points alone gives a mesh without faces.
+    drop_invalid : bool, default False
+        As for `read`.
 
     Returns
     -------
@@ -79,7 +127,7 @@ def read_mesh(path: FilePath) -> Mesh:
     Raises
     ------
     FileNotFoundError, ValueError, ImportError
-        As for `read`; also ValueError if the points are not in three dimensions.
+        As for `read`; also ValueError if the points are not in three dimensions, or a face names one that is not there.
 
     Examples
     --------
@@ -89,20 +137,23 @@ def read_mesh(path: FilePath) -> Mesh:
     ...     read_mesh(folder + "/two.npz").faces.shape
     (0, 3)
     """
-    points, faces = load(path)
-    if points.shape[1] != 3:
-        raise ValueError(f"{path}: found points of shape {points.shape}, expected (N, 3) for a mesh.")
-    return Mesh(points, faces)
+    found = load(path, drop_invalid=drop_invalid)
+    if found.points.shape[1] != 3:
+        raise ValueError(f"{name_of(path)}: found points of shape {found.points.shape}, expected (N, 3) for a mesh.")
+    return Mesh(found.points, found.faces)
 
 
-def read_colors(path: FilePath) -> Colors | None:
+def read_colors(path: FilePath, drop_invalid: bool = False) -> Colors | None:
     """Read the colours of a file's points, if it has any.
 
     Parameters
     ----------
     path : str or path
-        As for `read`. Colours are looked for in a ``.ply`` (``red``, ``green`` and ``blue`` of its vertices, of 8
-        or 16 bits, or in [0, 1]) and in an ``.npz`` (array ``colors`` of uint8, as `write` writes it).
+        As for `read`. Colours are looked for in a ``.ply`` (``red``, ``green`` and ``blue`` of its vertices: whole
+        numbers up to 255, or up to 65535 if one is larger, or others in [0, 1]) and in an ``.npz`` (array ``colors``
+        of uint8, as `write` writes it).
+    drop_invalid : bool, default False
+        As for `read`: without the colours of points that it leaves out.
 
     Returns
     -------
@@ -112,7 +163,7 @@ def read_colors(path: FilePath) -> Colors | None:
     Raises
     ------
     FileNotFoundError, ValueError, ImportError
-        As for `read`; also ValueError if the colours are not one a point, or of another type.
+        As for `read`; also ValueError if the colours are not one a point, or beyond their range.
 
     Examples
     --------
@@ -122,16 +173,8 @@ def read_colors(path: FilePath) -> Colors | None:
     ...     read_colors(folder + "/one.npz")
     array([[255, 128,   0]], dtype=uint8)
     """
-    points, _ = load(path)
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".ply":
-        colors = _complete(path, _mesh_parser(suffix, ply_colors))
-    elif suffix == ".npz":
-        colors = _complete(path, _numpy_colors)
-    else:
-        return None
-    return None if colors is None else _check_colors(colors, len(points), f"{path}: colors")
+    found = load(path, drop_invalid=drop_invalid)
+    return None if found.colors is None else rgb(found.colors, len(found.points), f"{name_of(path)}: colors")
 
 
 def write(path: FilePath, points: ArrayLike, colors: ArrayLike | None = None, faces: ArrayLike | None = None) -> None:
@@ -140,7 +183,7 @@ def write(path: FilePath, points: ArrayLike, colors: ArrayLike | None = None, fa
     Parameters
     ----------
     path : str or path
-        The extension chooses the format. A file that is there is replaced.
+        The extension chooses the format. A file that is there is replaced in one step, or left as it was.
     points : array or tensor (N, D)
         float32 and float64 are written as they are; D must be 3 for ``.ply``.
     colors : array of uint8 (N, 3), optional
@@ -153,6 +196,8 @@ def write(path: FilePath, points: ArrayLike, colors: ArrayLike | None = None, fa
     ValueError
         If the extension, a shape or a type is wrong, a coordinate is not finite, or a face names a point that
         is not there.
+    OSError
+        If the file cannot be written; what was there before is as it was.
 
     Examples
     --------
@@ -175,69 +220,91 @@ def write(path: FilePath, points: ArrayLike, colors: ArrayLike | None = None, fa
         if suffix != ".ply":
             raise ValueError(f"faces: given for {path}, expected none: they are written to .ply alone.")
         triangles = check_faces(_on_host(faces), n, "faces")
-    with path.open("wb") as file:
+    with replacing(path) as file:
         if suffix == ".npz":
             np.savez(file, **columns)  # type: ignore[arg-type]  # of the stub: no array is allow_pickle
         else:
-            file.write(_ply(**columns, faces=triangles))
+            file.write(ply_bytes(**columns, faces=triangles))
 
 
-def load(path: FilePath) -> tuple[Points, Faces]:
-    """Read points (N, D) and triangles (F, 3), of which there may be none."""
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (*PARSERS, *_POINTS):
-        known = ", ".join((*PARSERS, *_POINTS))
-        raise ValueError(f"path: found {path}, expected a name that ends in one of {known}.")
-    if not path.exists():
-        raise FileNotFoundError(f"path: there is no file {path}.")
-    if not path.stat().st_size:
-        raise ValueError(f"{path}: found an empty file, expected points.")
-    points, faces = _complete(path, _mesh_parser(suffix) if suffix in PARSERS else _POINTS[suffix])
-    points = check_points(points, str(path))
-    return points, check_faces(faces, len(points), f"{path}: faces")
+def load(path: FilePath, columns: Columns | None = None, drop_invalid: bool = False) -> Contents:
+    """What a file holds, read once and checked; what had to be guessed or left out is said in warnings."""
+    name = name_of(path)
+    if not is_stream(path):
+        _check(path)
+    found = whole(path, partial(_parsed, columns=columns)).checked(name, drop_invalid)
+    for said in found.said:
+        warnings.warn(f"{name}: {said}", FileWarning, stacklevel=3)
+    return found
 
 
-def _complete(path: Path, parse: Callable[[BinaryIO], Parsed]) -> Parsed:
-    """What a parser makes of a file, or one sentence that says why it cannot."""
-    try:
-        with path.open("rb") as file:
-            return parse(file)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a library raises on a file that it cannot make sense of
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+def whole(path: FilePath, parse: Callable[[BinaryIO, str], Parsed]) -> Parsed:
+    """What a function makes of a file and its extension, or one sentence that says why it cannot.
+
+    Raises
+    ------
+    ValueError
+        If the file is malformed.
+    OSError
+        If it cannot be read at all.
+    """
+    name = name_of(path)
+    suffix = suffix_of(path) or "file"
+    with ExitStack() as stack:
+        try:
+            file, suffix = stack.enter_context(opened(path))
+            if not file.read(1):
+                raise _Empty
+            file.seek(0)
+            return parse(file, suffix)
+        except (ImportError, MemoryError):
+            raise
+        except _Empty:
+            raise ValueError(f"{name}: found an empty file, expected points.") from None
+        except Refused as error:
+            raise ValueError(f"{name}: {error}.") from None
+        except OSError as error:
+            if error.filename is not None:  # of the system, not of a library
+                raise
+            failure: Exception = error
+        except Exception as error:  # whatever a library raises on a file that it cannot make sense of
+            failure = error
+    reason = str(failure).strip().partition("\n")[0] or type(failure).__name__
+    raise ValueError(
+        f"{name}: found a truncated or malformed file ({reason.rstrip('.')}), expected a complete {suffix} file."
+    ) from failure
+
+
+class _Empty(Exception):
+    """There is nothing in the file."""
+
+
+def _check(path: FilePath) -> None:
+    """Say that there is no such file, or that nothing reads it, if so."""
+    suffix = suffix_of(path)
+    if suffix.removesuffix(".gz") not in SUFFIXES:
         raise ValueError(
-            f"{path}: found a truncated or malformed file ({reason.rstrip('.')}), "
-            f"expected a complete {path.suffix.lower()} file."
-        ) from error
+            f"path: found {path}, expected a name that ends in one of {', '.join(SUFFIXES)}, with .gz or without; "
+            "convert others, for example meshes by trimesh.load(path).export('mesh.ply') and scans by CloudCompare."
+        )
+    if not Path(path).exists():
+        raise FileNotFoundError(f"path: there is no file {path}.")
 
 
-def _mesh_parser(suffix: str, parser: Callable[..., Any] | None = None) -> Callable[[BinaryIO], Any]:
-    """The parser of a mesh file, or another one that needs the same library, which is imported here."""
-    module, parse = PARSERS[suffix]
+def _parsed(file: BinaryIO, suffix: str, columns: Columns | None) -> Contents:
+    if suffix in PARSERS:
+        return PARSERS[suffix](file, columns)
+    module, group, parse = BY_LIBRARY[suffix]
     try:
-        return partial(parser or parse, library=import_module(module))
+        library = import_module(module)
+        if suffix == ".laz":
+            import_module("lazrs")
     except ImportError as error:
-        package = module.partition(".")[0]
+        package = error.name if error.name == "lazrs" else module
         raise ImportError(
-            f"reading {suffix} files needs the package {package}: pip install 'geomsink[shapes]'"
+            f"reading {suffix} files needs the package {package}: pip install 'geomsink[{group}]'"
         ) from error
-
-
-def _numpy(file: BinaryIO) -> tuple[Points, Faces]:
-    loaded = np.load(file, allow_pickle=False)
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        name = loaded.files[0] if len(loaded.files) == 1 else "points"
-        if name not in loaded:
-            raise ValueError(f"it has the arrays {loaded.files}, none of them named 'points'")
-        loaded = loaded[name]
-    return loaded, np.empty((0, 3), np.int64)
-
-
-def _numpy_colors(file: BinaryIO) -> NDArray[Any] | None:
-    loaded = np.load(file, allow_pickle=False)
-    return np.asarray(loaded["colors"]) if "colors" in loaded else None
+    return parse(file, columns, library=library)
 
 
 def _check_colors(colors: NDArray[Any], n: int, name: str) -> Colors:
@@ -246,51 +313,6 @@ def _check_colors(colors: NDArray[Any], n: int, name: str) -> Colors:
     return colors
 
 
-def _text(file: BinaryIO, delimiter: str | None) -> tuple[Points, Faces]:
-    lines = [line.partition("#")[0].strip() for line in file.read().decode("utf-8-sig").splitlines()]
-    lines = [line for line in lines if line]
-    if delimiter and lines and not any(map(_is_number, lines[0].split(delimiter))):
-        del lines[0]  # the names of the columns
-    points = np.loadtxt(lines, delimiter=delimiter, ndmin=2) if lines else np.empty((0, 0))
-    return points, np.empty((0, 3), np.int64)
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
-
-
-_POINTS: dict[str, Callable[[BinaryIO], tuple[Points, Faces]]] = {
-    ".xyz": partial(_text, delimiter=None),
-    ".csv": partial(_text, delimiter=","),
-    ".npy": _numpy,
-    ".npz": _numpy,
-}
-
-
 def _on_host(array: ArrayLike) -> ArrayLike:
     """Bring a torch tensor to where NumPy reads it, without importing torch to ask if it is one."""
     return array.detach().cpu() if hasattr(array, "detach") else array
-
-
-def _ply(points: Points, colors: Colors | None = None, faces: Faces | None = None) -> bytes:
-    kind = "float" if points.dtype == np.float32 else "double"
-    columns: list[tuple[str, str, NDArray[Any]]] = [(axis, kind, points[:, k]) for k, axis in enumerate("xyz")]
-    if colors is not None:
-        columns += [(c, "uchar", colors[:, k]) for k, c in enumerate(("red", "green", "blue"))]
-    code = {"float": "<f4", "double": "<f8", "uchar": "u1"}
-    table = np.empty(len(points), dtype=[(name, code[kind]) for name, kind, _ in columns])
-    for name, _, column in columns:
-        table[name] = column
-    properties = "".join(f"property {kind} {name}\n" for name, kind, _ in columns)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}"
-    body = table.tobytes()
-    if faces is not None:
-        header += f"element face {len(faces)}\nproperty list uchar int vertex_indices\n"
-        triangles = np.empty(len(faces), dtype=[("corners", "u1"), ("rows", "<i4", 3)])
-        triangles["corners"], triangles["rows"] = 3, faces
-        body += triangles.tobytes()
-    return f"{header}end_header\n".encode() + body

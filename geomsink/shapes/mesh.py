@@ -1,6 +1,8 @@
 """Points and triangles as arrays: checks, triangulation, the unit cube, sampling by area."""
 
+import math
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +57,10 @@ def check_points(points: ArrayLike, name: str) -> Points:
     if array.size == 0:
         raise ValueError(f"{name}: found no points (shape {array.shape}), expected at least one.")
     single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    given = array
     array = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
+    if given.dtype.kind in "iu" and given.dtype.itemsize > 4 and not (array.astype(given.dtype) == given).all():
+        raise ValueError(f"{name}: found whole numbers up to {np.abs(array).max():.0f}, expected none beyond 2^53.")
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
         raise ValueError(f"{name}: found {array[bad[0]].tolist()} as point {bad[0]}, expected finite coordinates.")
@@ -75,23 +80,41 @@ def check_faces(faces: ArrayLike, n_vertices: int, name: str) -> Faces:
     return array.astype(np.int64)
 
 
-def check_count(n: int) -> int:
-    """Return ``n`` as a positive int, or say what is wrong."""
+POINT_BYTES = 100
+"""That a drawn point takes while it is drawn: coordinates, parameters, sides."""
+
+
+def check_count(n: int, name: str = "n") -> int:
+    """Return ``n`` as a positive int, or say what is wrong: so many points must fit into memory."""
     try:
         count = 0 if isinstance(n, bool) else operator.index(n)
     except TypeError:
         count = 0
     if count <= 0:
-        raise ValueError(f"n: found {n!r}, expected a positive whole number of points.")
+        raise ValueError(f"{name}: found {n!r}, expected a positive whole number of points.")
+    needed, there = count * POINT_BYTES, memory()
+    if needed > there:
+        raise ValueError(
+            f"{name}: found {n!r}, expected fewer: so many points take {needed / 2**30:,.0f} GiB, and this machine has "
+            f"{there / 2**30:,.0f}."
+        )
     return count
 
 
-def generator(seed: int) -> np.random.Generator:
+def memory() -> float:
+    """Bytes of memory of this machine, where it says so."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def generator(seed: int, name: str = "seed") -> np.random.Generator:
     """Return NumPy's generator for ``seed``, or say what is wrong with it."""
     try:
         return np.random.default_rng(operator.index(seed))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"seed: found {seed!r}, expected a whole number, 0 or more.") from error
+        raise ValueError(f"{name}: found {seed!r}, expected a whole number, 0 or more.") from error
 
 
 def fans(polygons: NDArray[Any] | Sequence[NDArray[np.integer[Any]]]) -> Faces:
@@ -142,8 +165,10 @@ def strips(lists: Sequence[NDArray[np.integer[Any]]]) -> Faces:
 
 def fit_unit_cube(points: Points, lower: Points, upper: Points) -> Points:
     """Move the box from ``lower`` to ``upper`` into [0, 1]^D: longest side 1, and centred."""
-    longest = float(np.max(upper - lower)) or 1.0  # a single point goes to the centre
-    fitted = (points - (lower + upper) / 2) / longest + 0.5
+    # Halves, in double precision: sides and sums of the largest numbers are infinite.
+    low, high = lower.astype(np.float64) / 2, upper.astype(np.float64) / 2
+    half = float(np.max(high - low)) or 0.5  # a single point goes to the centre
+    fitted = (points.astype(np.float64) / 2 - (low / 2 + high / 2)) / half + 0.5
     # Rounding alone can leave the cube, by one unit in the last place.
     return np.clip(fitted, 0.0, 1.0).astype(points.dtype)
 
@@ -154,14 +179,20 @@ class Triangles:
     Raises
     ------
     ValueError
-        If no face has an area.
+        If no face has an area, or a side is too long for a number.
     """
 
     def __init__(self, vertices: Points, faces: Faces):
         self._dtype = vertices.dtype
         self._corner, second, third = np.moveaxis(vertices[faces].astype(np.float64), 1, 0)
-        self._sides = second - self._corner, third - self._corner
-        areas = np.linalg.norm(np.cross(*self._sides), axis=1)
+        with np.errstate(over="ignore"):
+            self._sides = second - self._corner, third - self._corner
+        longest = max(np.abs(side).max(initial=0.0) for side in self._sides)
+        if not math.isfinite(longest):
+            raise ValueError(f"the {len(faces)} faces have sides beyond 1e308, expected smaller ones.")
+        # Relative to the longest side: products of large or small numbers leave the range of doubles.
+        scaled = (side / (longest or 1.0) for side in self._sides)
+        areas = np.linalg.norm(np.cross(*scaled), axis=1)
         if not areas.sum() > 0:
             raise ValueError(f"the {len(faces)} faces have no area, expected a surface to sample.")
         self._shares = areas.cumsum() / areas.sum()

@@ -1,139 +1,191 @@
-"""From mesh files to vertices and triangles, by way of plyfile and trimesh.
+"""OBJ, OFF and STL files to vertices and triangles: what is checked, line by line, is what is given back."""
 
-Each parser takes an open binary file and the module that `PARSERS` names for it, and returns
-vertices (V, 3) and faces (F, 3), in the file's order. What it raises on a bad file, `files.py`
-turns into one sentence that names the file. The readers of trimesh are called directly, since its
-meshes drop vertices that no face uses, and merge others; what they let pass in a truncated file is
-checked here.
-"""
-
-import io
 import re
-from typing import Any, BinaryIO
+from array import array
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geomsink.shapes.mesh import Faces, Points, fans, strips
+from geomsink.shapes.columns import choose
+from geomsink.shapes.contents import Columns, Contents, decoded, lines_of, narrowest, reals, triangles, wholes, words
+from geomsink.shapes.mesh import Faces, Points
 
+OBJ_KEYWORDS = {
+    "vt", "vn", "vp", "p", "l", "fo", "g", "s", "o", "mg", "lod", "usemtl", "mtllib", "usemap", "maplib", "bevel",
+    "c_interp", "d_interp", "shadow_obj", "trace_obj", "deg", "bmat", "step", "cstype", "curv", "curv2", "surf",
+    "parm", "trim", "hole", "scrv", "sp", "end", "con", "ctech", "stech", "call", "csh", "bsp", "bzp", "cdc", "cdp",
+    "res",
+}  # fmt: skip
+"""Of the format, besides v and f; what they say is not of vertices and faces."""
 
-def parse_ply(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
-    """Read a PLY file: ascii or binary, with polygons, triangle strips, or points alone."""
-    ply = _open_ply(file, library)
-    if "vertex" not in ply:
-        raise ValueError("it has no vertex element")
-    columns = [ply["vertex"][axis] for axis in "xyz"]
-    # Never below float32, and float64 when a column holds doubles or large integers.
-    vertices = np.stack(columns, axis=1, dtype=np.result_type(np.float32, *columns))
-    faces = [np.empty((0, 3), np.int64)]
-    for element, triangulate in (("face", fans), ("tristrips", strips)):
-        if element in ply:
-            properties = {prop.name for prop in ply[element].properties}
-            name = "vertex_index" if "vertex_index" in properties else "vertex_indices"
-            faces.append(triangulate(ply[element][name]))
-    return vertices, np.concatenate(faces)
+Words = tuple[int, list[str]]
+"""Of a line, with its number."""
 
 
-def ply_colors(file: BinaryIO, library: Any) -> NDArray[Any] | None:
-    """Red, green and blue (V, 3) of the vertices of a PLY file, or None where it has none."""
-    vertex = _open_ply(file, library)["vertex"]
-    names = {prop.name for prop in vertex.properties}
-    for red, green, blue in (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue")):
-        if {red, green, blue} <= names:
-            colors = np.stack([vertex[red], vertex[green], vertex[blue]], axis=1)
-            if colors.dtype == np.uint8:
-                return colors
-            # Whole numbers fill their range; others are shares of full brightness.
-            full = 1.0 if colors.dtype.kind == "f" else float(np.iinfo(colors.dtype).max)
-            if not (colors.min(initial=0) >= 0 and colors.max(initial=0) <= full):
-                raise ValueError(f"it has colours from {colors.min()} to {colors.max()}, beyond 0 to {full:g}")
-            return np.asarray((colors * (255.0 / full)).round(), np.uint8)
-    return None
-
-
-def _open_ply(file: BinaryIO, library: Any) -> Any:
-    file.readline()
-    text = b"ascii" in file.readline()
-    file.seek(0)
-    if text:  # plyfile closes what it takes for a text file, here a copy
-        return library.PlyData.read(io.BytesIO(file.read()))
-    try:  # triangles alone are a hundred times faster if announced, and refused if not alone
-        triangles = {"face": {"vertex_indices": 3, "vertex_index": 3}}
-        return library.PlyData.read(file, known_list_len=triangles)
-    except library.PlyElementParseError:
-        file.seek(0)
-        return library.PlyData.read(file)
-
-
-def parse_obj(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
+def parse_obj(file: BinaryIO, columns: Columns | None = None) -> Contents:
     """Read the ``v`` and ``f`` lines of a Wavefront OBJ file."""
-    text = re.sub(r"\\\r?\n", " ", file.read().decode("utf-8", errors="replace"))
-    points = list(re.finditer(r"^[ \t]*v[ \t](.*)", text, re.MULTILINE))
-    polygons = list(re.finditer(r"^[ \t]*f[ \t](.*)", text, re.MULTILINE))
-    if not points:
-        return np.empty((0, 3), np.float32), np.empty((0, 3), np.int64)
-    # trimesh splits vertices by texture, normal and material: of a face it sees the corners only.
-    faces = [re.sub(r"/\S*", "", line[1]) for line in polygons]
-    if any(len(face.split()) < 3 for face in faces):
-        raise ValueError("a face has fewer than three corners")
-    if any("-" in face for face in faces) and points[-1].start() > polygons[0].start():
-        raise ValueError("it has faces with relative (negative) corners ahead of later vertices")
-    lines = [f"v {line[1].strip()}" for line in points] + [f"f {face}" for face in faces]
-    loaded = library.load_obj(io.StringIO("\n".join(lines)), maintain_order=True)
-    mesh = next(iter(loaded["geometry"].values())) if "geometry" in loaded else loaded
-    vertices = mesh["vertices"]
-    if vertices.shape != (len(points), 3):
-        raise ValueError(f"it has {len(points)} vertices, not all with three coordinates")
-    return _single(vertices), fans(mesh.get("faces", ()))
+    vertices, polygons, unknown = array("d"), [], list[str]()
+    for line, found in _obj_lines(decoded(file.read())):
+        keyword = found[0].lower()
+        if keyword == "v":
+            vertices.extend(_obj_vertex(reals(found[1:], line), line))
+        elif keyword == "f":
+            corners = wholes([word.partition("/")[0] for word in found[1:]], line)
+            count = len(vertices) // 3
+            rows = [corner - 1 if corner > 0 else count + corner for corner in corners]
+            if 0 in corners or min(rows, default=0) < 0:
+                raise ValueError(
+                    f"line {line}: found corners {' '.join(map(str, corners[:9]))}, expected them from 1 on, or "
+                    f"from -1 down to -{count}, the vertices so far"
+                )
+            polygons.append(rows)
+        elif keyword not in OBJ_KEYWORDS:
+            if not found[0].isidentifier() or (len(found) > 1 and _are_numbers(found[1:], line)):
+                raise ValueError(f"line {line}: found {found[0][:40]!r}, expected a keyword such as v or f")
+            unknown.append(f"{found[0][:40]!r} in line {line}")
+    faces, said = triangles(polygons)
+    if unknown:
+        said = (*said, f"{unknown[0]} is no keyword of the format; {len(unknown):,} such lines were left out.")
+    return _mesh(narrowest(np.array(vertices).reshape(-1, 3)), faces, said, columns)
 
 
-def parse_off(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
-    """Read an OFF file in text form."""
-    text = re.sub(r"#.*", "", file.read().decode("utf-8", errors="replace"))
-    _, found, content = text.partition("OFF")
-    head, *rows = [line.split() for line in content.splitlines() if line.strip()] or [[]]
-    if not found or len(head) < 2:
+def parse_off(file: BinaryIO, columns: Columns | None = None) -> Contents:
+    """Read an OFF file in text form, each row on a line of its own, or with line breaks anywhere."""
+    rows = list(words(decoded(file.read())))
+    keyword = re.fullmatch(r"(?i)(st)?(c)?(n)?(4)?(n)?off", rows[0][1][0]) if rows else None
+    if keyword is not None:
+        line, found = rows.pop(0)
+        if keyword[4] or keyword[5]:
+            raise ValueError(f"it begins with {keyword[0]}, whose points have other dimensions; expected OFF")
+        if found[1:2] and found[1].upper() == "BINARY":
+            raise ValueError("it is a binary OFF file, expected one of text")
+        rows[:0] = [(line, found[1:])] if found[1:] else []
+    if not rows or (len(rows[0][1]) < 2 and sum(len(row) for _, row in rows[:3]) < 3):
         raise ValueError("it does not begin with OFF and the numbers of vertices and faces")
-    n_vertices, n_faces = int(head[0]), int(head[1])
-    # trimesh takes whatever faces are there, so a truncated list of them is looked for here.
-    complete = sum(len(row) > int(row[0]) for row in rows[n_vertices:][:n_faces])
-    if len(rows) < n_vertices or complete < n_faces:
-        raise ValueError(
-            f"it has {min(len(rows), n_vertices)} vertices and {complete} complete faces "
-            f"of the {n_vertices} and {n_faces} announced"
-        )
-    file.seek(0)
-    loaded = library.load_off(file)
-    return _single(loaded["vertices"]), np.reshape(loaded["faces"], (-1, 3)).astype(np.int64)
+    if len(rows[0][1]) < 2:  # these numbers are not on one line either
+        rows = [(rows[0][0], [word for _, row in rows for word in row])]
+    line, found = rows[0]
+    n_vertices, n_faces = wholes(found[:3], line)[:2]
+    if n_vertices < 0 or n_faces < 0:
+        raise ValueError(f"line {line}: found {n_vertices} vertices and {n_faces} faces announced")
+    rows[:1] = [(line, found[3:])] if found[3:] else []
+    if not _one_a_line(rows, n_vertices, n_faces):
+        rows = _off_rows([(line, word) for line, row in rows for word in row], n_vertices, n_faces)
+    vertices = [reals(row[:3], line) for line, row in rows[:n_vertices]]
+    polygons = [wholes(row[1 : 1 + int(row[0])], line) for line, row in rows[n_vertices:]]
+    faces, said = triangles(polygons)
+    return _mesh(narrowest(np.array(vertices, dtype=np.float64).reshape(-1, 3)), faces, said, columns)
 
 
-def parse_stl(file: BinaryIO, library: Any) -> tuple[Points, Faces]:
+def parse_stl(file: BinaryIO, columns: Columns | None = None) -> Contents:
     """Read a binary or text STL file, and join equal corners, since it has no list of vertices."""
     data = file.read()
-    if b"\0" in data and len(data) != 84 + 50 * int.from_bytes(data[80:84], "little"):
-        raise ValueError(f"its {len(data)} bytes do not fit the number of triangles announced")
-    file.seek(0)
-    loaded = library.load_stl(file)
-    solids = [loaded] if "vertices" in loaded else list(loaded["geometry"].values())
-    corners = _single(np.concatenate([solid["vertices"] for solid in solids] or [np.empty((0, 3))]))
-    # In text, trimesh passes over a solid without its end.
-    announced = data.lower().count(b"facet normal") or len(corners) // 3
-    if 3 * announced != len(corners) or not solids:
-        raise ValueError(f"it has {len(corners) // 3} triangles in complete solids")
+    announced = int.from_bytes(data[80:84], "little")
+    if len(data) >= 84 and len(data) == 84 + 50 * announced:
+        facet = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+        corners: Points = np.frombuffer(data, facet, offset=84)["corners"].reshape(-1, 3)
+    elif b"\0" in data:
+        raise ValueError(f"its {len(data):,} bytes do not fit the {announced:,} triangles announced")
+    else:
+        corners = narrowest(np.array(_stl_corners(decoded(data))).reshape(-1, 3))
     _, first, inverse = np.unique(corners, axis=0, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))  # distinct corners in the order of their first appearance
-    return corners[np.sort(first)], rank[inverse].reshape(-1, 3)
+    return _mesh(corners[np.sort(first)], rank[inverse].reshape(-1, 3), (), columns)
 
 
-def _single(vertices: Any) -> Points:
-    """Round to float32; a coordinate too large for it becomes infinite, and is refused as such."""
-    with np.errstate(over="ignore"):
-        return np.asarray(vertices).astype(np.float32)
+def _mesh(vertices: Points, faces: Faces, said: tuple[str, ...], columns: Columns | None) -> Contents:
+    if columns is not None:
+        chosen, _ = choose("xyz", 3, columns)
+        vertices = vertices[:, chosen]
+    return Contents(vertices, faces, said=said)
 
 
-PARSERS = {
-    ".ply": ("plyfile", parse_ply),
-    ".obj": ("trimesh.exchange.obj", parse_obj),
-    ".off": ("trimesh.exchange.off", parse_off),
-    ".stl": ("trimesh.exchange.stl", parse_stl),
-}
+def _obj_lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Each line that has words, with those that a backslash at its end joins to it."""
+    begun, start = "", 0
+    for line, content in enumerate(lines_of(text), 1):
+        start = start or line
+        if content.endswith("\\"):
+            begun += content[:-1] + " "
+            continue
+        found = (begun + content).partition("#")[0].split()
+        if found:
+            yield start, found
+        begun, start = "", 0
+    if begun.strip():
+        raise ValueError(f"line {start}: it ends with a backslash, and nothing follows")
+
+
+def _obj_vertex(numbers: list[float], line: int) -> list[float]:
+    """Coordinates, which a fourth number divides; colours may follow."""
+    if len(numbers) not in (3, 4, 6, 7):
+        raise ValueError(f"line {line}: found a vertex of {len(numbers)} numbers, expected x, y and z")
+    if len(numbers) == 4 and numbers[3] != 1.0:
+        if not numbers[3]:
+            raise ValueError(f"line {line}: found a vertex at infinity, of weight 0")
+        return [number / numbers[3] for number in numbers[:3]]
+    return numbers[:3]
+
+
+def _are_numbers(found: list[str], line: int) -> bool:
+    try:
+        reals(found, line)
+    except ValueError:
+        return False
+    return True
+
+
+def _one_a_line(rows: list[Words], n_vertices: int, n_faces: int) -> bool:
+    """Whether each vertex and each face has a line, which colours and normals may end."""
+    return (
+        len(rows) == n_vertices + n_faces
+        and all(len(row) > 2 for _, row in rows[:n_vertices])
+        and all(row[0].isdecimal() and len(row) > int(row[0]) for _, row in rows[n_vertices:])
+    )
+
+
+def _off_rows(flat: list[tuple[int, str]], n_vertices: int, n_faces: int) -> list[Words]:
+    """Rows of numbers that line breaks are anywhere between, when there are no others."""
+    rows, place = list[Words](), 0
+    while len(rows) < n_vertices + n_faces and place < len(flat):
+        line, word = flat[place]
+        if len(rows) >= n_vertices and not word.isdecimal():
+            break
+        end = place + (3 if len(rows) < n_vertices else 1 + int(word))
+        if end > len(flat):
+            break
+        rows.append((line, [word for _, word in flat[place:end]]))
+        place = end
+    if len(rows) < n_vertices + n_faces:
+        found = min(len(rows), n_vertices), max(len(rows) - n_vertices, 0)
+        raise ValueError(
+            f"it has {found[0]} vertices and {found[1]} complete faces of the {n_vertices} and {n_faces} announced"
+        )
+    if place < len(flat):
+        line = flat[place][0]
+        raise ValueError(f"line {line}: found more than the {n_vertices} vertices and {n_faces} faces announced")
+    return rows
+
+
+def _stl_corners(text: str) -> list[list[float]]:
+    """The corners of the facets of all solids, three of each."""
+    corners, place, open_facet = list[list[float]](), ("", 0), -1
+    for line, found in words(text):
+        keyword = found[0].lower()
+        inside = place[0] == "facet"
+        if keyword == "solid" and not place[0]:
+            place = ("solid", line)
+        elif keyword == "facet" and place[0] == "solid":
+            place, open_facet = ("facet", line), len(corners)
+        elif keyword == "vertex" and inside and len(found) == 4:
+            corners.append(reals(found[1:], line))
+        elif keyword == "endfacet" and inside and len(corners) == open_facet + 3:
+            place = ("solid", line)
+        elif keyword == "endsolid" and place[0] == "solid":
+            place = ("", line)
+        elif not (keyword in ("outer", "endloop") and inside):
+            raise ValueError(f"line {line}: found {' '.join(found)[:60]!r} where it does not belong")
+    if place[0] or not place[1]:
+        raise ValueError(f"line {place[1]}: it ends within a {place[0]}" if place[1] else "it holds no solid")
+    return corners

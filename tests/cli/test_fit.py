@@ -197,7 +197,7 @@ def test_numbers_that_are_not_finite_are_one_sentence(cloud, undrawn, monkeypatc
         (("--inner-batch", 31), "targets: batches of 31 given for a cloud of 30 points"),
         (("--lr", -1), "lr: -1.0 given"),
         (("--average", 2), "average: 2.0 given"),
-        (("--held-out", 0), "held_out: 0 given"),
+        (("--held-out", 0), "--held-out: 0 given"),
         (("--seed", -1), "--seed: -1 given"),
         (("--plot", "fit.txt"), "path: found fit.txt"),
         (("--blur", 0.1, -1), "blur"),

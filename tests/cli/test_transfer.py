@@ -86,7 +86,7 @@ def test_labels_arrive_in_the_form_in_which_they_were_given(clouds, tmp_path, ki
     assert code == 0 and report["carried"] == "labels" and report["out"] == str(out)
     from geomsink.cli.labels import read_labels
 
-    found = read_labels(str(out), 60, "b")
+    found = read_labels(str(out), shapes.load(b), "b")
     assert found.dtype.kind == given.dtype.kind and found.shape == given.shape
     if kind in ("whole numbers", "names"):
         assert found.tolist() == given[order].tolist()
@@ -160,7 +160,7 @@ def test_not_converged_exits_with_3(clouds, tmp_path):
         (("--out", "out.npy", "--labels", "short.npy"),
          "--labels: found shape (59,) in short.npy, expected a row for each of the 60 points of a.npy"),
         (("--out", "out.npy", "--labels", "rows.npy"), "--labels: found int64 of shape (60, 2)"),
-        (("--out", "out.csv", "--labels", "ragged.csv"), "--labels: found rows of different lengths"),
+        (("--out", "out.csv", "--labels", "ragged.csv"), "ragged.csv: found a truncated or malformed file (it has"),
         (("--out", "out.ply", "--no-normalize"), "--no-normalize needs --blur or --epsilon"),
         (("--out", "out.ply", "--cost", "hamming"), "cost: unknown name 'hamming'"),
         (("--out", "out.ply", "--plot", "a.foo"), "expected a name that ends in one of"),

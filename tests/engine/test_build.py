@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import os
+import time
 
 import numpy as np
 import pytest
@@ -140,3 +142,70 @@ def test_a_broken_formula_says_what_the_compiler_said(fresh, monkeypatch):
             torch.zeros(5), torch.zeros(6), 1.0
         )
     assert not list(build.folder().iterdir())
+
+
+ANSWER = build.Program("answer", 'extern "C" int answer() { return 1; }')
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """The choice of a folder as a new process makes it: a shared one is asked for, and the user has one, too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.setenv("GEOMSINK_CACHE", str(tmp_path / "shared"))
+    monkeypatch.setattr(build, "folder", functools.cache(build.folder.__wrapped__))
+    monkeypatch.setattr(build, "_loaded", {})
+    return tmp_path / "shared" / build._key()
+
+
+def planted(folder):
+    """A library of the right name and checksum that is not what it says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "planted.so"
+    assert build._compile('extern "C" int answer() { return 2; }', path, ("-shared", "-fPIC")) == ""
+    return path.rename(folder / f"{build._name(ANSWER)}-{build._checksum(path)}.so")
+
+
+@pytest.mark.parametrize("what", ["group", "everyone", "owner", "link"])
+def test_code_from_a_folder_of_others_is_not_run(elsewhere, what, tmp_path):
+    library = planted(elsewhere if what != "link" else tmp_path / "other")
+    if what == "owner":
+        if os.getuid():
+            pytest.skip("needs root, to give a folder away")
+        os.chown(elsewhere, 12345, 12345)
+    elif what == "link":
+        elsewhere.parent.mkdir()
+        elsewhere.symlink_to(tmp_path / "other")
+    else:
+        elsewhere.chmod(0o770 if what == "group" else 0o777)
+    with pytest.warns(UserWarning, match="belongs to others or can be written by them: compiled reductions go to"):
+        assert build.load(ANSWER).answer() == 1
+    assert build.folder() == tmp_path / "own" / "geomsink" / build._key()
+    assert build.folder().stat().st_mode & 0o777 == 0o700 and library.exists()
+
+
+def test_folders_and_files_are_looked_at_again_when_code_is_loaded(elsewhere):
+    build.folder()
+    library = planted(elsewhere)
+    library.chmod(0o777)
+    assert build.load(ANSWER).answer() == 1 and not library.exists()
+    (built,) = elsewhere.glob("*.so")
+    assert built.stat().st_mode & 0o777 == 0o700
+    build._loaded.clear()
+    elsewhere.chmod(0o777)
+    with pytest.warns(UserWarning, match="can be written by them"):
+        build.load(ANSWER)
+    assert build.folder() != elsewhere
+
+
+def test_a_relative_cache_home_is_ignored_and_what_was_left_over_is_cleared(elsewhere, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GEOMSINK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / ".cache" / "geomsink" / build._key()
+    folder.mkdir(parents=True)
+    for name in ("tmpold.tmp", "tmpnew.tmp"):
+        (folder / name).touch()
+    os.utime(folder / "tmpold.tmp", (time.time() - 7200,) * 2)
+    assert build.folder() == folder and not (tmp_path / "here").exists()
+    assert [path.name for path in folder.iterdir()] == ["tmpnew.tmp"]

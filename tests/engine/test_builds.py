@@ -103,7 +103,7 @@ def test_a_home_that_cannot_be_written(tmp_path, expected):
     done = python(SOLVE, "keops", **home)
     agrees(values(done.stdout)[0], expected, "keops")
     assert "cannot be written: compiled reductions go to" in done.stdout
-    assert "set GEOMSINK_CACHE to a folder that can be written" in done.stdout
+    assert "set GEOMSINK_CACHE to a folder of your own that can be written" in done.stdout
 
 
 def test_libraries_are_used_again_and_built_again_where_damaged(tmp_path, expected):

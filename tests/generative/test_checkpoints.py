@@ -256,13 +256,13 @@ def test_a_failed_write_leaves_what_was_there(call, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"geomsink.generative.checkpoints.os.{call}", failing)
+        patch.setattr(f"geomsink.atomic.os.{call}", failing)
         with pytest.raises(OSError, match="disk full"):
             trainer.save()
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["checkpoint-000000003.pt"]
     assert (tmp_path / "checkpoint-000000003.pt").read_bytes() == before
     trainer.save()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
 
 
 # ----------------------------------------------------------------- other settings

@@ -54,6 +54,9 @@ def test_a_written_mesh_comes_back_with_its_faces_and_colors(tmp_path, dtype):
         ("uchar", "red green blue", "0 128 255", [0, 128, 255]),
         ("float", "red green blue", "0 0.5 1", [0, 128, 255]),
         ("ushort", "red green blue", "0 32896 65535", [0, 128, 255]),
+        ("ushort", "red green blue", "10 128 255", [10, 128, 255]),
+        ("int", "red green blue", "0 128 255", [0, 128, 255]),
+        ("uchar", "R G B", "1 2 3", [1, 2, 3]),
         ("uchar", "diffuse_red diffuse_green diffuse_blue", "1 2 3", [1, 2, 3]),
         ("uchar", "quality confidence alpha", "1 2 3", None),
     ],
@@ -68,20 +71,40 @@ def test_colors_of_other_writers(tmp_path, kind, names, values, expected):
     assert expected == (None if colors is None else colors[0].tolist())
 
 
+def test_colors_of_points_that_are_left_out_are_left_out_with_them(tmp_path):
+    pytest.importorskip("plyfile")
+    names = "".join(f"property {'float' if name in 'xyz' else 'uchar'} {name}\n" for name in "xyzrgb")
+    header = f"ply\nformat ascii 1.0\nelement vertex 2\n{names}end_header\n"
+    (tmp_path / "a.ply").write_text(f"{header}nan nan nan 9 9 9\n1 2 3 4 5 6\n")
+    with pytest.warns(shapes.FileWarning, match="1 of 2 points are not finite"):
+        assert read_colors(tmp_path / "a.ply", drop_invalid=True).tolist() == [[4, 5, 6]]
+    with pytest.raises(ValueError, match="as point 0, expected finite"):
+        read_colors(tmp_path / "a.ply")
+
+
 def test_colors_beyond_their_range_are_refused(tmp_path):
     pytest.importorskip("plyfile")
     properties = "".join(f"property float {name}\n" for name in ("x", "y", "z", "red", "green", "blue"))
     header = f"ply\nformat ascii 1.0\nelement vertex 1\n{properties}end_header\n"
     (tmp_path / "a.ply").write_text(f"{header}1 2 3 0 128 255\n")
-    with pytest.raises(ValueError, match=r"a\.ply: .*it has colours from 0\.0 to 255\.0, beyond 0 to 1"):
+    with pytest.raises(ValueError, match=r"a\.ply: colors: it has colours from 0\.0 to 255\.0, beyond 0 to 1"):
         read_colors(tmp_path / "a.ply")
 
 
-def test_colors_of_another_length_or_type_are_refused(tmp_path):
-    for colors in (COLORS[:4], COLORS / 255):
+def test_colors_of_another_length_or_beyond_their_range_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", points=POINTS, colors=COLORS / 255)
+    np.testing.assert_array_equal(read_colors(tmp_path / "a.npz"), COLORS)
+    for colors, message in (
+        (COLORS[:4], r"found shape \(4, 3\) of uint8, expected \(5, 3\) of uint8"),
+        (COLORS.astype("U"), r"found shape \(5, 3\) of <U., expected"),
+        (COLORS.astype(int) - 300, "it has colours from -.* beyond 0 to 255"),
+        (COLORS.astype(int) * 10**6, "it has colours from .* beyond 0 to 65535"),
+        (COLORS.astype(float), "it has colours from .* beyond 0 to 1"),
+    ):
         np.savez(tmp_path / "a.npz", points=POINTS, colors=colors)
-        with pytest.raises(ValueError, match=r"a\.npz: colors: found shape .*, expected \(5, 3\) of uint8"):
+        with pytest.raises(ValueError, match=rf"a\.npz: colors: {message}"):
             read_colors(tmp_path / "a.npz")
+        np.testing.assert_array_equal(read(tmp_path / "a.npz"), POINTS)  # the points are there all the same
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_colors(tmp_path / "b.ply")
 

@@ -103,7 +103,7 @@ def test_normalized_float32_never_leaves_the_cube(tmp_path):
 # Errors ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".ply", ".obj", ".off", ".stl", ".xyz", ".csv", ".npy", ".npz"])
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".off", ".stl", ".xyz", ".csv", ".npy", ".npz", ".pcd", ".csv.gz"])
 def test_empty_and_missing_files(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     with pytest.raises(FileNotFoundError, match="there is no file"):
@@ -113,10 +113,12 @@ def test_empty_and_missing_files(tmp_path, suffix):
         read(path)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.ply.gz", "a"])
+@pytest.mark.parametrize("name", ["a.e57", "a.gz", "a.vtk.gz", "a"])
 def test_wrong_extensions_name_the_right_ones(tmp_path, name):
     (tmp_path / name).write_text("0 0 0\n")
     with pytest.raises(ValueError, match=r"expected a name that ends in one of .ply, .obj, .*\.npz"):
+        read(tmp_path / name)
+    with pytest.raises(ValueError, match=r"convert others, for example meshes by trimesh.*CloudCompare"):
         read(tmp_path / name)
     with pytest.raises(ValueError, match=r"expected a name that ends in .ply or .npz"):
         write(tmp_path / name, POINTS)
@@ -134,7 +136,7 @@ def test_truncated_and_mistaken_point_files(tmp_path):
         "cut.xyz": b"0 0 0\n1 1",
         "cut.csv": b"0,0,0\n1,1",
         "word.csv": b"0,0,0\n1,one,1\n",
-        "commas.xyz": b"0,0,0\n1,1,1\n",
+        "mixed.xyz": b"0,0,0\n1 1 1\n",
         "binary.xyz": bytes(range(256)),
     }
     for name, content in contents.items():
@@ -191,7 +193,7 @@ def test_mesh_checks_its_arrays():
 
 @pytest.mark.parametrize(
     ("suffix", "package"),
-    [(".ply", "plyfile"), (".obj", "trimesh"), (".off", "trimesh"), (".stl", "trimesh")],
+    [(".ply", "plyfile"), (".glb", "trimesh"), (".pcd", "pypcd4"), (".las", "laspy"), (".laz", "laspy")],
 )
 def test_a_missing_library_is_named_with_its_cure(tmp_path, monkeypatch, suffix, package):
     for module in [package, *(m for m in sys.modules if m.startswith(package + "."))]:
@@ -199,7 +201,8 @@ def test_a_missing_library_is_named_with_its_cure(tmp_path, monkeypatch, suffix,
     (tmp_path / f"a{suffix}").write_text("anything")
     with pytest.raises(ImportError) as caught:
         read(tmp_path / f"a{suffix}")
-    expected = f"reading {suffix} files needs the package {package}: pip install 'geomsink[shapes]'"
+    group = "shapes" if suffix in (".ply", ".glb") else "scans"
+    expected = f"reading {suffix} files needs the package {package}: pip install 'geomsink[{group}]'"
     assert str(caught.value) == expected
 
 

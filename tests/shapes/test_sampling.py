@@ -73,6 +73,20 @@ def test_sample_of_a_file_lies_on_its_surface_in_its_dtype(tmp_path):
     np.testing.assert_allclose(fitted, points / 10 + 0.5, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-250, 1e-160, 1e160, 1e250])
+def test_surfaces_of_any_size_are_drawn_alike(scale):
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 1], [3, 3, 3]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    drawn, scaled = (sample_surface(corners * s, faces, 50, np.random.default_rng(0)) for s in (1.0, scale))
+    np.testing.assert_allclose(scaled / scale, drawn, rtol=1e-12)
+
+
+def test_sides_that_are_longer_than_any_number_are_refused():
+    corners = np.array([[-1.7e308, 0, 0], [1.7e308, 0, 0], [0, 1, 0]])
+    with pytest.raises(ValueError, match="the 1 faces have sides beyond 1e308"):
+        sample_surface(corners, np.array([[0, 1, 2]]), 5, np.random.default_rng(0))
+
+
 def test_a_surface_without_area_is_refused(tmp_path):
     pytest.importorskip("trimesh")
     (tmp_path / "line.obj").write_text("v 0 0 0\nv 1 1 1\nv 2 2 2\nf 1 2 3\nf 1 1 2\n")

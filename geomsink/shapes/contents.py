@@ -1,0 +1,190 @@
+"""What a file holds, as its parser found it, and what parsers of text share."""
+
+import codecs
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomsink.shapes.mesh import Faces, Points, check_faces, check_points, fans
+
+Columns = Sequence[int | str]
+
+
+class Refused(ValueError):
+    """What was asked of a file, rather than what is in it, is wrong."""
+
+
+class FileWarning(UserWarning):
+    """What was made of a file that does not say how it is meant, or left out of it."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Points (N, D), with what belongs to them.
+
+    Attributes
+    ----------
+    faces : array of int (F, 3)
+        Triangles; none of what has not three dimensions.
+    colors : array (N, 3), optional
+        In the type that the file has them in.
+    said : tuple of str
+        What was left out or had to be guessed, each the rest of a sentence that begins with the file's name.
+    kept : array of bool, optional
+        Which of the file's points these are; None is all.
+    """
+
+    points: NDArray[Any]
+    faces: NDArray[Any] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    colors: NDArray[Any] | None = None
+    said: tuple[str, ...] = ()
+    kept: NDArray[np.bool_] | None = None
+
+    def checked(self, name: str, drop_invalid: bool) -> "Contents":
+        """The same with finite points and faces between them, or a sentence that says what is wrong."""
+        whole = self._finite(name) if drop_invalid else self
+        points = check_points(whole.points, name)
+        faces = check_faces(whole.faces, len(points), f"{name}: faces")
+        return replace(whole, points=points, faces=faces if points.shape[1] == 3 else faces[:0])
+
+    def _finite(self, name: str) -> "Contents":
+        """Without points that are not finite, and the faces that have one of them."""
+        if self.points.ndim != 2 or self.points.dtype.kind != "f":
+            return self
+        kept = np.isfinite(self.points).all(axis=1)
+        if kept.all():
+            return self
+        left_out = np.count_nonzero(~kept)
+        said = f"{left_out:,} of {len(kept):,} points are not finite and were left out."
+        faces = check_faces(self.faces, len(kept), f"{name}: faces")
+        faces = (np.cumsum(kept) - 1)[faces[kept[faces].all(axis=1)]]
+        colors = self.colors
+        if colors is not None and len(colors) == len(kept):
+            colors = colors[kept]
+        return replace(self, points=self.points[kept], faces=faces, colors=colors, said=(*self.said, said), kept=kept)
+
+
+def rgb(colors: NDArray[Any], n: int, name: str) -> NDArray[np.uint8]:
+    """Colours of ``n`` points in 8 bits: whole numbers up to 255, or 65535 if one is larger, others up to 1."""
+    if colors.shape != (n, 3) or colors.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: found shape {colors.shape} of {colors.dtype}, expected {(n, 3)} of uint8.")
+    full = 1.0 if colors.dtype.kind == "f" else 255.0 if colors.max(initial=0) <= 255 else 65535.0
+    if not (colors.min(initial=0) >= 0 and colors.max(initial=0) <= full):
+        raise ValueError(f"{name}: it has colours from {colors.min()} to {colors.max()}, beyond 0 to {full:g}")
+    return np.asarray(np.rint(colors * (255.0 / full)), np.uint8)
+
+
+Parser = Callable[[BinaryIO, Columns | None], Contents]
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8, or UTF-16 where its mark says so; names in other encodings are of no matter.
+
+    Raises
+    ------
+    ValueError
+        If it holds zeros, as no text does.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if b"\0" in data:
+        raise ValueError("it is not text")
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def lines_of(text: str) -> list[str]:
+    """Its lines, whose ends may be those of any system."""
+    return re.split(r"\r\n?|\n", text)
+
+
+def words(text: str, comment: str = "#") -> Iterator[tuple[int, list[str]]]:
+    """Each line that has some, as its number and its words, comments left out."""
+    for number, line in enumerate(lines_of(text), 1):
+        found = line.partition(comment)[0].split()
+        if found:
+            yield number, found
+
+
+def real(word: str) -> float:
+    """A number as files write it."""
+    if "_" in word:  # Python alone reads 1_0 as 10
+        raise ValueError(f"could not convert string to float: {word!r}")
+    return float(word)
+
+
+def reals(found: Sequence[str], line: int) -> list[float]:
+    """Numbers of a line, or a sentence that says which word is none."""
+    try:
+        if "_" not in "".join(found):
+            return list(map(float, found))
+    except ValueError:
+        pass
+    raise ValueError(f"line {line}: found {_first_of(found, real)!r}, expected a number")
+
+
+def wholes(found: Sequence[str], line: int) -> list[int]:
+    """Whole numbers of a line."""
+    try:
+        if "_" not in "".join(found):
+            return list(map(int, found))
+    except ValueError:
+        pass
+    raise ValueError(f"line {line}: found {_first_of(found, whole)!r}, expected a whole number")
+
+
+def whole(word: str) -> int:
+    if "_" in word:
+        raise ValueError(word)
+    return int(word)
+
+
+def _first_of(found: Sequence[str], convert: Callable[[str], Any]) -> str:
+    """The first word that cannot be converted."""
+    for word in found:
+        try:
+            convert(word)
+        except ValueError:
+            return word[:40]
+    raise AssertionError(found)
+
+
+def narrowest(values: NDArray[np.float64]) -> Points:
+    """Numbers of a text (N, D) in float32 where it has each digit that was written, otherwise as they are.
+
+    A float32 that was written with any number of digits is read as itself: the text is off by half a unit of its last
+    digit at most, and so the float32 next to the text is no further from it. Where digits are zeros, they count if
+    rounding moves a point by 2⁻²² of the longest side of the box.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32)
+        error = np.abs(values - single)
+    finite = np.isfinite(values)
+    off = finite & (error > 0)
+    if not off.any():
+        return single
+    if not np.isfinite(error[off]).all():
+        return values
+    value, error = values[off], error[off]
+    # The last digit that float32 has; a tie, which doubles do not hit, counts as such.
+    place = 10.0 ** np.ceil(np.log10(2 * error) - 1e-6)
+    digits = value / place
+    lost = np.abs(digits - np.rint(digits)) > 1e-6 + np.abs(digits) * 2.0**-51
+    rows = values[finite.all(axis=1)]
+    side = np.max(np.ptp(rows, axis=0)) if len(rows) else 0.0
+    return values if lost.any() or (side > 0 and error.max() > 2.0**-22 * side) else single
+
+
+def triangles(polygons: Any) -> tuple[Faces, tuple[str, ...]]:
+    """Polygons as triangles, and what to say of those that have no area since they have fewer than three corners."""
+    table = isinstance(polygons, np.ndarray) and polygons.ndim == 2
+    sizes = {polygons.shape[1]} if table else set(map(len, polygons))
+    if len(sizes) == 1 and min(sizes) > 2:  # all at once
+        return fans(polygons if table else np.array(list(polygons))), ()
+    surfaces = [polygon for polygon in polygons if len(polygon) > 2]
+    left_out = len(polygons) - len(surfaces)
+    said = f"{left_out:,} of {len(polygons):,} faces have fewer than three corners and were left out."
+    return fans([np.asarray(polygon) for polygon in surfaces]), (said,) if left_out else ()

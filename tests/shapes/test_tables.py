@@ -1,0 +1,191 @@
+"""Tables of points as people have them: names, delimiters, comments, counts; and which columns are taken."""
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from geomsink.shapes import FileWarning, read, sample
+
+TWO = [[1.5, 2, 3], [4, 5.5, 6]]
+RIGHT = {
+    "z,y,x.csv": "z,y,x\n3,2,1.5\n6,5.5,4\n",
+    "colours.csv": "r,X,Y,Z\n9,1.5,2,3\n9,4,5.5,6\n",
+    "paraview.csv": '"RGB","Points:0","Points:1","Points:2"\n9,1.5,2,3\n9,4,5.5,6\n',
+    "text.csv": "name,x,y,z,colour\ntree,1.5,2,3,#ff0000\nhouse,4,5.5,6,\n",
+    "pandas.csv": ",x,y,z\n0,1.5,2,3\n1,4,5.5,6\n",
+    "numbers.csv": "0,1,2\n1.5,2.0,3.0\n4.0,5.5,6.0\n",
+    "semicolons.csv": "x;y;z\n1.5;2;3\n4;5.5;6\n",
+    "quotes.csv": '"x";"y";"z"\n"1.5";"2";"3"\n"4";"5.5";"6"\n',
+    "trailing.csv": "1.5,2,3,\n4,5.5,6,\n",
+    "trailing-names.csv": "x,y,z,\n1.5,2,3,\n4,5.5,6,\n",
+    "commas.xyz": "1.5,2,3\n4,5.5,6\n",
+    "tabs.txt": "Point ID\tX\tY\tZ\nA 1\t1.5\t2\t3\nA 2\t4\t5.5\t6\n",
+    "tabs.tsv": "1.5\t2\t3\n4\t5.5\t6\n",
+    "blanks.asc": "  1.5   2\t3  \n\n4 5.5 6 # second\n",
+    "cloudcompare.asc": "//X Y Z R G B\n1.5 2 3 255 0 0\n4 5.5 6 0 0 1\n",
+    "savetxt.xyz": "# z y x\n3 2 1.5\n6 5.5 4\n",
+    "slashes.xyz": "// by hand\n1.5 2 3 // first\n4 5.5 6\n",
+    "count.pts": "2\n1.5 2 3\n4 5.5 6\n",
+    "count-names.txt": "//X Y Z I\n2\n1.5 2 3 9\n4 5.5 6 9\n",
+    "mac.csv": "x,y,z\r1.5,2,3\r4,5.5,6\r",
+    "mark.xyz": "\ufeff1.5 2 3\n4 5.5 6\n",
+    "r.csv": '"x","y","z"\n"1",1.5,2,3\n"2",4,5.5,6\n',
+    "latin.csv": "x,y,z\n# caf\udce9\n1.5,2,3\n4,5.5,6\n",
+}
+
+
+def save(path, text):
+    path.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_said(request):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FileWarning)
+        yield
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_tables_are_read_right_and_nothing_needs_to_be_said(name, tmp_path):
+    points = read(save(tmp_path / name, RIGHT[name]))
+    assert points.tolist() == TWO and points.dtype == np.float64
+
+
+def test_text_of_windows_is_read(tmp_path):
+    (tmp_path / "a.txt").write_bytes("x\ty\tz\r\n1.5\t2\t3\r\n4\t5.5\t6\r\n".encode("utf-16"))
+    assert read(tmp_path / "a.txt").tolist() == TWO
+
+
+GUESSED = {
+    "rgb.xyz": ("1.5 2 3 255 0 0\n4 5.5 6 0 0 1\n", "it has 6 columns without names; the first three were taken"),
+    "others.csv": ("lon,lat,height\n1.5,2,3\n4,5.5,6\n",
+                   "it has columns lon, lat, height, none of them x and y; all 3 were taken"),
+    "index.csv": (",0,1,2\n0,1.5,2,3\n1,4,5.5,6\n",
+                  "it has 4 columns without names; the first counts the rows and was left out; all others were taken"),
+    "counted.xyz": ("0 1.5 2 3\n1 4 5.5 6\n",
+                    "it has 4 columns without names; the first counts the rows and was left out; all others were"),
+    "counted.csv": ("id,a,b,c,d\n1,1.5,2,3,9\n2,4,5.5,6,9\n", "counts the rows and was left out; the next three"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GUESSED)
+def test_what_had_to_be_guessed_is_said_in_one_sentence(name, tmp_path):
+    text, said = GUESSED[name]
+    path = save(tmp_path / name, text)
+    with pytest.warns(FileWarning) as caught:
+        assert read(path).tolist() == TWO
+    (warning,) = caught
+    message = str(warning.message)
+    assert message.startswith(f"{path}: ") and said in message
+    assert message.endswith("as coordinates, columns= (--columns) chooses.") and warning.filename == __file__
+
+
+def test_arrays_of_scanners_and_of_features(tmp_path):
+    rng = np.random.default_rng(0)
+    for width, taken in ((2, 2), (3, 3), (4, 3), (7, 3), (10, 3), (11, 11), (50, 50)):
+        array = rng.random((9, width))
+        np.save(tmp_path / "a.npy", array)
+        np.savez(tmp_path / "a.npz", cloud=array)
+        np.savez(tmp_path / "points.npz", points=array)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for name in ("a.npy", "a.npz"):
+                np.testing.assert_array_equal(read(tmp_path / name), array[:, :taken])
+        said = {3: "the first three were taken", 11: "all 11 were taken", 50: "all 50 were taken"}.get(taken, "")
+        assert len(caught) == (2 if width > 3 else 0) and all(said in str(w.message) for w in caught)
+        np.testing.assert_array_equal(read(tmp_path / "points.npz"), array)
+        if width > 3:
+            np.testing.assert_array_equal(read(tmp_path / "a.npy", columns=range(width)), array)
+            np.testing.assert_array_equal(read(tmp_path / "points.npz", columns=[3, 0]), array[:, [3, 0]])
+
+
+def test_records_and_separate_arrays(tmp_path):
+    records = np.array([(3, 2, 1.5, 9), (6, 5.5, 4, 9)], dtype=[("z", "f4"), ("y", "f4"), ("x", "f4"), ("i", "u1")])
+    np.save(tmp_path / "a.npy", records)
+    assert read(tmp_path / "a.npy").tolist() == TWO and read(tmp_path / "a.npy", columns="i").tolist() == [[9], [9]]
+    x, y, z = np.array(TWO).T
+    np.savez(tmp_path / "a.npz", z=z, x=x, y=y, other=np.zeros(5))
+    assert read(tmp_path / "a.npz").tolist() == TWO
+    np.savez(tmp_path / "a.npz", z=z, x=x, y=y[:1])
+    with pytest.raises(ValueError, match=r"its arrays x, y, z have the shapes \[\(2,\), \(1,\), \(2,\)\]"):
+        read(tmp_path / "a.npz")
+
+
+def test_columns_choose_by_name_and_number(tmp_path):
+    path = save(tmp_path / "a.csv", "label,x,y,z,nx\ntree,1.5,2,3,7\nhouse,4,5.5,6,8\n")
+    assert read(path, columns=["nx", "X"]).tolist() == [[7, 1.5], [8, 4]]
+    assert read(path, columns=[1, "3"]).tolist() == [[1.5, 3], [4, 6]]
+    drawn = sample(path, 2, columns=["x", "y"])
+    assert sorted(drawn.tolist()) == [[1.5, 2], [4, 5.5]]
+    atoms = save(tmp_path / "a.xyz", "2\nwater, as x y z\nO 1.5 2 3\nH 4 5.5 6\n")
+    with pytest.raises(ValueError, match="line 3: found 4 columns under 5 names"):
+        read(atoms)
+    for columns, found in (
+        (["label"], "line 2: found 'tree', expected a number"),
+        (["w"], "a.csv: columns: found 'w', expected numbers from 0 to 4, or names among label, x, y, z, nx"),
+        ([5], "columns: found 5, expected numbers from 0 to 4"),
+        ([-1], "columns: found -1, expected"),
+        ([], "columns: found .*, expected one column at least, each once"),
+        ([1, "x"], "columns: found .*, expected one column at least, each once"),
+        ([1.5], "columns: found 1.5, expected numbers"),
+    ):
+        with pytest.raises(ValueError, match=found):
+            read(path, columns=columns)
+
+
+REFUSED = {
+    "word.csv": ("x,y,z\n1,2,3\n1,one,3\n", "line 3: found 'one', expected a number"),
+    "short.csv": ("1,2,3\n1,2\n", "line 2: found 2 columns, expected 3"),
+    "long.xyz": ("1 2 3\n1 2 3 4\n", "line 2: found 4 columns, expected 3"),
+    "more.pts": ("2\n1 2 3\n4 5 6\n7 8 9\n", "it has 3 points where 2 are announced"),
+    "fewer.pts": ("4\n1 2 3\n4 5 6\n7 8 9\n", "it has 3 points where 4 are announced"),
+    "decimal.csv": ("1,5;2,5\n1,5;2,5\n", "line 2: found '1,5', expected a number"),
+    "underline.xyz": ("1_0 2 3\n", "line 1: found '1_0', expected a number"),
+    "quote.csv": ('"1,2,3\n4,5,6\n', "unexpected end of data"),
+    "grid.asc": ("ncols 4\nnrows 2\n1 2 3 4\n", "line 1: found 'ncols', expected a number"),
+    "names.csv": ("a,b\n1,2,3\n4,5,6\n", "line 2: found 3 columns under 2 names"),
+    "empty.csv": ("x,y,z\n1,2,3\n4,,6\n", r"found \[4.0, nan, 6.0\] as point 1, expected finite"),
+    "huge.xyz": ("1 2 3\n1 1e999 3\n", r"found \[1.0, inf, 3.0\] as point 1, expected finite"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_understood_is_refused_with_its_line(name, tmp_path):
+    text, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message) as caught:
+        read(save(tmp_path / name, text))
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x,y,z\n1.5,2,3\n,,\nnan,nan,nan\nNA,1,1\n4,5.5,6\n", ",,\n1.5,2,3\n4,5.5,6\n", "1.5 2 3\n-nan 0 0\n4 5.5 6\n"],
+)
+def test_points_that_are_not_finite_are_left_out_where_that_is_asked_for(text, tmp_path):
+    path = save(tmp_path / "a.csv", text)
+    with pytest.warns(FileWarning, match=r"[13] of [35] points are not finite and were left out\.$"):
+        assert read(path, drop_invalid=True).tolist() == TWO
+    with pytest.raises(ValueError, match="as point [01], expected finite coordinates"):
+        read(path)
+
+
+def test_standard_input_is_read_once(monkeypatch, tmp_path):
+    class Input:
+        def __init__(self, content):
+            self.buffer = self
+            self.content = [content]
+
+        def read(self):
+            return self.content.pop()
+
+    np.save(tmp_path / "a.npy", np.array(TWO))
+    for content in (b"x,y,z\n1.5,2,3\n4,5.5,6\n", (tmp_path / "a.npy").read_bytes(), b"OFF 2 0 0\n1.5 2 3\n4 5.5 6\n",
+                    b"# by hand\nv 1.5 2 3\nv 4 5.5 6\n"):  # fmt: skip
+        monkeypatch.setattr(sys, "stdin", Input(content))
+        assert read("-").tolist() == read("-").tolist() == TWO
+    monkeypatch.setattr(sys, "stdin", Input(b""))
+    with pytest.raises(ValueError, match="^standard input: found an empty file"):
+        read("-")
