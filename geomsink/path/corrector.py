@@ -58,6 +58,8 @@ class Corrector(Judged):
         Of the pairs that carry mass.
     last : int
         Cycle after which to stop.
+    groups : pair of Tensor, optional
+        See `geomsink.path.groups`.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class Corrector(Judged):
         before: Iterate | None,
         stored: StoredSums,
         last: int,
+        groups: tuple[Tensor, Tensor] | None = None,
     ):
         super().__init__(problem, goal, progress, before, stored)
-        self._stored, self._last = stored, last
+        self._stored, self._last, self._groups = stored, last, groups
         self._shift = 0
 
     def begin(self, potentials: Potentials, cycles: int) -> None:
@@ -130,7 +133,7 @@ class Corrector(Judged):
         plan = self._stored.plan(state.f, state.g, problem.epsilon)
         rows, columns = plan @ torch.ones_like(state.g), plan.T @ torch.ones_like(state.f)
         kappa = [p.curvature(h, problem.epsilon) for p, h in zip(problem.penalties, (state.f, state.g), strict=True)]
-        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], residual)
+        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], residual, self._groups)
 
     def tangent(self) -> tuple[Tensor, Tensor]:
         """Derivatives of f and g in log ε at the solution."""

@@ -118,4 +118,5 @@ class Descent:
     def _at(self, epsilon: float) -> Corrector:
         problem = replace(self._stage.problem, temperatures=(*self._passed, epsilon))
         stored = StoredSums(problem.alpha, problem.beta, self._pairs)
-        return Corrector(problem, self._goal, self._progress, self.before, stored, self._last)
+        groups = self._stage.groups
+        return Corrector(problem, self._goal, self._progress, self.before, stored, self._last, groups)

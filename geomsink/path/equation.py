@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..solver import Enough
+from .groups import by_groups
 from .sums import Plan
 
 FEW = 700
@@ -37,6 +38,9 @@ ITERATIONS = 500, 3000
 """Of conjugate gradients, at most: of few unknowns, and of more, where a factorisation is dear."""
 AS_DEAR = 16
 """Unknowns for each iteration with a full matrix, after which a factorisation takes no longer."""
+GROUPED = 10.0
+"""Entries a point from which on conjugate gradients are corrected by groups of points: 45 iterations take the place of
+250 on surfaces of 20,000 points. With fewer, what is slow are the pieces that a plan falls to."""
 LITTLE = 1e-290
 """Mass of a point without any."""
 
@@ -52,6 +56,8 @@ class NewtonEquation:
         The diagonal: marginals of the plan, times the penalties' curvatures.
     residual : float
         Relative residual that conjugate gradients stop at.
+    groups : pair of Tensor, shapes (N,) and (M,), optional
+        See `geomsink.path.groups`.
 
     Attributes
     ----------
@@ -64,7 +70,9 @@ class NewtonEquation:
     is_stored = True
     shift = SHIFT
 
-    def __init__(self, plan: Plan, rows: Tensor, columns: Tensor, residual: float):
+    def __init__(
+        self, plan: Plan, rows: Tensor, columns: Tensor, residual: float, groups: tuple[Tensor, Tensor] | None = None
+    ):
         self.rows, self.columns = rows.clamp(min=LITTLE), columns.clamp(min=LITTLE)
         self.left = torch.zeros_like(rows)
         self._residual, self._is_hard = residual, False
@@ -72,6 +80,7 @@ class NewtonEquation:
         self._plan = plan.T if self._swapped else plan
         sides = self.rows, self.columns
         self._here, self._there = sides[::-1] if self._swapped else sides
+        self._groups = groups and groups[self._swapped]
 
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
         """λ, shape (N,), and μ, shape (M,), as exactly as the method can, whatever is ``enough``."""
@@ -140,22 +149,26 @@ class NewtonEquation:
     def _conjugate_gradients(self, right: Tensor, shift: float) -> tuple[Tensor, bool]:
         """Of the system scaled by its diagonal; and whether that came to its end."""
         root, plan, back = self._here.sqrt(), self._plan, self._plan.T
-        if not isinstance(plan.kernel, Tensor):
-            back = replace(back, kernel=back.kernel.tocsr())
-        z, residual = torch.zeros_like(right), right / root
-        direction, size = residual, float(residual @ residual)
-        least = self._residual**2 * size
-        most = ITERATIONS[len(right) > MOST]
+        correct = None
         if isinstance(plan.kernel, Tensor):
-            most = min(most, len(right) // AS_DEAR)
+            most = min(ITERATIONS[len(right) > MOST], len(right) // AS_DEAR)
+        else:
+            back, most = replace(back, kernel=back.kernel.tocsr()), ITERATIONS[len(right) > MOST]
+            if self._groups is not None and plan.entries >= GROUPED * sum(plan.kernel.shape):
+                correct = by_groups(self._groups, plan, self._here, self._there, shift)
+        z, residual = torch.zeros_like(right), right / root
+        least = self._residual**2 * float(residual @ residual)
+        direction = corrected = residual if correct is None else residual + correct(residual)
+        size = float(residual @ corrected)
         for _ in range(most):
-            if size <= least:
+            if float(residual @ residual) <= least:
                 return z / root, True
             image = (1.0 + shift) * direction - (plan @ ((back @ (direction / root)) / self._there)) / root
             curvature = float(direction @ image)
             if not curvature > 0.0:
                 break
             z, residual = z + (size / curvature) * direction, residual - (size / curvature) * image
-            new = float(residual @ residual)
-            direction, size = residual + (new / size) * direction, new
-        return z / root, size <= least
+            corrected = residual if correct is None else residual + correct(residual)
+            new = float(residual @ corrected)
+            direction, size = corrected + (new / size) * direction, new
+        return z / root, float(residual @ residual) <= least

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from .. import engine
 from ..choose import IN_MEMORY, WIDEST
 from ..multiscale import Cloud
 from ..solver import Potentials, Problem, log_sums
+from .groups import groups_of
 from .pairs import AllPairs, Source
 from .spacing import nearest_cost
 from .trees import TreePairs
@@ -36,11 +38,14 @@ class Stage:
         All of them.
     nearest : float
         Cost to the nearest neighbour.
+    groups : pair of Tensor, optional
+        Parts of the clouds, where they have trees: see `geomsink.path.groups`.
     """
 
     problem: Problem
     pairs: Source
     nearest: float
+    groups: tuple[Tensor, Tensor] | None = None
 
     @property
     def begins(self) -> float:
@@ -76,10 +81,9 @@ def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
 
 def _stage(problem: Problem, clouds: tuple[Cloud, Cloud] | None) -> Stage:
     alpha, beta, cost = problem.alpha, problem.beta, problem.pair.cost
-    pairs: Source
+    nearest = 0.5 * (nearest_cost(alpha.points, cost) + nearest_cost(beta.points, cost))
     if problem.pairs <= IN_MEMORY:
-        pairs = AllPairs(engine.costs(problem.pair))
-    else:
-        rows, columns = clouds or (Cloud(alpha, cost, problem.epsilon), Cloud(beta, cost, problem.epsilon))
-        pairs = TreePairs(rows, columns, cost)
-    return Stage(problem, pairs, 0.5 * (nearest_cost(alpha.points, cost) + nearest_cost(beta.points, cost)))
+        return Stage(problem, AllPairs(engine.costs(problem.pair)), nearest)
+    rows, columns = clouds or (Cloud(alpha, cost, problem.epsilon), Cloud(beta, cost, problem.epsilon))
+    groups = groups_of(rows.tree.order), groups_of(columns.tree.order)
+    return Stage(problem, TreePairs(rows, columns, cost), nearest, groups)
