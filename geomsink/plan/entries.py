@@ -1,12 +1,7 @@
 """Entries of a plan that is never stored: its largest ones, those above a level, and random ones.
 
-Rows are computed some at a time, and blocks of pairs that cannot hold an entry in question are skipped. That is
-certified by `geomsink.multiscale.truncation`, which bounds sums: no skipped P_ij is above a level t_i if
-
-    Σ_j (P_ij / t_i)^s ≤ 1    over what row i skips,
-
-for any power s, and P^s is a plan again, with exponents s u and s v at the temperature ε/s. The larger s, the closer
-is a sum of powers to its largest term.
+Rows are computed some at a time, and blocks of pairs that cannot hold an entry in question are skipped:
+`geomsink.multiscale.nearby` bounds the largest entry that each may have.
 """
 
 from __future__ import annotations
@@ -25,14 +20,12 @@ from torch import Tensor
 from ..choose import skips_pairs
 from ..engine import Blocks, Gibbs
 from ..measures import Measure
-from ..multiscale import Boxes, Tree, pattern
+from ..multiscale import Boxes, Tree, nearby, pattern
 
 CHUNK = 2**21
 """Numbers in memory at a time, of the cost's largest temporary, (rows, columns, D)."""
 MOST_BLOCKS, FEWEST = 2048, 8
 """Of blocks and of points of a block: smaller ones bound entries better, but bounds take time, too."""
-POWER = 64.0
-"""s: blocks then count for at most M^(1/s), 1.2 for 100,000 columns, times their largest entry."""
 SAMPLED = 128
 """One column in so many is looked at for a first bound of the largest entries of each row."""
 LEFT = 1e-3
@@ -157,9 +150,8 @@ class Reader:
             return self._all
         _, _, u, v = self._ordered
         above = torch.where(u > NOTHING, u.double() - level + self._rounding(level), NOTHING)
-        slopes = POWER * self._slopes[0], POWER * self._slopes[1]
-        cost, epsilon = self.operator.pair.cost, self.operator.epsilon / POWER
-        return pattern(*self._boxes, POWER * above, POWER * v.double(), slopes, cost, epsilon, 1.0).blocks
+        cost, epsilon = self.operator.pair.cost, self.operator.epsilon
+        return nearby(*self._boxes, above, v.double(), self._slopes, cost, epsilon, 0.0)
 
     def _rounding(self, level: Tensor) -> float:
         """How far the computed exponent of an entry near its row's level may be from the exact one."""
