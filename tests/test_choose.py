@@ -43,6 +43,10 @@ LARGE = Facts(
 CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR[0] * 0.005)
 
 
+ITEMS = replace(LARGE, batched=True, items=8, pairs=2**25, nearest=lambda: NEAR[0] * LARGE.epsilon)
+EACH = Choice("item-by-item", DOUBLE)
+
+
 def updated(dtype):
     """On one level, and down the temperatures where that is not enough."""
     plain = Choice("one-level", DOUBLE, newton=True)
@@ -90,6 +94,12 @@ def wants(**what):
         (replace(LARGE, cells=lambda: WIDE), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (LARGE, AUTO, GPU, Choice("one-level", SINGLE)),
         (replace(LARGE, batched=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (replace(ITEMS, items=1000), AUTO, CPU, Choice("one-level", SINGLE, otherwise=(EACH,))),
+        (ITEMS, AUTO, CPU, replace(EACH, otherwise=(Choice("one-level", DOUBLE),))),
+        (replace(ITEMS, nearest=lambda: 0.0), AUTO, CPU, Choice("one-level", SINGLE, otherwise=(EACH,))),
+        (replace(ITEMS, looked_up=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (replace(ITEMS, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
+        (ITEMS, AUTO, GPU, Choice("one-level", SINGLE)),
         (LARGE, wants(multiscale=False), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=100, dimension=9), wants(multiscale=True), CPU, Choice("coarse-to-fine", DOUBLE)),
         (LARGE, wants(iterations=5), CPU, Choice("unrolled", SINGLE)),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import TRIED, Choice, Facts, choose, is_final
+from ..choose import Choice, Facts, choose, is_final, tried
 from ..derivatives import Terms, Unrolled
 from ..measures import Measure
 from ..multiscale import Cloud, CoarseToFine, Levels, Newton
-from ..path import PathFollowing, nearest_cost
+from ..path import ItemByItem, PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
     LIMIT,
@@ -111,9 +111,10 @@ class Problems:
             cells=lambda: self.levels(alpha, beta),
             extent=request.extent,
             bounded=request.cost.lower_bound is not None,
-            nearest=lambda: 0.5 * sum(nearest_cost(m.points, request.cost) for m in (alpha, beta)),
+            nearest=lambda: 0.5 * sum(nearest_cost(_points(m), request.cost) for m in (alpha, beta)),
             smooth=not any(penalty.kinked for penalty in request.penalties(alpha, beta)),
             quadratic=request.cost.quadratic is not None,
+            items=len(alpha.weights) if request.batched else 1,
             looked_up=request.cost.looked_up,
         )
         choice = choose(facts, request.options, request.container.device)
@@ -121,7 +122,8 @@ class Problems:
         if before and finer is not None and self._is_rounded(before, goal):
             choice, finer = finer, None
         first, most = replace(goal, final=finer is None), int(request.options.max_iter)
-        at_once = min(TRIED, most) if choice.otherwise and choice.strategy == OneLevel.name else most
+        updates = choice.otherwise and choice.strategy == OneLevel.name
+        at_once = min(tried(facts.pairs, facts.items), most) if updates else most
         solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first, at_once)
         if solved.at_floor and finer is not None:
             solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal, at_once)
@@ -129,7 +131,7 @@ class Problems:
             left = most - (solved.solver.cycles - (before.solver.cycles if before else 0))
             if solved.converged or left <= 0:
                 break
-            start = None if other.strategy == PathFollowing.name else solved.potentials
+            start = None if other.strategy in (PathFollowing.name, ItemByItem.name) else solved.potentials
             again = self._solve_as(other, name, alpha, beta, bar, start, solved, goal, left)
             better = again.solver.marginal_error <= solved.solver.marginal_error
             solved = again if again.converged or better else solved.continued(again)
@@ -187,6 +189,8 @@ class Problems:
         clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
         if choice.strategy == PathFollowing.name:
             return PathFollowing(goal, most, clouds)
+        if choice.strategy == ItemByItem.name:
+            return ItemByItem(goal, most)
         if choice.strategy == CoarseToFine.name:
             levels = self.levels(problem.alpha, problem.beta)
             assert levels is not None
@@ -215,3 +219,9 @@ class Problems:
                 request = replace(request, **{name: earlier})
                 clouds |= {key: cloud for key, cloud in other._clouds.items() if key == side}
         return replace(self, request=request, _clouds=clouds), (same[0], same[1])
+
+
+def _points(measure: Measure) -> Tensor:
+    """Of the first item of a batch, without padding."""
+    points, weights = measure.points, measure.weights
+    return points if points.ndim == 2 else points[0][weights[0] > 0.0]
