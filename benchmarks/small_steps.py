@@ -19,10 +19,17 @@ EXACT_UP_TO = 1_000
 """Points up to which errors are found, from a solution at a marginal error of 1e-8."""
 ROUNDS, ENOUGH = 5, 20.0
 """Turns, and seconds after which there are no more."""
+BATCHES = (64, 200), (8, 2_048)
+"""Items and points of batches, as completion networks have them."""
 FLOW_STEPS, FLOW_POINTS, FLOW_BLUR, RATE = 100, 500, 0.05, 0.5
 HEAD = (
     "points", "D", "blur", "geomsink, ms", "tensorized, ms", "multiscale, ms", "of the faster peer", "converged",
     "value error", "GeomLoss' value error", "GeomLoss' gradient error",
+)  # fmt: skip
+
+OF_BATCHES = (
+    "clouds", "D", "blur", "geomsink, ms", "drop-in, ms", "tensorized, ms", "geomsink/tensorized", "drop-in/tensorized",
+    "converged",
 )  # fmt: skip
 
 Step = Callable[[Any, Any], tuple[float, Any, bool]]
@@ -63,6 +70,9 @@ def small(task: dict[str, Any], report: Callable[..., None]) -> None:
     warnings.simplefilter("ignore")
     if task["flow"]:
         flow(report)
+        return
+    if task["batch"]:
+        batch(task["batch"], task["n"], task["blur"], report)
         return
     n, dimension, blur = task["n"], task["dimension"], task["blur"]
     x, y = (torch.rand(n, dimension, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -117,16 +127,43 @@ def flow(report: Callable[..., None]) -> None:
     report(seconds=seconds, converged=losses["geomsink"].report.converged)
 
 
+def batch(items: int, n: int, blur: float, report: Callable[..., None]) -> None:
+    """Clouds in a box beside others in a smaller one; each library, and the drop-in, at its defaults."""
+    import torch
+    from geomloss import SamplesLoss
+
+    import geomsink
+    from geomsink.compat.geomloss import SamplesLoss as DropIn
+
+    x, y = (torch.rand(items, n, 3, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    y = 0.8 * y + 0.1
+    losses = {
+        "geomsink": geomsink.SinkhornDivergence(blur=blur),
+        "drop-in": DropIn("sinkhorn", p=2, blur=blur),
+        "tensorized": SamplesLoss("sinkhorn", p=2, blur=blur, backend="tensorized"),
+    }
+    seconds = {}
+    for name, loss in losses.items():
+        if name != "tensorized":
+            loss(x[:, :50], y[:, :50])  # compiles, if anything has to be
+        points = x.clone().requires_grad_()
+        began = time.process_time()
+        torch.autograd.grad(loss(points, y).sum(), points)
+        seconds[name] = time.process_time() - began
+    report(seconds=seconds, converged=losses["geomsink"].report.converged)
+
+
 def cases(quick: bool) -> list[dict[str, Any]]:
     """Tasks for `small`."""
     grid = [
-        {"flow": False, "n": n, "dimension": dimension, "blur": blur}
+        {"flow": False, "batch": 0, "n": n, "dimension": dimension, "blur": blur}
         for n in (QUICK if quick else SIZES)
         for dimension in DIMENSIONS
         for blur in (BLURS[:1] if quick else BLURS)
     ]
-    flow = {"flow": True, "n": FLOW_POINTS, "dimension": 2, "blur": FLOW_BLUR}
-    return [*grid, flow]
+    flow = {"flow": True, "batch": 0, "n": FLOW_POINTS, "dimension": 2, "blur": FLOW_BLUR}
+    batches = [{"flow": False, "batch": k, "n": n, "dimension": 3, "blur": BLURS[0]} for k, n in BATCHES]
+    return [*grid, flow, *batches]
 
 
 def cells(task: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
@@ -134,6 +171,12 @@ def cells(task: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
     if "seconds" not in row:
         return (name, str(task["dimension"]), f"{task['blur']:g}", row.get("failed", ""), *[""] * (len(HEAD) - 4))
     times = row["seconds"]
+    if task["batch"]:
+        ratios = (f"{times['geomsink'] / times['tensorized']:.2f}", f"{times['drop-in'] / times['tensorized']:.2f}")
+        numbers = (f"{1e3 * times[name]:.3g}" for name in ("geomsink", "drop-in", "tensorized"))
+        name = f"{task['batch']} items of {name}"
+        known = "yes" if row["converged"] else "no"
+        return (name, str(task["dimension"]), f"{task['blur']:g}", *numbers, *ratios, known)
     ratio = times["geomsink"] / min(times["tensorized"], times["multiscale"])
     return (
         name, str(task["dimension"]), f"{task['blur']:g}", *(f"{1e3 * t:.3g}" for t in times.values()), f"{ratio:.2f}",
@@ -147,6 +190,10 @@ def markdown(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
         "Cold calls, value and gradient; uniform points, one thread, the least of five turns; GeomLoss at its default "
         f"scaling 0.5. Errors are of solutions at a tolerance of 1e-6, up to {EXACT_UP_TO:,} points."
     )
-    ratios = [ours / min(peers) for _, row in rows if "seconds" in row for ours, *peers in [row["seconds"].values()]]
+    single, batches = ([row for row in rows if bool(row[0]["batch"]) == wanted] for wanted in (False, True))
+    ratios = [ours / min(peers) for _, row in single if "seconds" in row for ours, *peers in [row["seconds"].values()]]
     worst = f"At most {max(ratios, default=0.0):.2f} times as long as the faster peer."
-    return "\n\n".join(["## Small clouds", about, table(HEAD, [cells(*row) for row in rows]), worst])
+    parts = ["## Small clouds", about, table(HEAD, [cells(*row) for row in single]), worst]
+    if batches:
+        parts += ["Batches, without a warm-up of theirs:", table(OF_BATCHES, [cells(*row)[:9] for row in batches])]
+    return "\n\n".join(parts)

@@ -215,6 +215,8 @@ class Facts:
         Whether Newton's equation tells of all potentials: no penalty has kinks.
     quadratic : bool, default False
         Whether the cost is a squared distance.
+    fixed : bool, default True
+        Whether both marginals are.
     items : int, default 1
         Of a batch.
     looked_up : bool, default False
@@ -235,6 +237,7 @@ class Facts:
     bounded: bool = False
     smooth: bool = True
     quadratic: bool = False
+    fixed: bool = True
     items: int = 1
     looked_up: bool = False
 
@@ -298,10 +301,10 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("limit", dtype)
     cells = has_cells(device, problem.batched)
     between = cells and not problem.looked_up
+    kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
     if between and _levels_pay(problem, options.multiscale):
         plain = Choice("coarse-to-fine", dtype)
     else:
-        kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
         plain = Choice("one-level", dtype, newton=between and not problem.is_self)
     if problem.batched and _path_fits(problem, options, device.type == "cpu" and not problem.looked_up):
@@ -315,7 +318,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.nearest() >= NEAR[problem.pairs > KEPT] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     if plain.strategy == "one-level":
-        return replace(plain, newton=False, otherwise=(followed, exact))
+        scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
+        return replace(plain, newton=plain.newton and not scaled, otherwise=(followed, exact))
     return replace(plain, otherwise=(followed,))
 
 

@@ -47,10 +47,10 @@ ITEMS = replace(LARGE, batched=True, items=8, pairs=2**25, nearest=lambda: NEAR[
 EACH = Choice("item-by-item", DOUBLE)
 
 
-def updated(dtype):
+def updated(dtype, newton=True):
     """On one level, and down the temperatures where that is not enough."""
     plain = Choice("one-level", DOUBLE, newton=True)
-    return replace(plain, dtype=dtype, newton=False, otherwise=(FOLLOWED, plain))
+    return replace(plain, dtype=dtype, newton=newton, otherwise=(FOLLOWED, plain))
 
 
 def followed(otherwise, **how):
@@ -79,7 +79,8 @@ def wants(**what):
         (replace(CLOSE, nearest=lambda: 0.99 * NEAR[0] * 0.005), AUTO, CPU, updated(DOUBLE)),
         (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
-        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE, newton=False)),
+        (replace(LARGE, pairs=PAYS - 1, quadratic=True, fixed=False), AUTO, CPU, updated(DOUBLE)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (
             replace(LARGE, pairs=PAYS - 1, quadratic=True),

@@ -17,6 +17,7 @@ from ..path import ItemByItem, PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
     LIMIT,
+    Balanced,
     Goal,
     Limit,
     OneLevel,
@@ -112,6 +113,7 @@ class Problems:
             extent=request.extent,
             bounded=request.cost.lower_bound is not None,
             nearest=lambda: 0.5 * sum(nearest_cost(_points(m), request.cost) for m in (alpha, beta)),
+            fixed=all(isinstance(penalty, Balanced) for penalty in request.penalties(alpha, beta)),
             smooth=not any(penalty.kinked for penalty in request.penalties(alpha, beta)),
             quadratic=request.cost.quadratic is not None,
             items=len(alpha.weights) if request.batched else 1,

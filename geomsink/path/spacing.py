@@ -9,6 +9,8 @@ from ..costs import Cost
 
 DRAWN = 128
 """Points whose neighbours are looked for."""
+CHUNK = 2**22
+"""Numbers in memory at a time."""
 
 
 def nearest_cost(points: Tensor, cost: Cost) -> float:
@@ -29,11 +31,11 @@ def nearest_cost(points: Tensor, cost: Cost) -> float:
     """
     if cost.looked_up and not cost.symmetric:
         return 0.0
-    step = max(1, len(points) // DRAWN)
-    some, own = points[::step].double(), torch.arange(0, len(points), step, device=points.device)
-    found = some.new_full((len(some),), torch.inf)
-    for k in range(len(some)):
-        away = cost.between(some[k, None], points.double()) - cost.between(some[k], some[k])
-        away[own[k]] = torch.inf
-        found[k] = away.amin()
-    return float(found.clamp(min=0.0).median()) if len(points) > 1 else 0.0
+    points = points.double()
+    own = torch.arange(0, len(points), max(1, len(points) // DRAWN), device=points.device)
+    found = []
+    for some in own.split(max(1, CHUNK // max(1, points.numel()))):
+        here = points[some]
+        away = cost.between(here[:, None], points[None]) - cost.between(here, here)[:, None]
+        found.append(away.scatter_(1, some[:, None], torch.inf).amin(1))
+    return float(torch.cat(found).clamp(min=0.0).median()) if len(points) > 1 else 0.0
