@@ -245,13 +245,19 @@ def _of_squares(
 ) -> tuple[float | None, float | None]:
     """From ½ ρ Σ (t_i a_i − a_i)² to the penalty ½ ρ' Σ a_i (t_i − 1)² of ours, where all a_i are alike."""
     found = []
-    for name, each, w in zip("ab", rho, weights, strict=True):
+    for name, each, given in zip("ab", rho, weights, strict=True):
+        w = given.detach()
         if each is not None and float(w.max() - w.min()) > 1e-6 * float(w.max()):
             raise ValueError(
                 f"unbalanced_type: 'L2' given with {name} from {float(w.min()):.3g} to {float(w.max()):.3g}, expected "
                 "weights that are all alike, or 'KL' or 'TV'."
             )
-        found.append(None if each is None else each * float(w.detach().mean()))
+        if each is not None and given.requires_grad:  # ρ' is one number, and depends on the weights
+            raise ValueError(
+                f"unbalanced_type: 'L2' given with {name} that requires a gradient, expected weights without, 'KL' or "
+                "'TV'."
+            )
+        found.append(None if each is None else each * float(w.mean()))
     return found[0], found[1]
 
 

@@ -74,9 +74,9 @@ def MatrixCost(
     Parameters
     ----------
     matrix : array_like, shape (N, M) or (B, N, M), or callable
-        C, in units of the cost; a tensor is read anew at every use, and losses are differentiated in it. Or a function
-        from integer tensors i and j, which broadcast, to C_ij, for matrices that do not fit into memory; it is called
-        on some rows at a time, as ``matrix(i, j, *parameters)``.
+        C, in units of the cost; a tensor of float32 or float64 is read anew at every use, and losses are
+        differentiated in it. Or a function from integer tensors i and j, which broadcast, to C_ij, for matrices that do
+        not fit into memory; it is called on some rows at a time, as ``matrix(i, j, *parameters)``.
     degree : float, optional
         p, if costs are p-th powers of a length, so that ``blur`` has a meaning. Default: ``epsilon`` alone is taken.
     shape : (int, int), optional

@@ -162,11 +162,14 @@ class _Search:
     problems : Problems
         At the last price.
     solved : Solved
+    excess : Tensor, shape () or (B,)
+        log of the mass that is transported at that price over the one that is wanted.
     cycles : int
         Of all prices together.
     """
 
     solved: Solved
+    excess: Tensor
 
     def __init__(self, problems: Problems, options: _Priced, mass: Tensor, bar: Progress):
         self.problems, self.options, self.mass, self.bar, self.cycles = problems, options, mass, bar, 0
@@ -187,7 +190,12 @@ class _Search:
             low, excess[0] = torch.where(below, high, low), torch.where(below, excess[1], excess[0])
             high = torch.where(below, high + step, high)
             excess[1] = self._excess(high)
-        return _illinois(self._excess, low, high, (excess[0], excess[1]), request.options.tol)
+        tol = request.options.tol
+        price = _illinois(self._excess, low, high, (excess[0], excess[1]), tol)
+        off = float(self.excess.abs().max())
+        if self.solved.converged and off > tol:
+            self.solved = replace(self.solved, status=f"the mass that is transported is off by {off:.1e} of itself")
+        return price
 
     def _least(self) -> Tensor:
         """The price of so much mass if the marginals did not matter, which make it dearer."""
@@ -208,7 +216,8 @@ class _Search:
         self._start, solver = self.solved.potentials, self.solved.solver
         self.cycles += solver.cycles
         transported = (beta.weights * solver.state.log_columns.clamp(max=700.0).exp()).sum(-1)
-        return transported.clamp(min=1e-300).log() - self.mass.log()
+        self.excess = transported.clamp(min=1e-300).log() - self.mass.log()
+        return self.excess
 
 
 def _illinois(
@@ -217,10 +226,12 @@ def _illinois(
     """Roots of an increasing function, item by item, from brackets and the values there; ends where all values are
     within ``tol``, and the function was called last at what is returned."""
     below, above = values
-    side = torch.zeros_like(low)
+    side, before = torch.zeros_like(low), [torch.full_like(low, torch.inf)] * 2
     for _ in range(SEARCHED):
-        point = (low * above - high * below) / (above - below)
-        point = torch.where((point > low) & (point < high), point, 0.5 * (low + high))
+        point, middle = (low * above - high * below) / (above - below), 0.5 * (low + high)
+        slow = high - low > 0.5 * before[0]  # two steps have not halved it: where the mass saturates
+        before = [before[1], high - low]
+        point = torch.where((point > low) & (point < high) & ~slow, point, middle)
         point = torch.where(below.abs() <= 0.5 * tol, low, torch.where(above.abs() <= 0.5 * tol, high, point))
         value = function(point)
         if bool((value.abs() <= tol).all()):

@@ -219,6 +219,9 @@ def test_pots_penalty_of_squares():
         ValueError, match=r"^unbalanced_type: 'L2' given with a from 0.1 to 0.9, expected weights that are"
     ):
         pot.solve_sample(x[:2], y, [0.1, 0.9], b, reg=0.1, unbalanced=0.5, unbalanced_type="L2")
+    points, weights = torch.rand(6, 2), (torch.ones(6) / 6).requires_grad_()
+    with pytest.raises(ValueError, match=r"^unbalanced_type: 'L2' given with a that requires a gradient"):
+        pot.solve_sample(points, points, weights, reg=0.1, unbalanced=0.5, unbalanced_type="L2")
 
 
 @pytest.mark.parametrize("metric", ["sqeuclidean", "canberra"])

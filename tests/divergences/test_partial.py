@@ -1,5 +1,7 @@
 """Partial transport of a fixed mass, against Dykstra's projections, convex programs and limits."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from reference import squared_distances
 from scipy.optimize import linprog
 from scipy.special import logsumexp
 
-from geomsink import MatrixCost, partial_transport
+from geomsink import ConvergenceWarning, MatrixCost, partial_transport
 from geomsink.solver.penalties import Partial
 
 TIGHT = {"tol": 1e-9, "max_iter": 5000}
@@ -126,3 +128,16 @@ def test_a_price_for_each_item():
 def test_refusals(mass, error, sentence):
     with pytest.raises(error, match=sentence):
         partial_transport(*clouds(), mass=mass, epsilon=0.1)
+
+
+@pytest.mark.parametrize(("mass", "tol"), [(0.99999, 1e-6), (0.999998, 1e-9)])
+def test_masses_near_the_whole_are_right_or_said_not_to_be(mass, tol):
+    """Prices rise without end there, and the mass hardly follows."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.random((3, 8, 2)), rng.random((3, 7, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        s = partial_transport(X[1], Y[1], mass=mass, epsilon=0.01, tol=tol)
+    off = abs(s.plan.to_dense().sum() / mass - 1.0)
+    assert off <= 2 * tol if s.converged else "the mass that is transported is off by" in s.status
+    assert s.converged or tol < 1e-8
