@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 import geomsink
 
 BLURS = 0.05, 0.01, 0.005, 0.002
-GROWING = 10_000, 20_000, 40_000, 80_000
+GROWING = 10_000, 20_000, 40_000
 SPACINGS = 2.0
 """σ of the growth with N."""
 LARGE = (100_000, 0.05), (100_000, 0.01), (100_000, 0.003)
