@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsink.shapes.columns import choose, coordinates
-from geomsink.shapes.contents import Columns, Contents, lines_of, narrowest, triangles, whole
+from geomsink.shapes.contents import Columns, Contents, lines_of, narrowest, reals, triangles, whole
 from geomsink.shapes.mesh import Faces, Points, strips
 
 BYTES = {
@@ -21,6 +21,8 @@ BYTES = {
     "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8,
 }  # fmt: skip
 LONGEST_HEADER = 2**20
+SPECIAL = re.compile(rb"[_#(]")
+"""In numbers that `reals` refuses or reads otherwise than NumPy."""
 RGB = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 
 
@@ -136,7 +138,8 @@ def _opened(file: BinaryIO, header: _Header, library: Any) -> Any:
     file.seek(0)
     begin = file.read(header.start)
     if header.text:
-        rows = [line for line in file.read().splitlines() if line.strip()]
+        first = len(lines_of(begin.decode("latin-1")))
+        rows = [_plain(row, number) for number, row in enumerate(file.read().splitlines(), first) if row.strip()]
         if len(rows) != header.rows:
             raise ValueError(f"it has {len(rows):,} rows where {header.rows:,} are announced")
         # plyfile closes what it takes for a text file, here a copy.
@@ -159,6 +162,15 @@ def _opened(file: BinaryIO, header: _Header, library: Any) -> Any:
     if left:
         raise ValueError(f"it goes on for {left:,} bytes after the {header.rows:,} rows announced")
     return ply
+
+
+def _plain(row: bytes, line: int) -> bytes:
+    """A row of text as NumPy reads numbers, or a sentence that says which word is none."""
+    if not SPECIAL.search(row):
+        return row
+    return " ".join(
+        str(reals([word], line)[0]) if SPECIAL.search(word.encode()) else word for word in row.decode("latin-1").split()
+    ).encode("latin-1")
 
 
 def _is_file(file: BinaryIO) -> bool:

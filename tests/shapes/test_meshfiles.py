@@ -182,6 +182,22 @@ def test_obj_pentagons_relative_corners_and_points_alone(tmp_path):
     assert between.faces.tolist() == [[2, 3, 4], [7, 8, 9]]
 
 
+@pytest.mark.parametrize(
+    "line", ["# C:\\models\\", "mtllib C:\\models\\", "usemtl a\\", "o a\\", "g a \\ # all", "s 1 # \\"]
+)
+def test_obj_backslashes_of_comments_and_names_join_nothing(tmp_path, line):
+    mesh = read_mesh(
+        save(tmp_path / "a.obj", f"v 0 0 0\n{line}\nv 1 0 0\n{line}\nv 0 1 \\ # y\n 0\n{line}\nf 1 2 3\n{line}")
+    )
+    assert (mesh.vertices.tolist(), mesh.faces.tolist()) == (TRIANGLE, [[0, 1, 2]])
+
+
+def test_obj_vertices_after_unknown_keywords_are_kept(tmp_path):
+    path = save(tmp_path / "a.obj", "map C:\\models\\\nv 1 2 3\nsp 1 \\\n 2\nv 4 5 6\n")
+    with pytest.warns(FileWarning, match="'map' in line 1 is no keyword"):
+        assert read(path).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 OFF = "OFF # by hand\n4 2 0\n" + ASCII_SQUARE.decode() + "3 0 1 2 255 0 0\n4 3 2 1 0\n"
 
 

@@ -172,6 +172,43 @@ def test_points_that_are_not_finite_are_left_out_where_that_is_asked_for(text, t
         read(path)
 
 
+INVALID = {
+    "table.xyz": "0.5 0.6 0.7\n0.5 0.6 {}\n",
+    "table.csv": "x,y,z\n0.5,0.6,0.7\n0.5,{},0.7 # lost\n",
+    "first.csv": "{0},{0},{0}\n0.5,0.6,0.7\n",
+    "mesh.obj": "v 0.5 0.6 0.7 # kept\nv 0.5 0.6 {}# lost\n",
+    "mesh.off": "OFF\n2 0 0\n0.5 0.6 0.7\n0.5 0.6 {} # lost\n",
+    "mesh.stl": "solid\nfacet normal 0 0 1\nouter loop\nvertex 0.5 0.6 0.7\nvertex 0.5 0.6 0.7\n"
+                 "vertex 0.5 {} 0.7 # lost\nendloop\nendfacet\nendsolid\n",
+    "mesh.ply": "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+                 "end_header\n0.5 0.6 0.7\n0.5 0.6 {}\n",
+    "scan.pcd": "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 2\nHEIGHT 1\nPOINTS 2\n"
+                 "DATA ascii\n0.5 0.6 0.7\n0.5 {} 0.7\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_what_windows_writes_for_nan_and_infinity_is_not_finite(name, tmp_path):
+    """As its C library did until 2015, padded, rounded and with exponents, and as it does since."""
+    for group, suffix in (("plyfile", ".ply"), ("pypcd4", ".pcd")):
+        if name.endswith(suffix):
+            pytest.importorskip(group)
+    text = INVALID[name]
+    for word, value in (("1.#QNAN", "nan"), ("-1.#IND00", "nan"), ("1.#INF00e+000", "inf"), ("-1.#INF", "-inf"),
+                        ("1.#R", "nan"), ("-nan(ind)", "nan")):  # fmt: skip
+        path = save(tmp_path / name, text.format(word))
+        with pytest.raises(ValueError, match=rf"found \[.*{value}.*\] as point [01], expected finite coordinates"):
+            read(path)
+        with pytest.warns(FileWarning, match="1 of 2 points are not finite"):
+            np.testing.assert_allclose(read(path, drop_invalid=True), [[0.5, 0.6, 0.7]], rtol=1e-7)
+
+
+def test_hashes_within_numbers_are_no_comments(tmp_path):
+    assert read(save(tmp_path / "a.xyz", "1.5 2 3.# third\n4 5.5 6.#\n")).tolist() == TWO
+    with pytest.raises(ValueError, match="line 2: found '3.#WHAT', expected a number"):
+        read(save(tmp_path / "a.xyz", "1 2 3\n1 2 3.#WHAT\n"))
+
+
 def test_standard_input_is_read_once(monkeypatch, tmp_path):
     class Input:
         def __init__(self, content):
