@@ -116,7 +116,8 @@ def _names(head: Sequence[Row]) -> list[str] | None:
     """The names of the columns, if the first row has them."""
     first = [word.strip() for word in head[0][1]]
     if not any(map(_is_number, first)) and any(word.lower() not in MISSING for word in first):
-        return first
+        # Numbers that cannot be read, such as 1.0D0 and 1,5, are no names.
+        return None if all(LIKE_A_NUMBER.match(word) for word in first if word) else first
     # Tables of unnamed columns are written with the numbers of the columns on top, and nothing above those of the rows.
     numbers = [str(k) for k in range(len(first))]
     if first == ["", *numbers[:-1]]:

@@ -134,6 +134,9 @@ def test_columns_choose_by_name_and_number(tmp_path):
     ):
         with pytest.raises(ValueError, match=found):
             read(path, columns=columns)
+    fortran = save(tmp_path / "a.csv", "1.0D0,-2.0D0,+.3D1\n4,5,6\n")
+    with pytest.raises(ValueError, match="line 1: found '1.0D0', expected a number"):
+        read(fortran, columns=[0, 1, 2])
 
 
 REFUSED = {
@@ -142,7 +145,8 @@ REFUSED = {
     "long.xyz": ("1 2 3\n1 2 3 4\n", "line 2: found 4 columns, expected 3"),
     "more.pts": ("2\n1 2 3\n4 5 6\n7 8 9\n", "it has 3 points where 2 are announced"),
     "fewer.pts": ("4\n1 2 3\n4 5 6\n7 8 9\n", "it has 3 points where 4 are announced"),
-    "decimal.csv": ("1,5;2,5\n1,5;2,5\n", "line 2: found '1,5', expected a number"),
+    "decimal.csv": ("1,5;2,5\n1,5;2,5\n", "line 1: found '1,5', expected a number"),
+    "first.csv": ("# by hand\n1.O,-2.O,.3O,\n4,5,6,\n", "line 2: found '1.O', expected a number"),
     "underline.xyz": ("1_0 2 3\n", "line 1: found '1_0', expected a number"),
     "quote.csv": ('"1,2,3\n4,5,6\n', "unexpected end of data"),
     "grid.asc": ("ncols 4\nnrows 2\n1 2 3 4\n", "line 1: found 'ncols', expected a number"),
