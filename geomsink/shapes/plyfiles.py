@@ -109,7 +109,10 @@ class _Header:
             raise ValueError("it has no end_header")
         lines = lines_of(begin[mark : end.end()].decode("ascii", errors="replace").replace("\ufffd", "?"))
         lines = [line.strip() for line in lines if line.strip()]
-        text = "format ascii" in " ".join(lines[1].split())
+        formats = [line for line in lines if line.split()[0] == "format"]  # comments may stand above it
+        if len(formats) != 1:
+            raise ValueError(f"it has {len(formats)} lines that say its format, expected one")
+        text = formats[0].split()[1:2] == ["ascii"]
         kept, doubles, rows, least, size, count = list[str](), set[str](), 0, 0, 1, 0
         for line in lines:
             word = line.split()
