@@ -229,7 +229,7 @@ def interrupted(tmp_path_factory):
 def test_checkpoints_after_a_time_that_is_no_number_are_refused(seconds, tmp_path):
     state = {"settings": {}, "recipe": None, "seconds": seconds, "held_out": None, "generator": {}}
     path = checkpoints.write(tmp_path, 1, state)
-    with pytest.raises(CheckpointError, match=rf"{path.name}: it holds a {type(seconds).__name__} as seconds, expected"):
+    with pytest.raises(CheckpointError, match=f"it holds a {type(seconds).__name__} as seconds, expected a file"):
         checkpoints.read(path)
 
 
