@@ -34,7 +34,7 @@ def positive(name: str, value: Any) -> float:
     """A positive, finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not (finite(value) and value > 0):
+    if not (finite(value) and float(value) > 0):
         raise ValueError(f"{name}: {value} given, expected a positive number.")
     return float(value)
 

@@ -2,14 +2,14 @@
 
 import codecs
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomsink.shapes.mesh import Faces, Points, check_faces, check_points, fans
+from geomsink.shapes.mesh import Faces, Points, check_exact, check_faces, check_points, fans
 
 Columns = Sequence[int | str]
 
@@ -20,7 +20,7 @@ INVALID = re.compile(r"([+-]?)(?:1\.#(?:([QS]NAN|IND|INF)0*|QO|SO|IO|R|T|J)(?:e[
 
 
 class Refused(ValueError):
-    """What was asked of a file, rather than what is in it, is wrong."""
+    """What was asked of a file is wrong, or what it holds cannot be points; the file is whole."""
 
 
 class FileWarning(UserWarning):
@@ -71,6 +71,22 @@ class Contents:
         if colors is not None and len(colors) == len(kept):
             colors = colors[kept]
         return replace(self, points=self.points[kept], faces=faces, colors=colors, said=(*self.said, said), kept=kept)
+
+
+def stacked(fields: Mapping[str, NDArray[Any]] | NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+    """Some fields (N,) by their names, side by side: (N, D), none of their numbers rounded.
+
+    Raises
+    ------
+    Refused
+        For whole numbers beyond 2⁵³, which other fields of floats would make floats.
+    """
+    try:
+        for name in names:
+            check_exact(fields[name], name)
+    except ValueError as error:
+        raise Refused(str(error).rstrip(".")) from None
+    return np.stack([fields[name] for name in names], axis=1)
 
 
 def rgb(colors: NDArray[Any], n: int, name: str) -> NDArray[np.uint8]:

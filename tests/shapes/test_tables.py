@@ -114,6 +114,30 @@ def test_records_and_separate_arrays(tmp_path):
         read(tmp_path / "a.npz")
 
 
+def test_fields_are_not_rounded(tmp_path):
+    large, fields = np.array([1, 2**53 + 1]), np.array([0.5, 1])
+    said = ": x: found whole numbers up to 9007199254740992, expected none beyond 2\\^53\\.$"
+    np.savez(tmp_path / "a.npz", x=large, y=fields)
+    with pytest.raises(ValueError, match=rf"a\.npz{said}"):
+        read(tmp_path / "a.npz")
+    assert read(tmp_path / "a.npz", columns="y").tolist() == [[0.5], [1]]
+    for kind in ("i8", "<u8", ">i8"):
+        records = np.empty(2, dtype=[("x", kind), ("y", "f8")])
+        records["x"], records["y"] = large, fields
+        np.save(tmp_path / "a.npy", records)
+        with pytest.raises(ValueError, match=rf"a\.npy{said}"):
+            read(tmp_path / "a.npy")
+        records["x"][1] -= 1
+        np.save(tmp_path / "a.npy", records)
+        assert read(tmp_path / "a.npy").tolist() == [[1, 0.5], [2**53, 1]]
+    np.save(tmp_path / "a.npy", np.zeros(2, dtype=[("xyz", "f8", 3), ("name", "U5")]))
+    for columns in (None, [0]):
+        with pytest.raises(
+            ValueError, match=r"a\.npy: found records of xyz of .*, name of <U5, expected fields of single"
+        ):
+            read(tmp_path / "a.npy", columns=columns)
+
+
 def test_columns_choose_by_name_and_number(tmp_path):
     path = save(tmp_path / "a.csv", "label,x,y,z,nx\ntree,1.5,2,3,7\nhouse,4,5.5,6,8\n")
     assert read(path, columns=["nx", "X"]).tolist() == [[7, 1.5], [8, 4]]
