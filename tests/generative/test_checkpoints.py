@@ -225,7 +225,7 @@ def interrupted(tmp_path_factory):
     return folder / "broken", state(whole)
 
 
-@pytest.mark.parametrize("seconds", [10**400, float("nan"), True, "1"])
+@pytest.mark.parametrize("seconds", [10**400, float("nan"), True, "1"], ids=["large", "nan", "bool", "str"])
 def test_checkpoints_after_a_time_that_is_no_number_are_refused(seconds, tmp_path):
     state = {"settings": {}, "recipe": None, "seconds": seconds, "held_out": None, "generator": {}}
     path = checkpoints.write(tmp_path, 1, state)

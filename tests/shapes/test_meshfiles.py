@@ -382,7 +382,7 @@ AS_PEOPLE_HAVE_THEM = {
     "mark.ply": f"\ufeffply\nformat ascii 1.0\n{HEAD}{BODY}",
     "blank.ply": f"ply\nformat ascii 1.0\n{HEAD}\n{BODY}\n",
     "windows.ply": f"ply\nformat ascii 1.0\n{HEAD}{BODY}".replace("\n", "\r\n"),
-    "above.ply": f"ply\ncomment by format ascii\ncomment\nformat  ascii 1.0\n{HEAD}{BODY}",
+    "above.ply": f"ply\ncomment by hand\ncomment\nformat  ascii 1.0\n{HEAD}{BODY}",
     "above-binary.ply": f"ply\ncomment format ascii 1.0\nformat binary_little_endian 1.0\n{HEAD}".encode()
     + np.array(TRIANGLE, "<f4").tobytes() + np.array([3, 0, 1, 2], "<i4").tobytes(),
     "binary.ply": f"ply\nformat binary_big_endian 1.0\ncomment caf\u00e9\n{HEAD}".encode()
