@@ -55,7 +55,7 @@ def replacing(path: str | PathLike[str]) -> Iterator[BinaryIO]:
                 yield there
             return
         mode = path.stat().st_mode & 0o777 if path.is_file() else None
-        if mode is not None and not os.access(path, os.W_OK):
+        if not _may_be_changed(path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         part = path.with_name(f".{path.stem[:LONGEST]}.{secrets.token_hex(8)}{PART}{path.suffix}")
         try:
@@ -87,7 +87,7 @@ def check(path: str | PathLike[str], name: str = "path") -> None:
     FileNotFoundError
         If there is no such folder.
     ValueError, OSError
-        If no file can have the name, or none can be made in the folder.
+        If no file can have the name, none can be made in the folder, or the file that is there is read-only.
     """
     path = Path(path)
     if "\0" in str(path):
@@ -100,6 +100,13 @@ def check(path: str | PathLike[str], name: str = "path") -> None:
         raise IsADirectoryError(f"{name}: found the folder {path}, expected the name of a file.")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{name}: the folder {path.parent} cannot be written to.")
+    if not _may_be_changed(path):
+        raise PermissionError(f"{name}: the file {path} is there and must not be changed.")
+
+
+def _may_be_changed(path: Path) -> bool:
+    """Files that are not there may be; the system lets even those be replaced that are read-only."""
+    return not path.exists() or os.access(path, os.W_OK)
 
 
 def clear(path: str | PathLike[str]) -> None:

@@ -151,6 +151,17 @@ def test_a_file_that_must_not_be_changed_is_left(tmp_path, monkeypatch):
         check(tmp_path / "b.txt", "out")
 
 
+def test_a_read_only_file_is_noticed_before_the_work(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("mine")
+    check(path)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda of, mode: Path(of) != path and allowed(of, mode))
+    check(tmp_path / "b.txt")
+    with pytest.raises(PermissionError, match=r"^out: the file .*a\.txt is there and must not be changed\.$"):
+        check(path, "out")
+
+
 def test_what_kills_have_left_is_cleared(tmp_path):
     for name in (".checkpoint-000000003.00ff.part.pt", "checkpoint-000000003.pt", ".log.00ff.part.csv"):
         (tmp_path / name).touch()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomsink.atomic import replacing
+from geomsink.generative import finite
 
 from .clouds import Reading, is_shape, name_of
 
@@ -67,7 +68,7 @@ class Frame:
         try:
             found = cls(**json.loads(path.read_text(encoding="utf-8")))
             found._check()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             expected = "expected what the command fit wrote"
             raise ValueError(f"{path}: found what is no frame ({error}), {expected}.") from error
         return found
@@ -77,8 +78,8 @@ class Frame:
         right = {
             "shape": isinstance(self.shape, str),
             "scaled": isinstance(self.scaled, bool),
-            "middle": isinstance(self.middle, list) and len(self.middle) == 3 and all(map(_finite, self.middle)),
-            "side": _finite(self.side) and self.side > 0,
+            "middle": isinstance(self.middle, list) and len(self.middle) == 3 and all(map(finite, self.middle)),
+            "side": finite(self.side) and self.side > 0,
             "dtype": self.dtype in ("float32", "float64"),
         }
         wrong = [name for name, is_right in right.items() if not is_right]
@@ -102,7 +103,3 @@ class Frame:
             return points.numpy().astype(self.dtype)
         moved = (points.double().numpy() - 0.5) * self.side + np.array(self.middle)
         return np.asarray(moved, dtype=self.dtype)
-
-
-def _finite(number: Any) -> bool:
-    return isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)

@@ -20,11 +20,21 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def finite(value: Any) -> bool:
+    """Whether it is a finite number, of a size that floats have."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def positive(name: str, value: Any) -> float:
     """A positive, finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not 0 < float(value) < math.inf:
+    if not (finite(value) and float(value) > 0):
         raise ValueError(f"{name}: {value} given, expected a positive number.")
     return float(value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import warnings
 import zipfile
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from ..atomic import clear, replacing
+from .arguments import finite
 
 KEPT = 2
 VERSION = 1
@@ -103,10 +103,6 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _seconds(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
 def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
 
@@ -129,7 +125,7 @@ def _held_out(value: Any) -> bool:
 
 
 ENTRIES: dict[str, Callable[[Any], bool]] = {
-    "step": _whole, "settings": _texts, "recipe": _recipe, "seconds": _seconds, "held_out": _held_out,
+    "step": _whole, "settings": _texts, "recipe": _recipe, "seconds": finite, "held_out": _held_out,
     "generator": _weights,
 }  # fmt: skip
 """What a checkpoint has in any case; all else is compared with the networks and optimisers that it is given to."""

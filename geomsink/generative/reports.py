@@ -66,7 +66,7 @@ class Log:
             for row in rows:
                 if not isinstance(row["step"], int) or not all(_is_number(row[name]) for name in ("loss", "seconds")):
                     raise ValueError(f"it has a row of step {row['step']!r} without numbers")
-        except (ValueError, AttributeError, TypeError, csv.Error) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError, csv.Error) as error:
             expected = f"expected no file or one with {', '.join(self._columns)}"
             raise ValueError(f"log: {self._path} is not a log of such a run ({error}); {expected}.") from error
         return rows

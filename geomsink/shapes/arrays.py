@@ -10,7 +10,7 @@ from numpy.lib import format as layout
 from numpy.typing import NDArray
 
 from geomsink.shapes.columns import choose
-from geomsink.shapes.contents import Columns, Contents
+from geomsink.shapes.contents import Columns, Contents, Refused, stacked
 from geomsink.shapes.mesh import memory
 
 DEFLATED = 1032
@@ -36,11 +36,12 @@ def parse_npz(file: BinaryIO, columns: Columns | None = None) -> Contents:
         axes = [name for name in "xyz" if name in members]
         if axes[:2] != ["x", "y"]:
             raise ValueError(f"it has the arrays {list(members)}, none of them named 'points'")
-        fields = [_member(archive, members[name], size) for name in axes]
-    if any(field.shape != (len(fields[0]),) if fields[0].ndim else True for field in fields):
-        raise ValueError(f"its arrays {', '.join(axes)} have the shapes {[field.shape for field in fields]}")
+        fields = {name: _member(archive, members[name], size) for name in axes}
+    shapes = [field.shape for field in fields.values()]
+    if len(shapes[0]) != 1 or len(set(shapes)) != 1:
+        raise ValueError(f"its arrays {', '.join(axes)} have the shapes {shapes}")
     chosen, said = choose(axes, len(axes), columns)
-    return Contents(np.stack([fields[k] for k in chosen], axis=1), colors=colors, said=said)
+    return Contents(stacked(fields, [axes[k] for k in chosen]), colors=colors, said=said)
 
 
 def read_array(file: BinaryIO) -> NDArray[Any]:
@@ -79,8 +80,13 @@ def _points(array: NDArray[Any], columns: Columns | None, named: bool) -> Conten
     """Columns of an array; the caller says if it is named as points, each of whose columns is a coordinate."""
     if array.dtype.names is not None and array.ndim == 1:
         fields = [name for name in array.dtype.names if array.dtype[name].kind in "fiu"]
+        if not fields:
+            kinds = ", ".join(f"{name} of {array.dtype[name]}" for name in array.dtype.names)
+            raise Refused(
+                f"found records of {kinds or 'nothing'}, expected fields of single numbers, such as x, y and z"
+            )
         chosen, said = choose(fields, len(fields), columns)
-        return Contents(np.stack([array[fields[k]] for k in chosen], axis=1), said=said)
+        return Contents(stacked(array, [fields[k] for k in chosen]), said=said)
     if array.ndim != 2 or (named and columns is None):
         return Contents(array)
     head = array[:100].astype(np.float64) if array.dtype.kind in "fiu" else None

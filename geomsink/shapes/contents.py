@@ -2,20 +2,25 @@
 
 import codecs
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomsink.shapes.mesh import Faces, Points, check_faces, check_points, fans
+from geomsink.shapes.mesh import Faces, Points, check_exact, check_faces, check_points, fans
 
 Columns = Sequence[int | str]
 
+COMMENT = re.compile(r"(?:^|(?<=[\s\w.)]))#(?:(?<!\d\.#)|(?![A-Za-z]))")
+"""Opens a comment, but not within ``1.#QNAN``; behind a separator it is text of a column, such as ``#ff0000``."""
+INVALID = re.compile(r"([+-]?)(?:1\.#(?:([QS]NAN|IND|INF)0*|QO|SO|IO|R|T|J)(?:e[+-]?\d+)?|nan\((?:ind|snan)\))", re.I)
+"""NaN and infinity as Microsoft's C writes them, some rounded as if they were digits."""
+
 
 class Refused(ValueError):
-    """What was asked of a file, rather than what is in it, is wrong."""
+    """What was asked of a file is wrong, or what it holds cannot be points; the file is whole."""
 
 
 class FileWarning(UserWarning):
@@ -68,6 +73,22 @@ class Contents:
         return replace(self, points=self.points[kept], faces=faces, colors=colors, said=(*self.said, said), kept=kept)
 
 
+def stacked(fields: Mapping[str, NDArray[Any]] | NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+    """Some fields (N,) by their names, side by side: (N, D), none of their numbers rounded.
+
+    Raises
+    ------
+    Refused
+        For whole numbers beyond 2⁵³, which other fields of floats would make floats.
+    """
+    try:
+        for name in names:
+            check_exact(fields[name], name)
+    except ValueError as error:
+        raise Refused(str(error).rstrip(".")) from None
+    return np.stack([fields[name] for name in names], axis=1)
+
+
 def rgb(colors: NDArray[Any], n: int, name: str) -> NDArray[np.uint8]:
     """Colours of ``n`` points in 8 bits: whole numbers up to 255, or 65535 if one is larger, others up to 1."""
     if colors.shape != (n, 3) or colors.dtype.kind not in "fiu":
@@ -101,29 +122,51 @@ def lines_of(text: str) -> list[str]:
     return re.split(r"\r\n?|\n", text)
 
 
-def words(text: str, comment: str = "#") -> Iterator[tuple[int, list[str]]]:
+def split_comment(line: str, opens: re.Pattern[str] = COMMENT) -> tuple[str, str]:
+    """What stands before the comment of a line, and the comment.
+
+    Examples
+    --------
+    >>> split_comment("0.5 1.#QNAN # lost")
+    ('0.5 1.#QNAN ', ' lost')
+    """
+    found = opens.search(line)
+    return (line[: found.start()], line[found.end() :]) if found else (line, "")
+
+
+def words(text: str) -> Iterator[tuple[int, list[str]]]:
     """Each line that has some, as its number and its words, comments left out."""
     for number, line in enumerate(lines_of(text), 1):
-        found = line.partition(comment)[0].split()
+        found = (split_comment(line)[0] if "#" in line else line).split()
         if found:
             yield number, found
 
 
 def real(word: str) -> float:
-    """A number as files write it."""
+    """A number as files write it.
+
+    Examples
+    --------
+    >>> real("1e3"), real("-1.#INF"), real("1.#QNAN")
+    (1000.0, -inf, nan)
+    """
     if "_" in word:  # Python alone reads 1_0 as 10
         raise ValueError(f"could not convert string to float: {word!r}")
+    if ("#" in word or "(" in word) and (invalid := INVALID.fullmatch(word.strip())):
+        return float(invalid[1] + ("inf" if (invalid[2] or "").upper() == "INF" else "nan"))
     return float(word)
 
 
 def reals(found: Sequence[str], line: int) -> list[float]:
     """Numbers of a line, or a sentence that says which word is none."""
     try:
-        if "_" not in "".join(found):
-            return list(map(float, found))
+        return list(map(float if "_" not in "".join(found) else real, found))
     except ValueError:
         pass
-    raise ValueError(f"line {line}: found {_first_of(found, real)!r}, expected a number")
+    try:
+        return list(map(real, found))
+    except ValueError:
+        raise ValueError(f"line {line}: found {_first_of(found, real)!r}, expected a number") from None
 
 
 def wholes(found: Sequence[str], line: int) -> list[int]:

@@ -57,14 +57,22 @@ def check_points(points: ArrayLike, name: str) -> Points:
     if array.size == 0:
         raise ValueError(f"{name}: found no points (shape {array.shape}), expected at least one.")
     single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-    given = array
+    check_exact(array, name)
     array = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
-    if given.dtype.kind in "iu" and given.dtype.itemsize > 4 and not (array.astype(given.dtype) == given).all():
-        raise ValueError(f"{name}: found whole numbers up to {np.abs(array).max():.0f}, expected none beyond 2^53.")
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
         raise ValueError(f"{name}: found {array[bad[0]].tolist()} as point {bad[0]}, expected finite coordinates.")
     return array
+
+
+def check_exact(array: NDArray[Any], name: str) -> None:
+    """Say that there are whole numbers which float64 would round, if so."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 4:
+        double = array.astype(np.float64)
+        if not (double.astype(array.dtype) == array).all():
+            raise ValueError(
+                f"{name}: found whole numbers up to {np.abs(double).max():.0f}, expected none beyond 2^53."
+            )
 
 
 def check_faces(faces: ArrayLike, n_vertices: int, name: str) -> Faces:

@@ -8,7 +8,18 @@ from typing import BinaryIO
 import numpy as np
 
 from geomsink.shapes.columns import choose
-from geomsink.shapes.contents import Columns, Contents, decoded, lines_of, narrowest, reals, triangles, wholes, words
+from geomsink.shapes.contents import (
+    Columns,
+    Contents,
+    decoded,
+    lines_of,
+    narrowest,
+    reals,
+    split_comment,
+    triangles,
+    wholes,
+    words,
+)
 from geomsink.shapes.mesh import Faces, Points
 
 OBJ_KEYWORDS = {
@@ -18,6 +29,8 @@ OBJ_KEYWORDS = {
     "res",
 }  # fmt: skip
 """Of the format, besides v and f; what they say is not of vertices and faces."""
+OBJ_NAMES = {"mtllib", "usemtl", "o", "g", "usemap", "maplib", "shadow_obj", "trace_obj", "call", "csh"}
+"""Those before names, such as ``C:\\models\\``, whose backslashes join nothing."""
 
 Words = tuple[int, list[str]]
 """Of a line, with its number."""
@@ -103,17 +116,19 @@ def _mesh(vertices: Points, faces: Faces, said: tuple[str, ...], columns: Column
 
 def _obj_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Each line that has words, with those that a backslash at its end joins to it."""
-    begun, start = "", 0
+    begun, start = list[str](), 0
     for line, content in enumerate(lines_of(text), 1):
         start = start or line
-        if content.endswith("\\"):
-            begun += content[:-1] + " "
+        content = (split_comment(content)[0] if "#" in content else content).rstrip()
+        found = begun + content.removesuffix("\\").split()
+        keyword = found[0].lower() if found else ""
+        if content.endswith("\\") and (keyword in ("", "v", "f") or keyword in OBJ_KEYWORDS - OBJ_NAMES):
+            begun = found
             continue
-        found = (begun + content).partition("#")[0].split()
         if found:
             yield start, found
-        begun, start = "", 0
-    if begun.strip():
+        begun, start = [], 0
+    if begun:
         raise ValueError(f"line {start}: it ends with a backslash, and nothing follows")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsink.shapes.columns import choose, coordinates
-from geomsink.shapes.contents import Columns, Contents, lines_of, narrowest, triangles, whole
+from geomsink.shapes.contents import Columns, Contents, lines_of, narrowest, reals, triangles, whole
 from geomsink.shapes.mesh import Faces, Points, strips
 
 BYTES = {
@@ -21,6 +21,8 @@ BYTES = {
     "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8,
 }  # fmt: skip
 LONGEST_HEADER = 2**20
+SPECIAL = re.compile(rb"[_#(]")
+"""In numbers that `reals` refuses or reads otherwise than NumPy."""
 RGB = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 
 
@@ -107,7 +109,10 @@ class _Header:
             raise ValueError("it has no end_header")
         lines = lines_of(begin[mark : end.end()].decode("ascii", errors="replace").replace("\ufffd", "?"))
         lines = [line.strip() for line in lines if line.strip()]
-        text = "format ascii" in " ".join(lines[1].split())
+        formats = [line for line in lines if line.split()[0] == "format"]  # comments may stand above it
+        if len(formats) != 1:
+            raise ValueError(f"it has {len(formats)} lines that say its format, expected one")
+        text = formats[0].split()[1:2] == ["ascii"]
         kept, doubles, rows, least, size, count = list[str](), set[str](), 0, 0, 1, 0
         for line in lines:
             word = line.split()
@@ -136,7 +141,8 @@ def _opened(file: BinaryIO, header: _Header, library: Any) -> Any:
     file.seek(0)
     begin = file.read(header.start)
     if header.text:
-        rows = [line for line in file.read().splitlines() if line.strip()]
+        first = len(lines_of(begin.decode("latin-1")))
+        rows = [_plain(row, number) for number, row in enumerate(file.read().splitlines(), first) if row.strip()]
         if len(rows) != header.rows:
             raise ValueError(f"it has {len(rows):,} rows where {header.rows:,} are announced")
         # plyfile closes what it takes for a text file, here a copy.
@@ -159,6 +165,15 @@ def _opened(file: BinaryIO, header: _Header, library: Any) -> Any:
     if left:
         raise ValueError(f"it goes on for {left:,} bytes after the {header.rows:,} rows announced")
     return ply
+
+
+def _plain(row: bytes, line: int) -> bytes:
+    """A row of text as NumPy reads numbers, or a sentence that says which word is none."""
+    if not SPECIAL.search(row):
+        return row
+    return " ".join(
+        str(reals([word], line)[0]) if SPECIAL.search(word.encode()) else word for word in row.decode("latin-1").split()
+    ).encode("latin-1")
 
 
 def _is_file(file: BinaryIO) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomsink.shapes.columns import choose
-from geomsink.shapes.contents import Columns, Contents, decoded, lines_of, narrowest
+from geomsink.shapes.contents import Columns, Contents, decoded, lines_of, narrowest, stacked
 from geomsink.shapes.tables import parse_table
 
 CHUNK = 1_000_000
@@ -52,7 +52,7 @@ def parse_pcd(file: BinaryIO, columns: Columns | None = None, *, library: Any) -
     file.seek(0)
     cloud = library.PointCloud.from_fileobj(file).pc_data
     chosen, said = choose(names, len(names), columns)
-    return Contents(np.stack([cloud[names[k]] for k in chosen], axis=1), said=said)
+    return Contents(stacked(cloud, [names[k] for k in chosen]), said=said)
 
 
 def parse_las(file: BinaryIO, columns: Columns | None = None, *, library: Any) -> Contents:
@@ -74,7 +74,8 @@ def parse_las(file: BinaryIO, columns: Columns | None = None, *, library: Any) -
         chosen, said = choose(names, len(names), columns)
         try:
             for chunk in reader.chunk_iterator(CHUNK):
-                parts.append(np.stack([np.asarray(chunk[names[k]], dtype=np.float64) for k in chosen], axis=1))
+                fields = {names[k]: np.asarray(chunk[names[k]]) for k in chosen}
+                parts.append(stacked(fields, list(fields)).astype(np.float64, copy=False))
         except BaseException as error:  # lazrs' own, on damaged points, is no Exception
             if type(error).__name__ != "PanicException":
                 raise

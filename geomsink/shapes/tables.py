@@ -11,14 +11,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from geomsink.shapes.columns import choose, coordinates, counts
-from geomsink.shapes.contents import Columns, Contents, decoded, lines_of, real
+from geomsink.shapes.contents import COMMENT, Columns, Contents, decoded, lines_of, real, split_comment
 
 Row = tuple[int, list[str]]
 
 HEAD = 100
 """Rows that are looked at before it is decided what they are."""
-COMMENT = re.compile(r"(?:^|(?<=[\s\w.)]))(#|//)(.*)")
-"""Behind a separator it is text of a column, such as a colour ``#ff0000``."""
+OPENS = re.compile(rf"{COMMENT.pattern}|(?:^|(?<=[\s\w.)]))//")
+"""A comment of a table."""
+LIKE_A_NUMBER = re.compile(r"\s*[+-]?\.?\d")
 MISSING = ("", "na", "n/a", "null", "none")
 
 
@@ -80,9 +81,8 @@ def _without_comments(lines: list[str]) -> tuple[list[str], list[str]]:
     bare = [line.strip(" \t") for line in lines]
     for k, line in enumerate(bare):
         if "#" in line or "//" in line:
-            found = COMMENT.search(line)
-            if found:
-                comments[k], bare[k] = found[2].strip(), line[: found.start()].rstrip(" \t")
+            content, comment = split_comment(line, OPENS)
+            comments[k], bare[k] = comment.strip(), content.rstrip(" \t")
     return bare, comments
 
 
@@ -116,7 +116,8 @@ def _names(head: Sequence[Row]) -> list[str] | None:
     """The names of the columns, if the first row has them."""
     first = [word.strip() for word in head[0][1]]
     if not any(map(_is_number, first)) and any(word.lower() not in MISSING for word in first):
-        return first
+        # Numbers that cannot be read, such as 1.0D0 and 1,5, are no names.
+        return None if all(LIKE_A_NUMBER.match(word) for word in first if word) else first
     # Tables of unnamed columns are written with the numbers of the columns on top, and nothing above those of the rows.
     numbers = [str(k) for k in range(len(first))]
     if first == ["", *numbers[:-1]]:
@@ -150,7 +151,7 @@ def _numbers(head: Sequence[Row], width: int) -> np.ndarray:
     for k, (_, row) in enumerate(head):
         for j, word in enumerate(row[:width]):
             if _is_number(word):
-                found[k, j] = float(word)
+                found[k, j] = real(word)
     return found
 
 

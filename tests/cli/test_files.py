@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from disks import full_disk
 
 from geomsink.cli import cli
+from geomsink.cli.frames import Frame
 
 POINTS = np.random.default_rng(0).random((40, 3))
 QUICK = ("--engine", "dense", "--blur", "0.3")
@@ -154,6 +155,8 @@ def test_a_disk_that_fills_later_leaves_what_can_be_gone_on_from(undrawn, monkey
         ({"middle": 3}, "its middle is 3"),
         ({"side": float("nan")}, "its side is nan"),
         ({"side": True}, "its side is True"),
+        ({"side": 10**400}, "its side is 1000"),
+        ({"middle": [0.0, 0.0, -(10**400)]}, "its middle is [0.0, 0.0, -1000"),
         ({"scaled": "yes"}, "its scaled is 'yes'"),
         ({"extra": 1}, "unexpected keyword argument"),
     ],
@@ -165,6 +168,12 @@ def test_odd_frames_are_one_sentence(changed, said):
     done = run("sample", "out", "out.ply", "-n", 3)
     assert done.exit_code == 2 and done.stderr.startswith("geomsink: out/frame.json: found what is no frame (")
     assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_frame_of_endless_lists_is_one_sentence(tmp_path):
+    (tmp_path / "frame.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"frame\.json: found what is no frame \(.*recursion"):
+        Frame.read(str(tmp_path))
 
 
 def generative_loss():

@@ -135,6 +135,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(setting, tmp_path):
     assert same(state(done), expected)
 
 
+def test_a_size_beyond_floats_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"^lr: 10+ given, expected a positive number\.$"):
+        Trainer(Ellipse(), DATA, MMD(kernel="energy"), steps=1, lr=10**400)
+
+
 def test_more_steps_later(tmp_path):
     made(plain, tmp_path / "a", steps=4).train()
     longer, whole = made(plain, tmp_path / "a", steps=10), made(plain, tmp_path / "b", steps=10)
@@ -218,6 +223,14 @@ def interrupted(tmp_path_factory):
         if row["step"] == 7:
             break
     return folder / "broken", state(whole)
+
+
+@pytest.mark.parametrize("seconds", [10**400, float("nan"), True, "1"], ids=["large", "nan", "bool", "str"])
+def test_checkpoints_after_a_time_that_is_no_number_are_refused(seconds, tmp_path):
+    state = {"settings": {}, "recipe": None, "seconds": seconds, "held_out": None, "generator": {}}
+    path = checkpoints.write(tmp_path, 1, state)
+    with pytest.raises(CheckpointError, match=f"it holds a {type(seconds).__name__} as seconds, expected a file"):
+        checkpoints.read(path)
 
 
 @pytest.mark.parametrize("damage", [flip, cut, empty, malicious, malicious_pickle, foreign])

@@ -266,7 +266,12 @@ def test_logs(tmp_path, suffix):
 
 
 def test_a_file_of_something_else_is_not_overwritten(tmp_path):
-    for name, text in (("a.csv", "x,y\n1,2\n"), ("b.jsonl", "[1]\n"), ("c.jsonl", "hello\n")):
+    for name, text in (
+        ("a.csv", "x,y\n1,2\n"),
+        ("b.jsonl", "[1]\n"),
+        ("c.jsonl", "hello\n"),
+        ("d.jsonl", "[" * 10**5 + "\n"),
+    ):
         path = tmp_path / name
         path.write_text(text)
         with pytest.raises(ValueError, match=f"^log: .*{name} is not a log of such a run"):

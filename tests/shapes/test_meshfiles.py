@@ -182,6 +182,22 @@ def test_obj_pentagons_relative_corners_and_points_alone(tmp_path):
     assert between.faces.tolist() == [[2, 3, 4], [7, 8, 9]]
 
 
+@pytest.mark.parametrize(
+    "line", ["# C:\\models\\", "mtllib C:\\models\\", "usemtl a\\", "o a\\", "g a \\ # all", "s 1 # \\"]
+)
+def test_obj_backslashes_of_comments_and_names_join_nothing(tmp_path, line):
+    mesh = read_mesh(
+        save(tmp_path / "a.obj", f"v 0 0 0\n{line}\nv 1 0 0\n{line}\nv 0 1 \\ # y\n 0\n{line}\nf 1 2 3\n{line}")
+    )
+    assert (mesh.vertices.tolist(), mesh.faces.tolist()) == (TRIANGLE, [[0, 1, 2]])
+
+
+def test_obj_vertices_after_unknown_keywords_are_kept(tmp_path):
+    path = save(tmp_path / "a.obj", "map C:\\models\\\nv 1 2 3\nsp 1 \\\n 2\nv 4 5 6\n")
+    with pytest.warns(FileWarning, match="'map' in line 1 is no keyword"):
+        assert read(path).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 OFF = "OFF # by hand\n4 2 0\n" + ASCII_SQUARE.decode() + "3 0 1 2 255 0 0\n4 3 2 1 0\n"
 
 
@@ -366,6 +382,9 @@ AS_PEOPLE_HAVE_THEM = {
     "mark.ply": f"\ufeffply\nformat ascii 1.0\n{HEAD}{BODY}",
     "blank.ply": f"ply\nformat ascii 1.0\n{HEAD}\n{BODY}\n",
     "windows.ply": f"ply\nformat ascii 1.0\n{HEAD}{BODY}".replace("\n", "\r\n"),
+    "above.ply": f"ply\ncomment by hand\ncomment\nformat  ascii 1.0\n{HEAD}{BODY}",
+    "above-binary.ply": f"ply\ncomment format ascii 1.0\nformat binary_little_endian 1.0\n{HEAD}".encode()
+    + np.array(TRIANGLE, "<f4").tobytes() + np.array([3, 0, 1, 2], "<i4").tobytes(),
     "binary.ply": f"ply\nformat binary_big_endian 1.0\ncomment caf\u00e9\n{HEAD}".encode()
     + np.array(TRIANGLE, ">f4").tobytes() + np.array([3, 0, 1, 2], ">i4").tobytes() + b"\n",
     "name.stl": stl_text(np.array([TRIANGLE]), "facet normal"),
@@ -426,6 +445,9 @@ WRONG = {
     "more.ply": (ply(BODY.encode() + b"3 2 1 0\n", vertex(3) + faces(1)), "it has 5 rows where 4 are announced"),
     "more-binary.ply": (BINARY + b"\1" * 12, "it goes on for 12 bytes after the 6 rows announced"),
     "twice.ply": (ply(b"1 2 3 4\n", vertex(1) + "property float X\n"), "its vertices have x, y, z, X, not x, y and z"),
+    "underline.ply": (ply(b"1 2 3\n\n4 1_0 6\n", vertex(2)), "line 10: found '1_0', expected a number"),
+    "formless.ply": (ply(b"1 2 3\n", vertex(1)).replace(b"format", b"comment"), "it has 0 lines that say its format"),
+    "formats.ply": (ply(b"1 2 3\n", "format ascii 1.0\n" + vertex(1)), "it has 2 lines that say its format"),
     "boast.ply": (ply(b"\0" * 30, BOAST, "binary_little_endian"),
                   "it has 30 bytes where 1,000,000,001 rows of 1,000,000,012 at least are announced"),
     "boast-ascii.ply": (ply(b"1 2 3\n", BOAST), "it has 1 rows where 1,000,000,001"),

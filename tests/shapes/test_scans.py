@@ -29,6 +29,30 @@ def test_pcd(tmp_path, encoding):
         assert len(read(tmp_path / "a.pcd", drop_invalid=True)) == 19
 
 
+def test_times_of_scans_are_not_rounded(tmp_path):
+    pypcd4 = pytest.importorskip("pypcd4")
+    times = np.array([1, 2**60 + 1], dtype=np.uint64)
+    cloud = pypcd4.PointCloud.from_points([np.float32([0, 1]), times], ("x", "t"), (np.float32, np.uint64))
+    cloud.save(tmp_path / "a.pcd", encoding=pypcd4.Encoding("binary"))
+    with pytest.raises(ValueError, match=r"a\.pcd: t: found whole numbers up to 1152921504606846976, expected none"):
+        read(tmp_path / "a.pcd", columns=["x", "t"])
+
+
+def test_numbers_of_surveys_are_not_rounded(tmp_path):
+    laspy = pytest.importorskip("laspy")
+    header = laspy.LasHeader(point_format=3, version="1.2")
+    header.add_extra_dim(laspy.ExtraBytesParams("number", np.int64))
+    scan = laspy.LasData(header)
+    scan.x, scan.y, scan.z = POINTS.T
+    scan.number = np.arange(20) - 2**53 + 1
+    scan.write(tmp_path / "a.las")
+    assert read(tmp_path / "a.las", columns=["number"])[0].tolist() == [1 - 2**53]
+    scan.number[3] = -(2**53) - 1
+    scan.write(tmp_path / "a.las")
+    with pytest.raises(ValueError, match=r"a\.las: number: found whole numbers up to 9007199254740992, expected none"):
+        read(tmp_path / "a.las", columns=["number", "x"])
+
+
 def test_digits_of_text_scans_are_kept(tmp_path):
     pytest.importorskip("pypcd4")
     rows = "".join("{:.3f} {:.3f} {:.3f}\n".format(*row) for row in FAR)

@@ -114,6 +114,30 @@ def test_records_and_separate_arrays(tmp_path):
         read(tmp_path / "a.npz")
 
 
+def test_fields_are_not_rounded(tmp_path):
+    large, fields = np.array([1, 2**53 + 1]), np.array([0.5, 1])
+    said = ": x: found whole numbers up to 9007199254740992, expected none beyond 2\\^53\\.$"
+    np.savez(tmp_path / "a.npz", x=large, y=fields)
+    with pytest.raises(ValueError, match=rf"a\.npz{said}"):
+        read(tmp_path / "a.npz")
+    assert read(tmp_path / "a.npz", columns="y").tolist() == [[0.5], [1]]
+    for kind in ("i8", "<u8", ">i8"):
+        records = np.empty(2, dtype=[("x", kind), ("y", "f8")])
+        records["x"], records["y"] = large, fields
+        np.save(tmp_path / "a.npy", records)
+        with pytest.raises(ValueError, match=rf"a\.npy{said}"):
+            read(tmp_path / "a.npy")
+        records["x"][1] -= 1
+        np.save(tmp_path / "a.npy", records)
+        assert read(tmp_path / "a.npy").tolist() == [[1, 0.5], [2**53, 1]]
+    np.save(tmp_path / "a.npy", np.zeros(2, dtype=[("xyz", "f8", 3), ("name", "U5")]))
+    for columns in (None, [0]):
+        with pytest.raises(
+            ValueError, match=r"a\.npy: found records of xyz of .*, name of <U5, expected fields of single"
+        ):
+            read(tmp_path / "a.npy", columns=columns)
+
+
 def test_columns_choose_by_name_and_number(tmp_path):
     path = save(tmp_path / "a.csv", "label,x,y,z,nx\ntree,1.5,2,3,7\nhouse,4,5.5,6,8\n")
     assert read(path, columns=["nx", "X"]).tolist() == [[7, 1.5], [8, 4]]
@@ -134,6 +158,9 @@ def test_columns_choose_by_name_and_number(tmp_path):
     ):
         with pytest.raises(ValueError, match=found):
             read(path, columns=columns)
+    fortran = save(tmp_path / "a.csv", "1.0D0,-2.0D0,+.3D1\n4,5,6\n")
+    with pytest.raises(ValueError, match="line 1: found '1.0D0', expected a number"):
+        read(fortran, columns=[0, 1, 2])
 
 
 REFUSED = {
@@ -142,7 +169,8 @@ REFUSED = {
     "long.xyz": ("1 2 3\n1 2 3 4\n", "line 2: found 4 columns, expected 3"),
     "more.pts": ("2\n1 2 3\n4 5 6\n7 8 9\n", "it has 3 points where 2 are announced"),
     "fewer.pts": ("4\n1 2 3\n4 5 6\n7 8 9\n", "it has 3 points where 4 are announced"),
-    "decimal.csv": ("1,5;2,5\n1,5;2,5\n", "line 2: found '1,5', expected a number"),
+    "decimal.csv": ("1,5;2,5\n1,5;2,5\n", "line 1: found '1,5', expected a number"),
+    "first.csv": ("# by hand\n1.O,-2.O,.3O,\n4,5,6,\n", "line 2: found '1.O', expected a number"),
     "underline.xyz": ("1_0 2 3\n", "line 1: found '1_0', expected a number"),
     "quote.csv": ('"1,2,3\n4,5,6\n', "unexpected end of data"),
     "grid.asc": ("ncols 4\nnrows 2\n1 2 3 4\n", "line 1: found 'ncols', expected a number"),
@@ -170,6 +198,43 @@ def test_points_that_are_not_finite_are_left_out_where_that_is_asked_for(text, t
         assert read(path, drop_invalid=True).tolist() == TWO
     with pytest.raises(ValueError, match="as point [01], expected finite coordinates"):
         read(path)
+
+
+INVALID = {
+    "table.xyz": "0.5 0.6 0.7\n0.5 0.6 {}\n",
+    "table.csv": "x,y,z\n0.5,0.6,0.7\n0.5,{},0.7 # lost\n",
+    "first.csv": "{0},{0},{0}\n0.5,0.6,0.7\n",
+    "mesh.obj": "v 0.5 0.6 0.7 # kept\nv 0.5 0.6 {}# lost\n",
+    "mesh.off": "OFF\n2 0 0\n0.5 0.6 0.7\n0.5 0.6 {} # lost\n",
+    "mesh.stl": "solid\nfacet normal 0 0 1\nouter loop\nvertex 0.5 0.6 0.7\nvertex 0.5 0.6 0.7\n"
+                 "vertex 0.5 {} 0.7 # lost\nendloop\nendfacet\nendsolid\n",
+    "mesh.ply": "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+                 "end_header\n0.5 0.6 0.7\n0.5 0.6 {}\n",
+    "scan.pcd": "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 2\nHEIGHT 1\nPOINTS 2\n"
+                 "DATA ascii\n0.5 0.6 0.7\n0.5 {} 0.7\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_what_windows_writes_for_nan_and_infinity_is_not_finite(name, tmp_path):
+    """As its C library did until 2015, padded, rounded and with exponents, and as it does since."""
+    for group, suffix in (("plyfile", ".ply"), ("pypcd4", ".pcd")):
+        if name.endswith(suffix):
+            pytest.importorskip(group)
+    text = INVALID[name]
+    for word, value in (("1.#QNAN", "nan"), ("-1.#IND00", "nan"), ("1.#INF00e+000", "inf"), ("-1.#INF", "-inf"),
+                        ("1.#R", "nan"), ("-nan(ind)", "nan")):  # fmt: skip
+        path = save(tmp_path / name, text.format(word))
+        with pytest.raises(ValueError, match=rf"found \[.*{value}.*\] as point [01], expected finite coordinates"):
+            read(path)
+        with pytest.warns(FileWarning, match="1 of 2 points are not finite"):
+            np.testing.assert_allclose(read(path, drop_invalid=True), [[0.5, 0.6, 0.7]], rtol=1e-7)
+
+
+def test_hashes_within_numbers_are_no_comments(tmp_path):
+    assert read(save(tmp_path / "a.xyz", "1.5 2 3.# third\n4 5.5 6.#\n")).tolist() == TWO
+    with pytest.raises(ValueError, match="line 2: found '3.#WHAT', expected a number"):
+        read(save(tmp_path / "a.xyz", "1 2 3\n1 2 3.#WHAT\n"))
 
 
 def test_standard_input_is_read_once(monkeypatch, tmp_path):
