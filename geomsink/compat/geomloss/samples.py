@@ -35,7 +35,7 @@ from ...guards import guarded
 from ...measures import pair_of_measures
 from ..arguments import known, positive
 from ..formulas import cost_of
-from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost
+from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost, of_floats
 
 TOL = 1e-4
 """Marginal error of a solve, unless another is asked for: gradients are then right to about 1e-3."""
@@ -71,10 +71,10 @@ class SamplesLoss(nn.Module):
         whatever it is; where ``max_iter`` ends it first, smaller steps, of 0.9 or so, end nearer to it.
     cost : callable, str, or pair of both, optional
         GeomLoss's three forms, for "sinkhorn" and "hausdorff" alone, symmetric unless ``debias=False``. A function of
-        tensors (B, N, D) and (B, M, D), called on the clouds as they are, to costs (B, N, M), which are kept in memory;
-        it may be of a network, whose parameters have gradients, and of anything else. A formula of KeOps in X and Y,
-        as a string: see `geomsink.compat.formulas`. Or a formula and a function of tensors (N, D) and (M, D), of which
-        the latter is used.
+        tensors (B, N, D) and (B, M, D), called on the clouds as they are, integers as floating-point numbers, to costs
+        (B, N, M), which are kept in memory; it may be of a network, whose parameters have gradients, and of anything
+        else. A formula of KeOps in X and Y, as a string: see `geomsink.compat.formulas`. Or a formula and a function of
+        tensors (N, D) and (M, D), of which the latter is used.
     kernel : callable, optional
         ``kernel(x, y, blur=blur, use_keops=False, ranges=None)`` from tensors (B, N, D) and (B, M, D) to (B, N, M),
         symmetric, in place of the named kernel, for all losses but "sinkhorn". Memory is quadratic.
@@ -261,8 +261,9 @@ class SamplesLoss(nn.Module):
         forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
         if self._function is not None:
-            *_, container = pair_of_measures(x, y, a, b, self._balanced)  # refused before the user's function sees them
-            cost, x, y = matrix_cost(self._function, callable(self.cost), x, y, debias)
+            # Refused before the user's function sees them.
+            points, _, container = pair_of_measures(x, y, a, b, self._balanced)
+            cost, x, y = matrix_cost(self._function, callable(self.cost), *of_floats((x, y), points), debias)
             cost = replace(cost, degree=float(self.p), unit=1.0 / float(self.p))
             value, potentials = self._solved(x, y, a, b, cost, engine, None)
             if container.dtype == container.working:
