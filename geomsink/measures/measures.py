@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import MASS_TOLERANCE, Arrays, as_tensor, tensor, working
+from .arrays import MASS_TOLERANCE, Arrays, tensor, working
 from .batches import Layout, is_list, split
 from .missing import mended
 
@@ -139,9 +139,9 @@ class Container:
             return given
         layout = self.layouts[side]
         if isinstance(given, (list, tuple)):
-            items = [as_tensor(item) for item in given]
+            items = [tensor(f"{name}[{k}]", item) for k, item in enumerate(given)]
         else:
-            whole = as_tensor(given)
+            whole = tensor(name, given)
             items = list(whole.split(list(layout.lengths))) if len(whole) == sum(layout.lengths) else [whole]
         found = tuple(len(item) for item in items)
         if found != layout.lengths:
