@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -279,13 +279,34 @@ def between(
     chosen = Options(cost=cost, **options)
     progress = progress and importlib.util.find_spec("tqdm") is not None
     if not debias:
-        solution, _ = transport(x, y, a, b, chosen, progress=progress)
+        solution = _of_points(transport(x, y, a, b, chosen, progress=progress)[0], container, (0, 1))
         warn_of({"": solution}, chosen, stacklevel=7)
         return Entropic((X_a, X_b), weights, solution, None)
-    divergence, _ = compare(x, y, a, b, chosen, progress=progress)
+    divergence = _divergence_of_points(compare(x, y, a, b, chosen, progress=progress)[0], container)
     problems = {"ab: ": divergence.xy, "aa: ": divergence.xx, "bb: ": divergence.yy}
     warn_of(problems, chosen, stacklevel=7, shortfall=divergence.shortfall)
     return Entropic((X_a, X_b), weights, divergence.xy, divergence)
+
+
+def _of_points(solution: Solution, container: Container, sides: tuple[int, int]) -> Solution:
+    """A solution between positions in a matrix, as one of the points that they stand for, in their precision."""
+    if solution.plan.container.dtype == container.dtype:
+        return solution
+    f, g = (container.array(torch.as_tensor(h), k) for h, k in zip(solution.potentials, sides, strict=True))
+    plan = replace(solution.plan, container=container)
+    return replace(solution, value=_number(solution.value, container), potentials=(f, g), plan=plan)
+
+
+def _divergence_of_points(divergence: Divergence, container: Container) -> Divergence:
+    xy, xx, yy = (
+        _of_points(solution, container, sides)
+        for solution, sides in ((divergence.xy, (0, 1)), (divergence.xx, (0, 0)), (divergence.yy, (1, 1)))
+    )
+    return replace(divergence, value=_number(divergence.value, container), xy=xy, xx=xx, yy=yy)
+
+
+def _number(value: Any, container: Container) -> Any:
+    return container.number(value) if isinstance(value, Tensor) else value
 
 
 def checked(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,7 +110,7 @@ class Container:
         """A number as a scalar of the caller's kind and precision: NumPy's own for NumPy callers."""
         if not self.is_numpy:
             return self._narrowed(value).to(self.device)
-        return np.dtype(_text(self.dtype)).type(float(value))
+        return self._narrowed(torch.as_tensor(float(value), dtype=torch.float64, device="cpu")).numpy()[()]
 
     def error(self, size: Tensor, value: Tensor) -> Any:
         """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision

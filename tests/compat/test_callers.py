@@ -235,6 +235,21 @@ def test_functions_of_integers_are_called_on_floats(dtype):
             assert module(*pair).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_functions_of_half_precision_give_it_back_or_say_that_it_does_not_hold_the_value():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(3, n, 2, generator=generator).half() for n in (8, 7))
+    for potentials in (False, True):
+        loss = SamplesLoss(
+            blur=300.0, cost=lambda x, y: 1e6 * half_squares(x.float(), y.float()), potentials=potentials
+        )
+        with pytest.raises(
+            ValueError, match=r"^x, y: results reach .*, which float16 does not hold; give points in fl"
+        ):
+            loss(3 * x, y)
+    f, g = SamplesLoss(blur=0.5, cost=half_squares, potentials=True)(x, y)
+    assert f.dtype == g.dtype == torch.float16 and f.shape == (3, 8)
+
+
 def test_weights_of_one_precision_beside_points_of_another():
     a, x, b, y = problem(1)
     expected = SamplesLoss(blur=0.1)(a, x, b, y).item()

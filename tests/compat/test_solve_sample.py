@@ -165,6 +165,25 @@ def test_costs_as_functions_and_names():
 # ------------------------------------------------------------------------------------------------- POT's
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("debias", [False, True])
+def test_functions_of_half_precision(library, debias):
+    """What comes back is of the points' precision, and it is said where that does not hold it."""
+    x, y = (cast(z, library, "float16") for z in clouds()[:2])
+    functions = dict(cost=lambda x, y: ((x[:, None] - y[None]) ** 2).sum(-1)), dict(cost="sqeuclidean")
+    one, other = (ot.solve_sample(x, y, reg=0.5, debias=debias, **options) for options in functions)
+    for name in ("value", "value_linear", "potential_a", "potential_b", "plan", "marginal_a", "a_to_b", "density"):
+        found, expected = getattr(one, name), getattr(other, name)
+        assert found.dtype == expected.dtype == x.dtype, name
+        assert np.allclose(np.asarray(found), np.asarray(expected), rtol=4e-3, atol=4e-3), name
+    reported = (float(result.log["report"].value) for result in (one, other))
+    assert next(reported) == pytest.approx(next(reported), rel=4e-3)
+    if debias:
+        assert one.potential_aa.dtype == one.log["res_bb"].plan.dtype == x.dtype
+    with pytest.raises(ValueError, match="results reach .*, which float16 does not hold; give points in float32"):
+        ot.solve_sample(3 * x, y, cost=lambda x, y: 1e6 * ((x[:, None] - y[None]) ** 2).sum(-1), reg=1.0, debias=debias)
+
+
 def divergence_of(p, q):
     return (p * np.log(p / q) - p + q).sum()
 

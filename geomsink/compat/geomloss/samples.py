@@ -266,10 +266,8 @@ class SamplesLoss(nn.Module):
             cost, x, y = matrix_cost(self._function, callable(self.cost), *of_floats((x, y), points), debias)
             cost = replace(cost, degree=float(self.p), unit=1.0 / float(self.p))
             value, potentials = self._solved(x, y, a, b, cost, engine, None)
-            if container.dtype == container.working:
-                return value, potentials
-            f, g = (h.to(container.dtype) for h in potentials or (value, value))
-            return value.to(container.dtype), (f, g)
+            found = potentials and (container.array(potentials[0], 0), container.array(potentials[1], 1))
+            return container.number(value), found
         if debias and not cost.symmetric:
             (x_, y_), *_ = pair_of_measures(x, y, a, b, self._balanced)
             cost = check_symmetric(cost, x_, y_)
