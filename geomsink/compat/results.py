@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,7 @@ class OTResult:
     marginals : pair of arrays
         P1 and Pᵀ1; also ``marginal_a`` and ``marginal_b``.
     a_to_b, b_to_a : arrays, shapes (N, D) and (M, D)
-        Displacements of the points to the means of what they are sent to.
+        Displacements of the points to the means of what they are sent to; NaN of points without weight.
     status : str
         ``"converged"`` or ``"exact"``, or why not.
     log : dict
@@ -136,7 +137,8 @@ class OTResult:
         here, there = (container.array(p, k) for k, p in enumerate((x, y)))
         if side:
             here, there = there, here
-        return self._product(side, there) / self.marginals[side][:, None] - here
+        with np.errstate(invalid="ignore"):
+            return self._product(side, there) / self.marginals[side][:, None] - here
 
     @property
     def potential_a(self) -> Any:
@@ -272,7 +274,8 @@ def between(
     ``cost`` is one of ours, or a function of arrays (N, D) and (M, D) to costs (N, M), called on whole clouds; ``name``
     is what it is called in sentences.
     """
-    points, weights, container = checked(X_a, X_b, a, b, options.get("rho") is None)
+    remedy = "unbalanced= for others"
+    points, weights, container = checked(X_a, X_b, a, b, options.get("rho") is None, remedy)
     x, y = X_a, X_b
     if not isinstance(cost, Cost):
         cost, x, y = as_matrix(cost, points, container.is_numpy, debias, name)
@@ -310,14 +313,14 @@ def _number(value: Any, container: Container) -> Any:
 
 
 def checked(
-    X_a: Any, X_b: Any, a: Any, b: Any, equal_masses: bool = True
+    X_a: Any, X_b: Any, a: Any, b: Any, equal_masses: bool = True, remedy: str = ""
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Two single clouds, as `pair_of_measures` has them."""
     for name, cloud in (("X_a", X_a), ("X_b", X_b)):
         if getattr(cloud, "ndim", 2) != 2 or is_list(cloud):
             found = f"shape is {tuple(cloud.shape)}" if hasattr(cloud, "shape") else "a list of clouds was given"
             raise ValueError(f"{name}: {found}, expected (points, coordinates).")
-    points, weights, container = pair_of_measures(X_a, X_b, a, b, equal_masses, names=("X_a", "X_b"))
+    points, weights, container = pair_of_measures(X_a, X_b, a, b, equal_masses, names=("X_a", "X_b"), remedy=remedy)
     return points, weights, container
 
 

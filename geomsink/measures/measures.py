@@ -158,6 +158,7 @@ def pair_of_measures(
     y_batch: Any = None,
     names: tuple[str, str] = ("x", "y"),
     propagate: bool = False,
+    remedy: str = "",
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -179,6 +180,8 @@ def pair_of_measures(
         What sentences call the points.
     propagate : bool, default False
         Whether items of a batch that are NaN or infinite have NaN for answers, and are not refused.
+    remedy : str
+        What the caller can be told to give for other masses, such as "reach= for others".
 
     Returns
     -------
@@ -219,7 +222,7 @@ def pair_of_measures(
     if equal_masses and bool(apart.any()):
         one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
         found = f"a, b: they sum to {one:.9g} and {other:.9g}"
-        raise ValueError(f"{found}; expected the same mass, or reach= for others, or normalize=True.")
+        raise ValueError(f"{found}; expected the same mass{', or ' if remedy else ''}{remedy}.")
     return (xs, ys), (a_, b_), replace(container, lost=lost)
 
 

@@ -264,7 +264,7 @@ class _Job:
         if not isinstance(seed, numbers.Integral):
             raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number.")
         SinkhornDivergence(blur=blur, reach=reach, engine=engine)  # which has the sentences for these
-        points, weights, container = pair_of_measures(x, y, a, b, reach is None)
+        points, weights, container = pair_of_measures(x, y, a, b, reach is None, remedy="reach= for others")
         if container.layouts is not None:
             raise ValueError(f"x: shape is {tuple(points[0].shape)}, expected (points, coordinates) of one cloud.")
         alpha, beta = (Measure(p.detach().double(), w.detach()) for p, w in zip(points, weights, strict=True))

@@ -165,6 +165,14 @@ def test_costs_as_functions_and_names():
 # ------------------------------------------------------------------------------------------------- POT's
 
 
+@pytest.mark.parametrize("reg", [None, 0.1])
+def test_points_without_weight_have_no_displacement(reg):
+    x, y, a, b = clouds()
+    a = np.append(0.0, a[1:] / a[1:].sum())
+    found = pot.solve_sample(x, y, a, b, reg=reg).a_to_b
+    assert np.isnan(found[0]).all() and np.isfinite(found[1:]).all()
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("debias", [False, True])
 def test_functions_of_half_precision(library, debias):
@@ -312,7 +320,11 @@ X, Y, A, B = clouds()
         (ot, dict(reg=0.1, X_a=X[None], X_b=Y[None]), "X_a: shape is (1, 12, 2), expected (points, coordinates)."),
         (ot, dict(reg=0.1, X_a=[X, X], X_b=[Y, Y]), "X_a: a list of clouds was given, expected (points, coordinates)."),
         (ot, dict(reg=0.1, X_b=Y[:, :1]), "X_b: 1 coordinates a point, but X_a has 2"),
-        (ot, dict(reg=0.1, b=2 * B), "a, b: they sum to 1 and 2; expected the same mass"),
+        (ot, dict(reg=0.1, b=2 * B), "a, b: they sum to 1 and 2; expected the same mass, or unbalanced= for others."),
+        (ot, dict(reg=1e-300), "reg: 1e-300 given, expected more than 1e-290; scale the points up."),
+        (pot, dict(b=2 * B, reg=1), "a, b: they sum to 1 and 2; expected the same mass, or unbalanced= for others."),
+        (pot, dict(b=2 * B), "a, b: they sum to 1 and 2; expected the same mass."),
+        (pot, dict(reg=1e-300), "reg: 1e-300 given, expected more than 1e-290; scale the points up."),
         (pot, dict(reg=-1), "reg: -1 given, expected a positive number or 0."),
         (pot, dict(unbalanced=1.0), "reg: None given with unbalanced=1.0, expected a positive number."),
         (pot, dict(reg=0.1, unbalanced=-1), "unbalanced: -1 given, expected a positive number."),

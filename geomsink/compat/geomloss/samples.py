@@ -260,17 +260,17 @@ class SamplesLoss(nn.Module):
         cost = self._ground()
         forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
+        # Refused before the user's function sees them, and by names that are here.
+        remedy = "" if self.loss == "hausdorff" else "reach= for others"
+        points, _, container = pair_of_measures(x, y, a, b, self._balanced, remedy=remedy)
         if self._function is not None:
-            # Refused before the user's function sees them.
-            points, _, container = pair_of_measures(x, y, a, b, self._balanced)
             cost, x, y = matrix_cost(self._function, callable(self.cost), *of_floats((x, y), points), debias)
             cost = replace(cost, degree=float(self.p), unit=1.0 / float(self.p))
             value, potentials = self._solved(x, y, a, b, cost, engine, None)
             found = potentials and (container.array(potentials[0], 0), container.array(potentials[1], 1))
             return container.number(value), found
         if debias and not cost.symmetric:
-            (x_, y_), *_ = pair_of_measures(x, y, a, b, self._balanced)
-            cost = check_symmetric(cost, x_, y_)
+            cost = check_symmetric(cost, *points)
         return self._solved(x, y, a, b, cost, engine, levels)
 
     def _solved(
