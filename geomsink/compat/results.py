@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..divergences import Divergence, Options, Solution, compare, transport, warn_of
-from ..measures import Container, is_list, pair_of_measures
+from ..measures import Container, is_list, pair_of_measures, tensor
 from ..plan import Plan
 from ..solver import Balanced
 from .pairwise import Pairwise, matrix_cost
@@ -295,7 +295,7 @@ def _of_points(solution: Solution, container: Container, sides: tuple[int, int])
     """A solution between positions in a matrix, as one of the points that they stand for, in their precision."""
     if solution.plan.container.dtype == container.dtype:
         return solution
-    f, g = (container.array(torch.as_tensor(h), k) for h, k in zip(solution.potentials, sides, strict=True))
+    f, g = (container.array(tensor("potentials", h), k) for h, k in zip(solution.potentials, sides, strict=True))
     plan = replace(solution.plan, container=container)
     return replace(solution, value=_number(solution.value, container), potentials=(f, g), plan=plan)
 

@@ -1,6 +1,7 @@
 """GeomLoss's and POT's `solve_sample`: closed forms, what their results hold, and they themselves where installed."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -169,7 +170,10 @@ def test_costs_as_functions_and_names():
 def test_points_without_weight_have_no_displacement(reg):
     x, y, a, b = clouds()
     a = np.append(0.0, a[1:] / a[1:].sum())
-    found = pot.solve_sample(x, y, a, b, reg=reg).a_to_b
+    result = pot.solve_sample(x, y, a, b, reg=reg)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = result.a_to_b
     assert np.isnan(found[0]).all() and np.isfinite(found[1:]).all()
 
 
