@@ -9,6 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+LEAST = 1e-290
+"""Numbers up to it are too close to the end of float64's range to be computed with."""
+
 
 def positive(name: str, value: Any, zero: bool = False) -> float:
     """A finite number above 0, or from it on; tensors of one number are read."""
@@ -17,6 +20,8 @@ def positive(name: str, value: Any, zero: bool = False) -> float:
         raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
     if not (0 < float(number) < math.inf or (zero and float(number) == 0.0)):
         raise ValueError(f"{name}: {number} given, expected a positive number{' or 0' if zero else ''}.")
+    if 0 < float(number) <= LEAST:
+        raise ValueError(f"{name}: {number} given, expected more than {LEAST}; scale the points up.")
     return float(number)
 
 

@@ -53,7 +53,7 @@ class Formula:
     def __call__(self, x: Any, y: Any) -> Any:
         value = _value(_parsed(self.text), {"X": x, "Y": y})
         if isinstance(value, (int, float)):
-            value = 0 * _sum(x - y) + value
+            value = _spread(value, x - y)
         if isinstance(value, Tensor):
             if value.shape[-1] != 1:
                 raise ValueError(f"cost: formula {self.text!r} has {value.shape[-1]} numbers a pair, expected one.")
@@ -73,15 +73,49 @@ def _norm(v: Any) -> Any:
     return root(_dot(v, v), 0.5)
 
 
-def _elem(v: Any, k: int) -> Any:
+def _width(v: Any) -> int:
+    """How many coordinates a value has."""
+    return v.shape[-1] if isinstance(v, Tensor) else v.ndim
+
+
+def _check_range(name: str, v: Any, start: Any, length: Any) -> None:
+    """Refuse coordinates that a value does not have: torch would cut them off, and KeOps read beyond."""
+    whole = type(start) is int and type(length) is int
+    if not (whole and start >= 0 and length >= 1 and start + length <= _width(v)):
+        given = f"{start}" if name == "Elem" else f"{start}, {length}"
+        found = given if whole else "what is no whole number"
+        raise ValueError(f"cost: {name} is given {found}, expected coordinates from 0 to {_width(v) - 1}.")
+
+
+def _elem(v: Any, k: Any) -> Any:
+    _check_range("Elem", v, k, 1)
     return v[..., k : k + 1] if isinstance(v, Tensor) else v.elem(k)
 
 
-def _extract(v: Any, start: int, length: int) -> Any:
+def _extract(v: Any, start: Any, length: Any) -> Any:
+    _check_range("Extract", v, start, length)
     return v[..., start : start + length] if isinstance(v, Tensor) else v.extract(start, length)
 
 
+def _beside(u: Any, v: Any) -> tuple[Any, Any]:
+    """Two values, of which one may be a number, as two with coordinates."""
+    if isinstance(u, (int, float)):
+        return _spread(u, v), v
+    return u, _spread(v, u) if isinstance(v, (int, float)) else v
+
+
+def _spread(number: float, v: Any) -> Any:
+    """A number for each of the points or pairs that a value is of; KeOps' products with 0 are no values."""
+    return _elem(v, 0) - _elem(v, 0) + number
+
+
+def _atan2(u: Any, v: Any) -> Any:
+    u, v = _beside(u, v)
+    return u.atan2(v)
+
+
 def _concat(u: Any, v: Any) -> Any:
+    u, v = _beside(u, v)
     if not isinstance(u, Tensor):
         return u.concat(v)
     shape = torch.broadcast_tensors(u[..., 0], v[..., 0])[0].shape
@@ -89,10 +123,14 @@ def _concat(u: Any, v: Any) -> Any:
 
 
 def _relu(v: Any) -> Any:
+    if isinstance(v, (int, float)):
+        return max(v, 0)
     return v.clamp(min=0) if isinstance(v, Tensor) else v.relu()
 
 
 def _step(v: Any) -> Any:
+    if isinstance(v, (int, float)):
+        return int(v >= 0)
     return (v >= 0).to(v) if isinstance(v, Tensor) else v.step()
 
 
@@ -121,7 +159,7 @@ FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "Add": (2, operator.add),
     "Asin": (1, lambda v: v.asin()),
     "Atan": (1, lambda v: v.atan()),
-    "Atan2": (2, lambda u, v: u.atan2(v)),
+    "Atan2": (2, _atan2),
     "Clamp": (3, _clamp),
     "ClampInt": (3, _clamp),
     "Concat": (2, _concat),
@@ -214,9 +252,28 @@ def _value(node: ast.expr, variables: dict[str, Any]) -> Any:
         value = _value(node.operand, variables)
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp):
-        return OPERATORS[type(node.op)](_value(node.left, variables), _value(node.right, variables))
-    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    return FUNCTIONS[node.func.id][1](*(_value(part, variables) for part in node.args))
+        function, parts = OPERATORS[type(node.op)], [node.left, node.right]
+    else:
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        function, parts = FUNCTIONS[node.func.id][1], node.args
+    values = [_value(part, variables) for part in parts]
+    if all(isinstance(value, (int, float)) for value in values):
+        return _constant(node, function, values)
+    return function(*values)
+
+
+def _constant(node: ast.expr, function: Callable[..., Any], values: list[Any]) -> int | float:
+    """A function of numbers alone, as one: a whole number of whole ones, where it is."""
+    points = [torch.tensor([float(value)], dtype=torch.float64, device="cpu") for value in values]
+    if function in (_elem, _extract):
+        points[1:] = values[1:]
+    found = function(*points)
+    if found.numel() != 1 or not bool(found.isfinite()):
+        kind = f"{found.numel()} numbers" if found.numel() != 1 else f"{float(found)}"
+        raise ValueError(f"cost: {ast.unparse(node)} is {kind}, expected a finite constant.")
+    number = float(found)
+    whole = number.is_integer() and abs(number) < 2**53 and all(isinstance(value, int) for value in values)
+    return int(number) if whole else number
 
 
 KNOWN = {
@@ -244,7 +301,4 @@ def _number(node: ast.expr) -> float | None:
     """A constant's, if it is one."""
     if any(isinstance(part, ast.Name) and part.id in ("X", "Y") for part in ast.walk(node)):
         return None
-    try:
-        return float(_value(node, {}))
-    except (TypeError, ZeroDivisionError, AttributeError):
-        return None
+    return float(_value(node, {}))

@@ -1,7 +1,8 @@
 """What GeomLoss's users write of pairs of points: functions of whole clouds, or of batches of them.
 
-They are called on the clouds as they are, once for each pair of clouds, and what they return is a matrix of costs or a
-kernel: it may be of a network, of another precision, looked up, or the same whatever the points.
+They are called on the clouds as they are, integers as floating-point numbers, once for each pair of clouds, and what
+they return is a matrix of costs or a kernel: it may be of a network, of another precision, looked up, or the same
+whatever the points.
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ def matrix_cost(
     return cost, cost.rows[..., :n, :], cost.rows[..., n:, :] if debias else cost.columns
 
 
+def of_floats(given: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """What functions are called on: the clouds as given, and where one is of integers, whose differences would wrap
+    around, the points that both promote to."""
+    return given if all(cloud.is_floating_point() for cloud in given) else points
+
+
 def _symmetric(C: Tensor, name: str = "cost") -> Tensor:
     """Costs within a cloud, without what rounding does to their symmetry."""
     apart = (C - C.mT).detach().abs().max()
@@ -104,7 +111,7 @@ def discrepancy(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """½ ⟨α − β, k(α − β)⟩ and its potentials, of a kernel that returns its matrices."""
     points, (a, b), container = pair_of_measures(x, y, a, b, equal_masses=False)
-    x, y = (p if p.ndim == 3 else p[None] for p in (x, y))
+    x, y = (p if p.ndim == 3 else p[None] for p in of_floats((x, y), points))
     a, b = a.to(points[0]), b.to(points[0])
 
     def matrix(x: Tensor, y: Tensor) -> Tensor:

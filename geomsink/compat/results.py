@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..costs import Cost
 from ..divergences import Divergence, Options, Solution, compare, transport, warn_of
-from ..measures import Container, is_list, pair_of_measures
+from ..measures import Container, is_list, pair_of_measures, tensor
 from ..plan import Plan
 from ..solver import Balanced
 from .pairwise import Pairwise, matrix_cost
@@ -101,7 +102,7 @@ class OTResult:
     marginals : pair of arrays
         P1 and Pᵀ1; also ``marginal_a`` and ``marginal_b``.
     a_to_b, b_to_a : arrays, shapes (N, D) and (M, D)
-        Displacements of the points to the means of what they are sent to.
+        Displacements of the points to the means of what they are sent to; NaN of points without weight.
     status : str
         ``"converged"`` or ``"exact"``, or why not.
     log : dict
@@ -136,7 +137,8 @@ class OTResult:
         here, there = (container.array(p, k) for k, p in enumerate((x, y)))
         if side:
             here, there = there, here
-        return self._product(side, there) / self.marginals[side][:, None] - here
+        with np.errstate(invalid="ignore"):
+            return self._product(side, there) / self.marginals[side][:, None] - here
 
     @property
     def potential_a(self) -> Any:
@@ -272,31 +274,53 @@ def between(
     ``cost`` is one of ours, or a function of arrays (N, D) and (M, D) to costs (N, M), called on whole clouds; ``name``
     is what it is called in sentences.
     """
-    points, weights, container = checked(X_a, X_b, a, b, options.get("rho") is None)
+    remedy = "unbalanced= for others"
+    points, weights, container = checked(X_a, X_b, a, b, options.get("rho") is None, remedy)
     x, y = X_a, X_b
     if not isinstance(cost, Cost):
         cost, x, y = as_matrix(cost, points, container.is_numpy, debias, name)
     chosen = Options(cost=cost, **options)
     progress = progress and importlib.util.find_spec("tqdm") is not None
     if not debias:
-        solution, _ = transport(x, y, a, b, chosen, progress=progress)
+        solution = _of_points(transport(x, y, a, b, chosen, progress=progress)[0], container, (0, 1))
         warn_of({"": solution}, chosen, stacklevel=7)
         return Entropic((X_a, X_b), weights, solution, None)
-    divergence, _ = compare(x, y, a, b, chosen, progress=progress)
+    divergence = _divergence_of_points(compare(x, y, a, b, chosen, progress=progress)[0], container)
     problems = {"ab: ": divergence.xy, "aa: ": divergence.xx, "bb: ": divergence.yy}
     warn_of(problems, chosen, stacklevel=7, shortfall=divergence.shortfall)
     return Entropic((X_a, X_b), weights, divergence.xy, divergence)
 
 
+def _of_points(solution: Solution, container: Container, sides: tuple[int, int]) -> Solution:
+    """A solution between positions in a matrix, as one of the points that they stand for, in their precision."""
+    if solution.plan.container.dtype == container.dtype:
+        return solution
+    f, g = (container.array(tensor("potentials", h), k) for h, k in zip(solution.potentials, sides, strict=True))
+    plan = replace(solution.plan, container=container)
+    return replace(solution, value=_number(solution.value, container), potentials=(f, g), plan=plan)
+
+
+def _divergence_of_points(divergence: Divergence, container: Container) -> Divergence:
+    xy, xx, yy = (
+        _of_points(solution, container, sides)
+        for solution, sides in ((divergence.xy, (0, 1)), (divergence.xx, (0, 0)), (divergence.yy, (1, 1)))
+    )
+    return replace(divergence, value=_number(divergence.value, container), xy=xy, xx=xx, yy=yy)
+
+
+def _number(value: Any, container: Container) -> Any:
+    return container.number(value) if isinstance(value, Tensor) else value
+
+
 def checked(
-    X_a: Any, X_b: Any, a: Any, b: Any, equal_masses: bool = True
+    X_a: Any, X_b: Any, a: Any, b: Any, equal_masses: bool = True, remedy: str = ""
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Two single clouds, as `pair_of_measures` has them."""
     for name, cloud in (("X_a", X_a), ("X_b", X_b)):
         if getattr(cloud, "ndim", 2) != 2 or is_list(cloud):
             found = f"shape is {tuple(cloud.shape)}" if hasattr(cloud, "shape") else "a list of clouds was given"
             raise ValueError(f"{name}: {found}, expected (points, coordinates).")
-    points, weights, container = pair_of_measures(X_a, X_b, a, b, equal_masses, names=("X_a", "X_b"))
+    points, weights, container = pair_of_measures(X_a, X_b, a, b, equal_masses, names=("X_a", "X_b"), remedy=remedy)
     return points, weights, container
 
 

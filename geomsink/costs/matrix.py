@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..measures import as_tensor
+from ..measures import tensor, working
 from .cost import Cost
 
 MOST_POSITIONS = 2**24
@@ -143,18 +142,10 @@ def MatrixCost(
 
 def _table(matrix: Any) -> Tensor:
     """The matrix as a tensor of floating-point numbers."""
-    try:
-        table = as_tensor(matrix if isinstance(matrix, Tensor) else np.array(matrix))  # a copy: arrays can be changed
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"matrix: a {type(matrix).__name__} was given, expected numbers (N, M): {error}") from error
-    if table.is_complex():
-        raise TypeError(f"matrix: dtype is {str(table.dtype).removeprefix('torch.')}, expected real numbers.")
+    table = tensor("matrix", matrix)  # arrays, which can be changed, are copied
     if table.ndim not in (2, 3) or 0 in table.shape:
         raise ValueError(f"matrix: shape is {tuple(table.shape)}, expected (N, M), or (B, N, M) of a batch.")
-    if not table.is_floating_point():
-        table = table.double()
-    elif table.dtype not in (torch.float32, torch.float64):
-        table = table.float()
+    table = table.to(working(table.dtype))
     wrong = int((~table.detach().isfinite()).sum())
     if wrong:
         raise ValueError(

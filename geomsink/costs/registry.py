@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..measures import as_tensor
+from ..measures import tensor
 from .cost import Cost
 from .expressions import (
     Expression,
@@ -83,7 +83,7 @@ def mahalanobis(weights: Any) -> Cost:
     >>> mahalanobis([4.0, 1.0])(torch.zeros(1, 2), torch.ones(1, 2))
     tensor([[5.]])
     """
-    given = as_tensor(weights)
+    given = tensor("mahalanobis", weights)
     if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]):
         raise ValueError(f"mahalanobis: weights have shape {tuple(given.shape)}, expected (D,) or (D, D).")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..guards import guarded
-from ..measures import as_tensor
+from ..measures import tensor
 from ..progress import Progress
 from ..solver import Partial, Penalty, Potentials, Solved, log_sums
 from .comparison import warn_of
@@ -128,7 +128,7 @@ class _Priced(Options):
 def _mass(given: Any, request: Request) -> Tensor:
     """What is to be transported, shape () or (B,), float64."""
     try:
-        mass = as_tensor(given).detach().double()
+        mass = tensor("mass", given).detach().double()
     except (TypeError, ValueError) as error:
         raise TypeError(f"mass: a {type(given).__name__} was given, expected a number.") from error
     least = torch.minimum(request.alpha.weights.sum(-1), request.beta.weights.sum(-1))

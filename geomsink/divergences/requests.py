@@ -71,7 +71,9 @@ class Request:
             One sentence that says which argument, what was found and what was expected.
         """
         same, propagate = options.balanced and not options.normalize, options.nan_policy == "propagate"
-        points, weights, container = pair_of_measures(x, y, a, b, same, x_batch, y_batch, propagate=propagate)
+        points, weights, container = pair_of_measures(
+            x, y, a, b, same, x_batch, y_batch, propagate=propagate, remedy="reach= for others, or normalize=True"
+        )  # fmt: skip
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and container.device.type != "cpu":

@@ -13,7 +13,7 @@ from ..choose import precision
 from ..costs import Cost
 from ..derivatives import Terms, softmin
 from ..guards import guarded
-from ..measures import as_tensor
+from ..measures import tensor
 from ..solver import Balanced
 from .options import Options
 from .requests import Request
@@ -114,12 +114,9 @@ def c_transform(
 
 def _potential(given: Any, request: Request) -> Tensor:
     """g with its history, shape (..., M), float64."""
-    try:
-        potential = as_tensor(request.container.padded("g", given, 1))
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"g: {error}" if not str(error).startswith("g:") else str(error)) from error
+    potential = tensor("g", request.container.padded("g", given, 1))
     expected = request.beta.weights.shape
-    if potential.shape != expected or potential.is_complex():
+    if potential.shape != expected:
         found = f"a {potential.dtype} tensor of shape {tuple(potential.shape)} was given"
         raise ValueError(f"g: {found}, expected {tuple(expected)}, one number a point of y.")
     wrong = int((~potential.isfinite()).sum())

@@ -108,15 +108,9 @@ def tensor(name: str, value: Any) -> Tensor:
     return _read(name, value)[0]
 
 
-def as_tensor(value: Any) -> Tensor:
-    """A tensor as it is, and of anything else what NumPy reads: Python's numbers are float64, where torch rounds them.
-
-    Examples
-    --------
-    >>> as_tensor([0.1]).dtype, as_tensor(torch.zeros(1)).dtype
-    (torch.float64, torch.float32)
-    """
-    return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
+def native(numbers: np.ndarray) -> Tensor:
+    """A copy of an array as a tensor: torch wants memory of its own, in native byte order, contiguous and writable."""
+    return torch.from_numpy(np.array(numbers, dtype=numbers.dtype.newbyteorder("="), order="C"))
 
 
 def _read(name: str, value: Any) -> tuple[Tensor, torch.dtype | None]:
@@ -134,12 +128,15 @@ def _read(name: str, value: Any) -> tuple[Tensor, torch.dtype | None]:
             raise ValueError(f"{name}: NumPy cannot read it as an array ({error}).") from error
         kind = str(numbers.dtype.newbyteorder("="))
         if kind in ("float16", "float32", "float64"):
-            # torch wants memory of its own: native byte order, contiguous and writable.
-            return torch.from_numpy(np.array(numbers, dtype=kind, order="C")), None
+            return native(numbers), None
     if kind not in INTEGERS:
         raise TypeError(f"{name}: dtype is {kind}, expected real numbers of at most 64 bits.")
-    array = value.double() if isinstance(value, Tensor) else torch.from_numpy(np.array(numbers, np.float64, order="C"))
-    if array.numel() and float(array.abs().max()) > WHOLE:
-        found = f"{name}: integers reach {float(array.abs().max()):.3g}"
+    array = value.double() if isinstance(value, Tensor) else native(numbers.astype(np.float64))
+    largest = float(array.abs().max()) if array.numel() else 0.0
+    if largest == WHOLE:  # or 2^53 + 1, rounded
+        whole = value.cpu().numpy() if isinstance(value, Tensor) else numbers
+        largest = max(int(whole.max()), -int(whole.min()))
+    if largest > WHOLE:
+        found = f"{name}: integers reach {largest:.3g}"
         raise ValueError(f"{found}, and float64 holds all of them up to 2^53 alone; subtract an origin from them.")
     return array, INTEGERS[kind]

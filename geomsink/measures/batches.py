@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arrays import native
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -84,9 +86,11 @@ def split(name: str, index: Any, arrays: dict[str, Any]) -> dict[str, list[Any]]
     >>> split("x_batch", [0, 0, 1], {"x": torch.arange(3)})
     {'x': [tensor([0, 1]), tensor([2])]}
     """
-    item = index if isinstance(index, Tensor) else torch.as_tensor(np.asarray(index), device="cpu")
-    if item.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"{name}: dtype is {str(item.dtype).removeprefix('torch.')}, expected int64.")
+    given = index if isinstance(index, Tensor) else np.asarray(index)
+    kind = str(given.dtype).removeprefix("torch.") if isinstance(given, Tensor) else given.dtype.newbyteorder("=").name
+    if kind not in ("int64", "int32"):
+        raise TypeError(f"{name}: dtype is {kind}, expected int64.")
+    item = given if isinstance(given, Tensor) else native(given)
     for other, array in arrays.items():
         if item.shape != (len(array),):
             raise ValueError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import MASS_TOLERANCE, Arrays, as_tensor, tensor, working
+from .arrays import MASS_TOLERANCE, Arrays, tensor, working
 from .batches import Layout, is_list, split
 from .missing import mended
 
@@ -111,7 +110,7 @@ class Container:
         """A number as a scalar of the caller's kind and precision: NumPy's own for NumPy callers."""
         if not self.is_numpy:
             return self._narrowed(value).to(self.device)
-        return np.dtype(_text(self.dtype)).type(float(value))
+        return self._narrowed(torch.as_tensor(float(value), dtype=torch.float64, device="cpu")).numpy()[()]
 
     def error(self, size: Tensor, value: Tensor) -> Any:
         """What a value is off by as a `number`: rounded up, with what rounding the value to the caller's precision
@@ -139,9 +138,9 @@ class Container:
             return given
         layout = self.layouts[side]
         if isinstance(given, (list, tuple)):
-            items = [as_tensor(item) for item in given]
+            items = [tensor(f"{name}[{k}]", item) for k, item in enumerate(given)]
         else:
-            whole = as_tensor(given)
+            whole = tensor(name, given)
             items = list(whole.split(list(layout.lengths))) if len(whole) == sum(layout.lengths) else [whole]
         found = tuple(len(item) for item in items)
         if found != layout.lengths:
@@ -159,6 +158,7 @@ def pair_of_measures(
     y_batch: Any = None,
     names: tuple[str, str] = ("x", "y"),
     propagate: bool = False,
+    remedy: str = "",
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -180,6 +180,8 @@ def pair_of_measures(
         What sentences call the points.
     propagate : bool, default False
         Whether items of a batch that are NaN or infinite have NaN for answers, and are not refused.
+    remedy : str
+        What the caller can be told to give for other masses, such as "reach= for others".
 
     Returns
     -------
@@ -220,7 +222,7 @@ def pair_of_measures(
     if equal_masses and bool(apart.any()):
         one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
         found = f"a, b: they sum to {one:.9g} and {other:.9g}"
-        raise ValueError(f"{found}; expected the same mass, or reach= for others, or normalize=True.")
+        raise ValueError(f"{found}; expected the same mass{', or ' if remedy else ''}{remedy}.")
     return (xs, ys), (a_, b_), replace(container, lost=lost)
 
 

@@ -18,7 +18,7 @@ from .. import engine
 from ..copies import Constant
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
-from ..measures import Container, as_tensor
+from ..measures import Container, tensor
 from .entries import Entries, Reader
 
 MOST_ENTRIES = 2**26
@@ -114,7 +114,7 @@ class Plan(Constant):
 
         Differentiable in w, and in all that the plan depends on where the potentials have autograd history.
         """
-        columns, items = as_tensor(self.container.padded("plan", w, 1)), len(self.shape) - 2
+        columns, items = tensor("plan", self.container.padded("plan", w, 1)), len(self.shape) - 2
         if columns.ndim - items not in (1, 2) or columns.shape[: items + 1] != (*self.shape[:-2], self.shape[-1]):
             raise ValueError(f"plan: P has shape {self.shape}, and cannot be multiplied by {tuple(columns.shape)}.")
         vector = columns.ndim == items + 1

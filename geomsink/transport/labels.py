@@ -13,7 +13,7 @@ from torch import Tensor
 from ..copies import detached
 from ..divergences import Solution
 from ..guards import guarded
-from ..measures import as_tensor
+from ..measures import tensor
 from ..plan import Plan
 from .conditional import Conditional, solution_plan
 
@@ -152,7 +152,7 @@ def _labels(labels: Any, plan: Plan) -> tuple[Tensor, _Classes | None]:
         raise TypeError(f"labels: {' and '.join(sorted(kinds))} are mixed, expected one kind.")
     kind = kinds.pop()
     classes, tensors = (None, [_double(item) for item in items]) if kind == "numbers" else _coded(items)
-    columns = as_tensor(container.padded("labels", tensors if listed else tensors[0], 1)).to(plan.g.device)
+    columns = tensor("labels", container.padded("labels", tensors if listed else tensors[0], 1)).to(plan.g.device)
     shape, wanted = tuple(columns.shape), (*batch, m)
     more = len(shape) - len(wanted)
     if shape[: len(wanted)] != wanted or more not in ((0, 1) if classes is None else (0,)):

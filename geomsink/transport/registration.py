@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
-from ..measures import Container, Measure, as_tensor, measure, pair_of_measures
+from ..measures import Container, Measure, measure, pair_of_measures, tensor
 from ..solver import temperatures
 from .descent import History, OptimizerLike, check_steps, descend
 from .motions import Linear, Motion, Smooth, gaussian, nearest_rotation, spread
@@ -264,7 +264,7 @@ class _Job:
         if not isinstance(seed, numbers.Integral):
             raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number.")
         SinkhornDivergence(blur=blur, reach=reach, engine=engine)  # which has the sentences for these
-        points, weights, container = pair_of_measures(x, y, a, b, reach is None)
+        points, weights, container = pair_of_measures(x, y, a, b, reach is None, remedy="reach= for others")
         if container.layouts is not None:
             raise ValueError(f"x: shape is {tuple(points[0].shape)}, expected (points, coordinates) of one cloud.")
         alpha, beta = (Measure(p.detach().double(), w.detach()) for p, w in zip(points, weights, strict=True))
@@ -342,7 +342,7 @@ class _Job:
         if not (isinstance(init, (tuple, list)) and len(init) == 2):
             expected = "expected a name, a (matrix, translation) or a Registration"
             raise TypeError(f"init: a {type(init).__name__} was given, {expected}.")
-        found = [as_tensor(part).to(self.alpha.points) for part in init]
+        found = [tensor("init", part).to(self.alpha.points) for part in init]
         for part, shape, name in zip(found, ((d, d), (d,)), ("matrix", "translation"), strict=True):
             if part.shape != shape or not bool(part.isfinite().all()):
                 raise ValueError(f"init: the {name} has shape {tuple(part.shape)}, expected {shape} of finite numbers.")
@@ -384,4 +384,4 @@ def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> t
 
 
 def _like(array: Any, points: Tensor) -> Tensor:
-    return as_tensor(array).to(points)
+    return tensor("registration", array).to(points)

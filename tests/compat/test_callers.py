@@ -1,6 +1,7 @@
 """SamplesLoss as people call it: costs of every kind, second derivatives, precisions, options of other interfaces."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -38,6 +39,13 @@ def test_a_formula_of_any_kind():
         (COSINE, lambda x, y: 1 - (x @ y) / (x.norm() * y.norm())),
         ("Norm2(X-Y)", lambda x, y: (x - y).norm()),
         ("SqDist(X,Y)*RatCst(3,2)", lambda x, y: 1.5 * (x - y).square().sum()),
+        ("Sqrt(4)*SqDist(X,Y)", lambda x, y: 2 * (x - y).square().sum()),
+        ("Sum(X*Y)*Exp(-1)/Norm2(-2) + (2|3) + Max(5) + XLogX(2) + Elem(7,0)",
+         lambda x, y: (x @ y) * math.exp(-1) / 2 + 18 + 2 * math.log(2)),
+        ("Pow(SqDist(X,Y), 4-2) + Clamp(2,Elem(X,0),3)*IfElse(-1,X|Y,4)",
+         lambda x, y: (x - y).square().sum() ** 2 + 4 * max(2, x[0])),
+        ("SqNorm2(Concat(Atan2(2,Abs(Elem(X,0))), Atan2(X,3))) + Norm2(Concat(4,Y))",
+         lambda x, y: (2 / x[0].abs()).atan() ** 2 + (x / 3).atan().square().sum() + (16 + y @ y).sqrt()),
         ("X | Y + 1", lambda x, y: x @ (y + 1)),  # as Python and KeOps group it
         ("-Exp(-SqNorm2(X - Y)) ** 2 / 4.0", lambda x, y: -((-(x - y).square().sum()).exp() ** 2) / 4),
         ("Powf(SqDist(X,Y), RatCst(3,4)) + Pow(Norm2(X), 3)", lambda x, y: (x - y).norm() ** 1.5 + x.norm() ** 3),
@@ -66,6 +74,29 @@ def test_formulas_are_what_they_say(text, by_hand):
     assert torch.allclose(pairs, expected.diagonal(), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("SqDist(Extract(X,5,2),Extract(Y,5,2))", "Extract is given 5, 2, expected coordinates from 0 to 2."),
+        ("Sum(Extract(X-Y,2,2))", "Extract is given 2, 2, expected coordinates from 0 to 2."),
+        ("Extract(X,1,0)", "Extract is given 1, 0, expected coordinates from 0 to 2."),
+        ("Extract(X,0,X)", "Extract is given what is no whole number, expected coordinates from 0 to 2."),
+        ("Elem(X,9)", "Elem is given 9, expected coordinates from 0 to 2."),
+        ("Elem(X,-1)", "Elem is given -1, expected coordinates from 0 to 2."),
+        ("Elem(X,1.0)", "Elem is given what is no whole number, expected coordinates from 0 to 2."),
+        ("SqDist(X,Y)*IntInv(0)", "IntInv(0) is inf, expected a finite constant."),
+        ("SqDist(X,Y)*(1/0)", "1 / 0 is inf, expected a finite constant."),
+        ("SqDist(X,Y)+(-1)**0.5", "(-1) ** 0.5 is nan, expected a finite constant."),
+        ("Sum(Concat(1,2)*X)", "Concat(1, 2) is 2 numbers, expected a finite constant."),
+    ],
+)
+def test_what_formulas_cannot_be_of_is_refused(text, sentence):
+    x = torch.rand(4, 3)
+    with pytest.raises(ValueError) as error:
+        SamplesLoss(cost=text, debias=False)(x, x)
+    assert str(error.value).endswith(f"cost: {sentence}")
+
+
 def test_every_function_of_formulas_is_keops_too():
     """That the engines agree is checked before the first use of each formula; here of one with many functions."""
     pytest.importorskip("keopscore")
@@ -74,7 +105,8 @@ def test_every_function_of_formulas_is_keops_too():
     assert set(FUNCTIONS) <= set(vars(keopscore.formulas))
     text = (
         "Norm2(Normalize(X)-Y) + Max(Abs(X-Y)) + Sum(Clamp(X,-1,RatCst(1,2))*Step(Y)) + Elem(X,0)*Elem(Y,1) + "
-        "IfElse(Elem(X,1), SqNorm2(Concat(X,Y)), IntCst(2)) + Sum(Extract(Y,1,2)+IntCst(1)) + Pow(Norm2(X),2)"
+        "IfElse(Elem(X,1), SqNorm2(Concat(X,Y)), IntCst(2)) + Sum(Extract(Y,1,2)+IntCst(1)) + Pow(Norm2(X),2) + "
+        "Atan2(2,Norm2(X)) + Norm2(Concat(Y,Sqrt(4))) + Clamp(0,Elem(X,0),3)"
     )
     x = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(10, 3)
     cost, y = cost_of(text), x.flip(0).cos()
@@ -182,6 +214,40 @@ def test_precisions_and_integers(loss):
     if loss == "sinkhorn":  # a function is called in the caller's precision
         given = SamplesLoss(blur=0.5, cost=lambda x, y: half_squares(x, y) * torch.ones((), dtype=x.dtype))
         assert given(x.half(), y.half()).dtype == torch.float16 and given(x, y).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_functions_of_integers_are_called_on_floats(dtype):
+    """Differences of unsigned bytes are modulo 256."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(0, 256, (n, 2), generator=generator).to(dtype) for n in (8, 7))
+
+    def kernel(x, y, blur, **_):
+        return (-half_squares(x / blur, y / blur)).exp()
+
+    for module in (
+        SamplesLoss(blur=10.0, cost=half_squares),
+        SamplesLoss(blur=10.0, cost=("SqDist(X,Y)/2", lambda x, y: half_squares(x[None], y[None])[0])),
+        SamplesLoss("gaussian", blur=90.0, kernel=kernel),
+    ):
+        expected = module(x.double(), y.double()).item()
+        for pair in ((x, y), (x, y.float()), (x.double(), y)):
+            assert module(*pair).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_functions_of_half_precision_give_it_back_or_say_that_it_does_not_hold_the_value():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(3, n, 2, generator=generator).half() for n in (8, 7))
+    for potentials in (False, True):
+        loss = SamplesLoss(
+            blur=300.0, cost=lambda x, y: 1e6 * half_squares(x.float(), y.float()), potentials=potentials
+        )
+        with pytest.raises(
+            ValueError, match=r"^x, y: results reach .*, which float16 does not hold; give points in fl"
+        ):
+            loss(3 * x, y)
+    f, g = SamplesLoss(blur=0.5, cost=half_squares, potentials=True)(x, y)
+    assert f.dtype == g.dtype == torch.float16 and f.shape == (3, 8)
 
 
 def test_weights_of_one_precision_beside_points_of_another():

@@ -237,8 +237,12 @@ def test_bad_arguments_are_refused(loss, args, message):
 
 
 def test_what_only_some_losses_refuse():
-    with pytest.raises(ValueError, match="^a, b: they sum to 2.* and 1; expected the same mass, or reach= for others."):
+    with pytest.raises(
+        ValueError, match="^a, b: they sum to 2.* and 1; expected the same mass, or reach= for others.$"
+    ):
         SamplesLoss()(2 * A, X, B, Y)
+    with pytest.raises(ValueError, match="^a, b: they sum to 2.* and 1; expected the same mass.$"):
+        SamplesLoss("hausdorff")(2 * A, X, B, Y)
     with pytest.raises(ValueError, match="^l_x, l_y: labels are given with backend='online', expected auto or"):
         SamplesLoss(backend="online")(A.long(), A, X, None, B, Y)
     for cost, message in [

@@ -1,6 +1,7 @@
 """GeomLoss's and POT's `solve_sample`: closed forms, what their results hold, and they themselves where installed."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -165,6 +166,36 @@ def test_costs_as_functions_and_names():
 # ------------------------------------------------------------------------------------------------- POT's
 
 
+@pytest.mark.parametrize("reg", [None, 0.1])
+def test_points_without_weight_have_no_displacement(reg):
+    x, y, a, b = clouds()
+    a = np.append(0.0, a[1:] / a[1:].sum())
+    result = pot.solve_sample(x, y, a, b, reg=reg)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = result.a_to_b
+    assert np.isnan(found[0]).all() and np.isfinite(found[1:]).all()
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("debias", [False, True])
+def test_functions_of_half_precision(library, debias):
+    """What comes back is of the points' precision, and it is said where that does not hold it."""
+    x, y = (cast(z, library, "float16") for z in clouds()[:2])
+    functions = dict(cost=lambda x, y: ((x[:, None] - y[None]) ** 2).sum(-1)), dict(cost="sqeuclidean")
+    one, other = (ot.solve_sample(x, y, reg=0.5, debias=debias, **options) for options in functions)
+    for name in ("value", "value_linear", "potential_a", "potential_b", "plan", "marginal_a", "a_to_b", "density"):
+        found, expected = getattr(one, name), getattr(other, name)
+        assert found.dtype == expected.dtype == x.dtype, name
+        assert np.allclose(np.asarray(found), np.asarray(expected), rtol=4e-3, atol=4e-3), name
+    reported = (float(result.log["report"].value) for result in (one, other))
+    assert next(reported) == pytest.approx(next(reported), rel=4e-3)
+    if debias:
+        assert one.potential_aa.dtype == one.log["res_bb"].plan.dtype == x.dtype
+    with pytest.raises(ValueError, match="results reach .*, which float16 does not hold; give points in float32"):
+        ot.solve_sample(3 * x, y, cost=lambda x, y: 1e6 * ((x[:, None] - y[None]) ** 2).sum(-1), reg=1.0, debias=debias)
+
+
 def divergence_of(p, q):
     return (p * np.log(p / q) - p + q).sum()
 
@@ -296,7 +327,11 @@ X, Y, A, B = clouds()
         (ot, dict(reg=0.1, X_a=X[None], X_b=Y[None]), "X_a: shape is (1, 12, 2), expected (points, coordinates)."),
         (ot, dict(reg=0.1, X_a=[X, X], X_b=[Y, Y]), "X_a: a list of clouds was given, expected (points, coordinates)."),
         (ot, dict(reg=0.1, X_b=Y[:, :1]), "X_b: 1 coordinates a point, but X_a has 2"),
-        (ot, dict(reg=0.1, b=2 * B), "a, b: they sum to 1 and 2; expected the same mass"),
+        (ot, dict(reg=0.1, b=2 * B), "a, b: they sum to 1 and 2; expected the same mass, or unbalanced= for others."),
+        (ot, dict(reg=1e-300), "reg: 1e-300 given, expected more than 1e-290; scale the points up."),
+        (pot, dict(b=2 * B, reg=1), "a, b: they sum to 1 and 2; expected the same mass, or unbalanced= for others."),
+        (pot, dict(b=2 * B), "a, b: they sum to 1 and 2; expected the same mass."),
+        (pot, dict(reg=1e-300), "reg: 1e-300 given, expected more than 1e-290; scale the points up."),
         (pot, dict(reg=-1), "reg: -1 given, expected a positive number or 0."),
         (pot, dict(unbalanced=1.0), "reg: None given with unbalanced=1.0, expected a positive number."),
         (pot, dict(reg=0.1, unbalanced=-1), "unbalanced: -1 given, expected a positive number."),

@@ -162,6 +162,8 @@ def test_numbers_of_all_kinds_and_copies():
         torch.tensor(whole),
         np.array(whole, dtype=np.float32),
         torch.tensor(whole).half(),
+        np.array(whole, dtype=">f8"),
+        np.array(whole, dtype=">i4")[::-1, ::-1][::-1, ::-1],
     ):
         cost = copy.deepcopy(pickle.loads(pickle.dumps(MatrixCost(matrix))))
         s = solve(cost.rows, cost.columns, cost=cost, epsilon=0.3, **TIGHT)
@@ -192,7 +194,8 @@ WIDE = MatrixCost(np.zeros((2, 3)))
     [
         (lambda: MatrixCost(np.zeros(3)), r"matrix: shape is \(3,\), expected \(N, M\)"),
         (lambda: MatrixCost([[1.0, math.inf]]), "matrix: 1 of 2 costs are NaN or infinite"),
-        (lambda: MatrixCost([["a"]]), "matrix: a list was given"),
+        (lambda: MatrixCost([["a"]]), "matrix: dtype is <U1, expected real numbers"),
+        (lambda: MatrixCost(np.array([[2**53 + 1, 0]])), "matrix: integers reach 9.01e\\+15"),
         (lambda: MatrixCost([[1j]]), "matrix: dtype is complex128"),
         (lambda: MatrixCost([[0.0, 1.0], [2.0, 0.0]], symmetric=True), "matrix: C_ij differs from C_ji"),
         (lambda: MatrixCost(lambda i, j: i), "shape: None given"),

@@ -206,6 +206,37 @@ def test_anything_that_numpy_reads():
     assert geomsink.sinkhorn_divergence(X, Y, **scalars, dtype=np.float64).converged
 
 
+@pytest.mark.parametrize("change", [lambda v: v[::-1].copy()[::-1], lambda v: v.astype(v.dtype.newbyteorder(">"))])
+def test_arrays_beside_the_points_of_any_memory(change):
+    """What torch has no words for: reversed, and in the other byte order."""
+    weights, g, batch = np.linspace(1.0, 2.0, 30), np.linspace(0.0, 1.0, 30), np.repeat([0, 1], 15)
+
+    def everything(change):
+        solution = geomsink.solve(X, Y, epsilon=0.1)
+        yield solution.plan @ change(weights)
+        yield geomsink.transport.transfer(solution, change(np.arange(30) % 3))
+        yield geomsink.c_transform(X, Y, change(g), epsilon=0.1)
+        index = dict(x_batch=np.repeat([0, 1], 10), y_batch=change(batch))
+        yield geomsink.c_transform(X, Y, change(g), epsilon=0.1, **index)
+        yield geomsink.sinkhorn_divergence(X, Y, blur=0.5, **index).value
+        yield geomsink.costs.mahalanobis(change(weights[:3]))(torch.tensor(X), torch.tensor(Y))
+        yield geomsink.partial_transport(X, Y, mass=change(np.array([0.5]))[0:1].reshape(()), epsilon=0.5).value
+
+    for found, expected in zip(everything(change), everything(np.array), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_integers_that_float64_does_not_hold_are_refused_beside_the_points():
+    large = np.full(30, 2**53 + 1)
+    assert geomsink.c_transform(X, Y, large - 1, epsilon=0.1).max() < 0
+    with pytest.raises(ValueError, match=r"^g: integers reach 9.01e\+15, and float64 holds all of them up to 2\^53"):
+        geomsink.c_transform(X, Y, large, epsilon=0.1)
+    with pytest.raises(ValueError, match=r"^plan: integers reach 9.01e\+15"):
+        geomsink.solve(X, Y, epsilon=0.1).plan @ large
+    with pytest.raises(TypeError, match=r"^x_batch: dtype is <U1|^x_batch: dtype is str"):
+        geomsink.solve(X, Y, epsilon=0.1, x_batch=list("a" * 20), y_batch=np.zeros(30, int))
+
+
 def test_history_is_there_where_it_is_asked_for():
     x, y = torch.tensor(X, requires_grad=True), torch.tensor(Y)
     assert geomsink.sinkhorn_divergence(x, y, blur=0.1).value.requires_grad

@@ -35,7 +35,7 @@ from ...guards import guarded
 from ...measures import pair_of_measures
 from ..arguments import known, positive
 from ..formulas import cost_of
-from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost
+from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost, of_floats
 
 TOL = 1e-4
 """Marginal error of a solve, unless another is asked for: gradients are then right to about 1e-3."""
@@ -71,10 +71,10 @@ class SamplesLoss(nn.Module):
         whatever it is; where ``max_iter`` ends it first, smaller steps, of 0.9 or so, end nearer to it.
     cost : callable, str, or pair of both, optional
         GeomLoss's three forms, for "sinkhorn" and "hausdorff" alone, symmetric unless ``debias=False``. A function of
-        tensors (B, N, D) and (B, M, D), called on the clouds as they are, to costs (B, N, M), which are kept in memory;
-        it may be of a network, whose parameters have gradients, and of anything else. A formula of KeOps in X and Y,
-        as a string: see `geomsink.compat.formulas`. Or a formula and a function of tensors (N, D) and (M, D), of which
-        the latter is used.
+        tensors (B, N, D) and (B, M, D), called on the clouds as they are, integers as floating-point numbers, to costs
+        (B, N, M), which are kept in memory; it may be of a network, whose parameters have gradients, and of anything
+        else. A formula of KeOps in X and Y, as a string: see `geomsink.compat.formulas`. Or a formula and a function of
+        tensors (N, D) and (M, D), of which the latter is used.
     kernel : callable, optional
         ``kernel(x, y, blur=blur, use_keops=False, ranges=None)`` from tensors (B, N, D) and (B, M, D) to (B, N, M),
         symmetric, in place of the named kernel, for all losses but "sinkhorn". Memory is quadratic.
@@ -260,18 +260,17 @@ class SamplesLoss(nn.Module):
         cost = self._ground()
         forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
+        # Refused before the user's function sees them, and by names that are here.
+        remedy = "" if self.loss == "hausdorff" else "reach= for others"
+        points, _, container = pair_of_measures(x, y, a, b, self._balanced, remedy=remedy)
         if self._function is not None:
-            *_, container = pair_of_measures(x, y, a, b, self._balanced)  # refused before the user's function sees them
-            cost, x, y = matrix_cost(self._function, callable(self.cost), x, y, debias)
+            cost, x, y = matrix_cost(self._function, callable(self.cost), *of_floats((x, y), points), debias)
             cost = replace(cost, degree=float(self.p), unit=1.0 / float(self.p))
             value, potentials = self._solved(x, y, a, b, cost, engine, None)
-            if container.dtype == container.working:
-                return value, potentials
-            f, g = (h.to(container.dtype) for h in potentials or (value, value))
-            return value.to(container.dtype), (f, g)
+            found = potentials and (container.array(potentials[0], 0), container.array(potentials[1], 1))
+            return container.number(value), found
         if debias and not cost.symmetric:
-            (x_, y_), *_ = pair_of_measures(x, y, a, b, self._balanced)
-            cost = check_symmetric(cost, x_, y_)
+            cost = check_symmetric(cost, *points)
         return self._solved(x, y, a, b, cost, engine, levels)
 
     def _solved(
