@@ -130,12 +130,13 @@ product from memory takes a twentieth of one that is summed again, and making th
 on one level, too, keep a kernel of so many."""
 
 
-NEAR = 4.0, 0.25
+NEAR = 4.0, 0.5, 0.25
 """Cost to the nearest neighbour in the own cloud, in ε, from which on the path down the temperatures is followed
-from the start: for a squared distance, σ of 0.35 spacings where a kernel is in memory, and of 1.4 spacings with more
-pairs. Between uniform points of a cube, path following takes 3.5 times as long as one level at half a spacing and 0.2
-times at a quarter with 1,000 points. Between surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as
-levels at 1.8 and 2 spacings; of 100,000, less than a quarter at 1.2 (by hand)."""
+from the start: for a squared distance, σ of 0.35 spacings where a kernel is in memory, of one spacing where costs are,
+and of 1.4 spacings with more pairs. Between uniform points of a cube, path following takes 3.5 times as long as one
+level at half a spacing and 0.2 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing. Between
+surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as levels at 1.8 and 2 spacings; of 100,000,
+less than a quarter at 1.2 (by hand)."""
 IN_MEMORY = 2**24
 """Pairs up to which costs are kept for it: 134 MB."""
 TRIED = 60
@@ -316,7 +317,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if not _path_fits(problem, options, cells):
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
-    if problem.nearest() >= NEAR[problem.pairs > KEPT] * problem.epsilon:
+    if problem.nearest() >= NEAR[(problem.pairs > KEPT) + (problem.pairs > IN_MEMORY)] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     if plain.strategy == "one-level":
         scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
