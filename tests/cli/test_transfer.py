@@ -113,7 +113,6 @@ def test_with_samples_all_points_of_b_are_labelled(tmp_path):
 
 
 def test_a_drawn_point_has_the_colour_of_the_nearest_vertex(tmp_path):
-    pytest.importorskip("trimesh")
     corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1.0]])
     colors = np.uint8([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]])
     shapes.write(tmp_path / "a.ply", corners, colors, [[0, 1, 2], [1, 3, 2]])

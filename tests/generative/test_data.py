@@ -114,7 +114,6 @@ def test_shapes_are_sampled_anew_for_each_batch(tmp_path):
 
 
 def test_a_mesh_is_sampled_on_its_faces(tmp_path):
-    pytest.importorskip("trimesh")
     path = tmp_path / "square.obj"
     path.write_text("v 0 0 7\nv 2 0 7\nv 2 2 7\nv 0 2 7\nf 1 2 3 4\n")
     (points,) = batches(path, 4000, [0])

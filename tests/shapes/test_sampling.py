@@ -57,7 +57,6 @@ def test_points_are_uniform_within_a_triangle():
 
 
 def test_sample_of_a_file_lies_on_its_surface_in_its_dtype(tmp_path):
-    pytest.importorskip("trimesh")
     lengths = np.array([1.0, 2.0, 5.0])
     tips = np.vstack([np.diag(lengths), -np.diag(lengths)])
     signs = [(i, j, k) for i in (0, 3) for j in (1, 4) for k in (2, 5)]
@@ -88,7 +87,6 @@ def test_sides_that_are_longer_than_any_number_are_refused():
 
 
 def test_a_surface_without_area_is_refused(tmp_path):
-    pytest.importorskip("trimesh")
     (tmp_path / "line.obj").write_text("v 0 0 0\nv 1 1 1\nv 2 2 2\nf 1 2 3\nf 1 1 2\n")
     with pytest.raises(ValueError, match=r"line.obj: the 2 faces have no area"):
         sample(tmp_path / "line.obj", 5)
@@ -117,7 +115,6 @@ def test_the_seed_decides(name):
 
 
 def test_seed_decides_for_files(tmp_path):
-    pytest.importorskip("trimesh")
     (tmp_path / "a.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
     one, again, other = (sample(tmp_path / "a.off", 50, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
