@@ -120,7 +120,7 @@ def spacings(shapes: list[str]) -> list[Row]:
     below, the path down the temperatures above."""
     found, decided = [], choose.NEAR
 
-    def at(near: tuple[float, float], x: torch.Tensor, y: torch.Tensor, blur: float) -> Callable[[], Any]:
+    def at(near: tuple[float, ...], x: torch.Tensor, y: torch.Tensor, blur: float) -> Callable[[], Any]:
         def run() -> None:
             choose.NEAR = near
             try:
@@ -132,9 +132,9 @@ def spacings(shapes: list[str]) -> list[Row]:
 
     for n in (300, 1000, 2500):
         x, y = (points(n, 3, torch.float64, seed) for seed in (0, 1))
-        spacing = nearest_cost(x, costs.get("sqeuclidean")) ** 0.5
+        spacing = nearest_cost(x, torch.ones(len(x)), costs.get("sqeuclidean")) ** 0.5
         for part in (1.0, 0.5, 0.35, 0.25):
-            ways = (at(near, x, y, part * spacing) for near in ((np.inf, np.inf), (0.0, 0.0)))
+            ways = (at(near, x, y, part * spacing) for near in ((np.inf,) * 3, (0.0,) * 3))
             found.append((f"{n:,}, {part:g}, {0.5 / part**2:.1f}", *in_turns(*ways, rounds=3)))
     return found
 

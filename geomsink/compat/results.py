@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -82,7 +83,7 @@ class LazyPlan:
         return f"{type(self).__name__}(shape={self.shape})"
 
 
-class OTResult:
+class OTResult(ABC):
     """A solved problem; what its value does not need is computed when it is asked for first.
 
     Attributes
@@ -120,9 +121,9 @@ class OTResult:
     def __init__(self, clouds: tuple[Any, Any], value: Any, status: str, log: dict[str, Any]):
         self._clouds, self.value, self.status, self.log = clouds, value, status, log
 
+    @abstractmethod
     def _product(self, side: int, w: Any) -> Any:
         """P w, or Pᵀ w."""
-        raise NotImplementedError
 
     @cached_property
     def a_to_b(self) -> Any:

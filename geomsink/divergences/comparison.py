@@ -246,9 +246,8 @@ def _too_cold(solution: Solution) -> str:
     terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
     if degree is None or not solution.epsilon < math.inf:
         return ""
-    sides = ((terms.x, terms.a), (terms.y, terms.b))
-    first = [(x, w) if x.ndim == 2 else (x[0], w[0]) for x, w in sides]
-    nearest, unit = min(nearest_cost(x[w > 0].detach(), terms.cost) for x, w in first), terms.cost.unit
+    sides, unit = ((terms.x, terms.a), (terms.y, terms.b)), terms.cost.unit
+    nearest = min(nearest_cost(x.detach(), w.detach(), terms.cost) for x, w in sides)
     spacing = (nearest / unit) ** (1.0 / degree)
     blur = (solution.epsilon / (unit * degree)) ** (1.0 / degree)
     if not blur < FAR_BELOW * spacing:

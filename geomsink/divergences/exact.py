@@ -25,7 +25,7 @@ PROPOSED: dict[str, Any] = {"tol": 0.1, "max_iter": 20}
 def proposing(request: Request, options: dict[str, Any]) -> Request:
     """The request at the temperature by default; ``options`` are those of it without a temperature."""
     cost, scale = request.cost, request.cost_scale
-    nearest = min(nearest_cost(measure.points, cost) for measure in (request.alpha, request.beta))
+    nearest = min(nearest_cost(measure.points, measure.weights, cost) for measure in (request.alpha, request.beta))
     degree = cost.degree or 2.0
     epsilon = max(degree * BLURRED**degree * nearest, COLDEST * scale)
     return request.at(Options(**(options | {"epsilon": epsilon if epsilon > 0.0 else 1.0})))

@@ -174,7 +174,7 @@ def hausdorff_divergence(
     )  # fmt: skip
     if not options.ground.symmetric:
         raise ValueError(f"cost: {options.ground.name!r} is not symmetric, and a divergence needs self problems.")
-    request = Request.of(x, y, a, b, options, x_batch, y_batch)
+    request = Request.of(x, y, a, b, options, x_batch, y_batch, remedy="")
     if request.cost_scale > 0.0 and endless(request.epsilon, request.cost_scale):
         raise ValueError(
             f"blur, epsilon: epsilon {request.epsilon:.3g} is endless beside costs of {request.cost_scale:.3g}; its "

@@ -112,7 +112,7 @@ class Problems:
             cells=lambda: self.levels(alpha, beta),
             extent=request.extent,
             bounded=request.cost.lower_bound is not None,
-            nearest=lambda: 0.5 * sum(nearest_cost(_points(m), request.cost) for m in (alpha, beta)),
+            nearest=lambda: 0.5 * sum(nearest_cost(m.points, m.weights, request.cost) for m in (alpha, beta)),
             fixed=all(isinstance(penalty, Balanced) for penalty in request.penalties(alpha, beta)),
             smooth=not any(penalty.kinked for penalty in request.penalties(alpha, beta)),
             quadratic=request.cost.quadratic is not None,
@@ -221,9 +221,3 @@ class Problems:
                 request = replace(request, **{name: earlier})
                 clouds |= {key: cloud for key, cloud in other._clouds.items() if key == side}
         return replace(self, request=request, _clouds=clouds), (same[0], same[1])
-
-
-def _points(measure: Measure) -> Tensor:
-    """Of the first item of a batch, without padding."""
-    points, weights = measure.points, measure.weights
-    return points if points.ndim == 2 else points[0][weights[0] > 0.0]

@@ -62,8 +62,10 @@ class Request:
         x_batch: Any = None,
         y_batch: Any = None,
         centre: Tensor | None = None,
+        remedy: str = "reach= for others, or normalize=True",
     ) -> Request:
-        """From what the caller gave; an earlier ``centre`` is kept where it is good enough.
+        """From what the caller gave; an earlier ``centre`` is kept where it is good enough, and ``remedy`` is what
+        callers may do about masses that differ.
 
         Raises
         ------
@@ -72,8 +74,8 @@ class Request:
         """
         same, propagate = options.balanced and not options.normalize, options.nan_policy == "propagate"
         points, weights, container = pair_of_measures(
-            x, y, a, b, same, x_batch, y_batch, propagate=propagate, remedy="reach= for others, or normalize=True"
-        )  # fmt: skip
+            x, y, a, b, same, x_batch, y_batch, propagate=propagate, remedy=remedy
+        )
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and container.device.type != "cpu":

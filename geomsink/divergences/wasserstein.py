@@ -149,14 +149,14 @@ def wasserstein_bounds(
     x, y, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (x, y, a, b))
     blur, epsilon = (t.detach() if isinstance(t, Tensor) else t for t in (blur, epsilon))
     if blur is None and epsilon is None:
-        request = _single(Request.of(x, y, a, b, Options(epsilon=1.0, **how)))
+        request = _single(Request.of(x, y, a, b, Options(epsilon=1.0, **how), remedy=""))
         scale = request.cost_scale
         if exact:
             request = proposing(request, how | PROPOSED)
         else:  # points that are all in one place have no scale, and any temperature will do
             request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
     else:
-        request = _single(Request.of(x, y, a, b, Options(blur=blur, epsilon=epsilon, **how)))
+        request = _single(Request.of(x, y, a, b, Options(blur=blur, epsilon=epsilon, **how), remedy=""))
     if request.epsilon == math.inf:
         raise ValueError("epsilon: inf given, expected a finite temperature.")
     solution, lower, upper = (_exactly if exact else _between)(request, progress)

@@ -15,7 +15,6 @@ from ..solver import (
     Problem,
     accuracy,
     change,
-    relaxed,
     residual,
     rounding,
     within,
@@ -104,19 +103,6 @@ class Corrector(Judged):
             if k == most or not self._step():
                 return False
         return False
-
-    def _complete(self) -> None:
-        """Potentials of points without weight, which nothing else depends on, by sums over all pairs."""
-        state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
-        weightless = [m.weights <= 0.0 for m in (self.problem.alpha, self.problem.beta)]
-        if bool(weightless[1].any()):
-            found = relaxed(columns, state.g, self.full_sums.log_columns(state.f, state.g, epsilon), 1.0, epsilon)
-            state.g = torch.where(weightless[1], found[0], state.g)
-            state.log_columns = torch.where(weightless[1], found[1], state.log_columns)
-        if bool(weightless[0].any()):
-            found = relaxed(rows, state.f, self.full_sums.log_rows(state.f, state.g, epsilon), 1.0, epsilon)
-            state.f = torch.where(weightless[0], found[0], state.f)
-            state.log_rows = torch.where(weightless[0], found[1], state.log_rows)
 
     def off(self) -> float:
         """Largest |log| of a column's mass over what it should be."""

@@ -13,7 +13,7 @@ from .. import engine
 from ..measures import Measure
 from ..multiscale import Cloud
 from ..progress import Progress
-from ..solver import Accuracy, Goal, Judged, Potentials, Problem, Solved, of_exponents, relaxed
+from ..solver import Accuracy, Goal, Judged, Potentials, Problem, Solved, of_exponents
 from .following import PathFollowing
 
 
@@ -93,11 +93,7 @@ class Gathered(Judged):
         """After the last one: the marginals of all, and potentials of points without weight."""
         self.evaluations += self._slowest
         self._row_update(self._potentials)
-        state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
-        potential, log_sums = relaxed(columns, state.g, state.log_columns, 1.0, epsilon)
-        weightless = self.problem.beta.weights <= 0.0
-        state.g = torch.where(weightless, potential, state.g)
-        state.log_columns = torch.where(weightless, log_sums, state.log_columns)
+        self._complete()
         known = [found for found in self._found if found is not None]
         if len(known) == len(self._found):
             self.accuracy = Accuracy(*(_stacked([getattr(a, f.name) for a in known]) for f in fields(Accuracy)))

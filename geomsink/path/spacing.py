@@ -13,25 +13,29 @@ CHUNK = 2**22
 """Numbers in memory at a time."""
 
 
-def nearest_cost(points: Tensor, cost: Cost) -> float:
+def nearest_cost(points: Tensor, weights: Tensor, cost: Cost) -> float:
     """Median cost between a point and its nearest neighbour, less that between a point and itself; 0 where none are
     known, as of a matrix from rows to columns.
 
     Parameters
     ----------
-    points : Tensor, shape (N, D)
-        Features; some of them are looked at.
+    points : Tensor, shape (N, D) or (B, N, D)
+        Features; some of them are looked at, of a batch some of the first item.
+    weights : Tensor, shape (N,) or (B, N)
+        Points without weight do not count: they may be padding.
     cost : Cost
 
     Examples
     --------
     >>> from geomsink import costs
-    >>> nearest_cost(torch.tensor([[0.0], [2.0], [4.0]]), costs.get("sqeuclidean"))
+    >>> nearest_cost(torch.tensor([[0.0], [2.0], [4.0]]), torch.ones(3), costs.get("sqeuclidean"))
     4.0
     """
     if cost.looked_up and not cost.symmetric:
         return 0.0
-    points = points.double()
+    if points.ndim > 2:
+        points, weights = points[0], weights[0]
+    points = points[weights > 0.0].double()
     own = torch.arange(0, len(points), max(1, len(points) // DRAWN), device=points.device)
     found = []
     for some in own.split(max(1, CHUNK // max(1, points.numel()))):

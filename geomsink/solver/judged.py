@@ -157,6 +157,19 @@ class Judged(Iterate):
         state.f, state.log_rows = relaxed(rows, state.f, self._log_rows(epsilon), 1.0, epsilon)
         state.log_columns = self._log_columns(epsilon)
 
+    def _complete(self) -> None:
+        """Potentials of points without weight, which nothing else depends on, by sums over all pairs."""
+        state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
+        weightless = [m.weights <= 0.0 for m in (self.problem.alpha, self.problem.beta)]
+        if bool(weightless[1].any()):
+            found = relaxed(columns, state.g, self.full_sums.log_columns(state.f, state.g, epsilon), 1.0, epsilon)
+            state.g = torch.where(weightless[1], found[0], state.g)
+            state.log_columns = torch.where(weightless[1], found[1], state.log_columns)
+        if bool(weightless[0].any()):
+            found = relaxed(rows, state.f, self.full_sums.log_rows(state.f, state.g, epsilon), 1.0, epsilon)
+            state.f = torch.where(weightless[0], found[0], state.f)
+            state.log_rows = torch.where(weightless[0], found[1], state.log_rows)
+
     def _translated(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         problem = self.problem
         return translated(problem.penalties, (problem.alpha.weights, problem.beta.weights), f, g)

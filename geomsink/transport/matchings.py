@@ -172,7 +172,7 @@ def matching(
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     given = blur is not None or epsilon is not None
     temperature = dict(blur=blur, epsilon=epsilon) if given else dict(epsilon=1.0)
-    request = Request.of(x, y, a, b, Options(**how, **temperature))
+    request = Request.of(x, y, a, b, Options(**how, **temperature), remedy="")
     if request.batched:
         raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
     shape = len(request.alpha.weights), len(request.beta.weights)

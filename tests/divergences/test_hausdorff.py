@@ -176,7 +176,7 @@ def test_refusals_and_warnings():
     x, y, a, b = problem()
     with pytest.raises(ValueError, match=r"^blur, epsilon: neither was given"):
         hausdorff_divergence(x, y)
-    with pytest.raises(ValueError, match=r"^a, b: they sum to 1 and 2; expected the same mass"):
+    with pytest.raises(ValueError, match=r"^a, b: they sum to 1 and 2; expected the same mass\.$"):
         hausdorff_divergence(x, y, a, 2 * b, blur=0.1)
     downhill = costs.Cost(
         name="downhill", expression=lambda x, y: ((x - y) ** 2).sum(-1) + (x - y).sum(-1), symmetric=False

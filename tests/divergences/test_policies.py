@@ -118,3 +118,12 @@ def test_masses_of_single_clouds_are_told_of_it():
     x, y, a, b = (t[0] for t in batch())
     with pytest.raises(ValueError, match=r"expected the same mass, or reach= for others, or normalize=True\.$"):
         geomsink.solve(x, y, a, b, **TIGHT)
+
+
+@pytest.mark.parametrize(
+    "function", [geomsink.wasserstein_bounds, geomsink.transport.matching], ids=lambda function: function.__name__
+)
+def test_masses_of_what_has_no_penalties(function):
+    x, y, a, b = (t[0] for t in batch())
+    with pytest.raises(ValueError, match=r"^a, b: they sum to .* expected the same mass\.$"):
+        function(x, y, a, b)

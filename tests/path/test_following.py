@@ -109,7 +109,7 @@ def test_in_the_limit_it_is_the_assignment():
     """At a hundredth of the spacing: an exact method's cost, and the entropy of a permutation."""
     x, y = default_rng(0).random((2, 500, 3))
     exact = geomsink.transport.matching(x, y)
-    spacing = nearest_cost(torch.tensor(x), costs.get("sqeuclidean")) ** 0.5
+    spacing = nearest_cost(torch.tensor(x), torch.ones(len(x)), costs.get("sqeuclidean")) ** 0.5
     s = solve(x, y, blur=spacing / 100, tol=1e-8)
     assert s.converged and exact.exact
     assert s.transport_cost == pytest.approx(exact.cost, rel=1e-6)
@@ -174,8 +174,14 @@ def columns_of(f, g, C, epsilon):
 def test_nearest_cost_is_that_of_the_nearest():
     points = torch.tensor(default_rng(10).random((50, 3)))
     distances = torch.cdist(points, points) ** 2 + 1e9 * torch.eye(50)
-    assert nearest_cost(points, costs.get("sqeuclidean")) == pytest.approx(float(distances.amin(1).median()), rel=1e-9)
-    assert nearest_cost(points[:1], costs.get("sqeuclidean")) == 0.0
+    cost, nearest = costs.get("sqeuclidean"), float(distances.amin(1).median())
+    assert nearest_cost(points, torch.ones(50), cost) == pytest.approx(nearest, rel=1e-9)
+    assert nearest_cost(points[:1], torch.ones(1), cost) == 0.0
+    # Padding does not count, and of a batch only the first item does.
+    padded = torch.cat((points, torch.zeros(40, 3)))
+    batch, weights = torch.stack((padded, torch.zeros(90, 3))), torch.ones(2, 90)
+    weights[0, 50:] = 0.0
+    assert nearest_cost(batch, weights, cost) == pytest.approx(nearest, rel=1e-9)
 
 
 @pytest.mark.skipif(not HARD.exists(), reason="needs the folder of hard problems beside the checkout")
