@@ -65,7 +65,7 @@ def partial_transport(
     Solution
         ``value`` has gradients in points, weights and ε, at this mass. Potentials are at most the price ρ of the least
         mass that is transported, of each of the two marginals; where they are ρ, mass is left. ``plan.mass`` is the
-        mass, to within ``tol``.
+        mass, to within ``tol``, or the solution says that it has not converged.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def partial_transport(
     Notes
     -----
     The dual is concave in ρ: with the penalties ρ (m_a − ΣP) + ρ (m_b − ΣP), ``penalty="partial"``, the mass grows
-    with ρ, which is found by the Illinois method. Benamou, Carlier, Cuturi, Nenna, Peyré 2015 (arXiv:1412.5154), with
-    the entropy against a ⊗ b.
+    with ρ, which is found by the Illinois method, and bisection where it is slow. Benamou, Carlier, Cuturi, Nenna, Peyré
+    2015 (arXiv:1412.5154), with the entropy against a ⊗ b.
 
     Examples
     --------
