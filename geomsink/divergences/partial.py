@@ -75,8 +75,8 @@ def partial_transport(
     Notes
     -----
     The dual is concave in ρ: with the penalties ρ (m_a − ΣP) + ρ (m_b − ΣP), ``penalty="partial"``, the mass grows
-    with ρ, which is found by the Illinois method, and bisection where it is slow. Benamou, Carlier, Cuturi, Nenna, Peyré
-    2015 (arXiv:1412.5154), with the entropy against a ⊗ b.
+    with ρ, which is found by the Illinois method, and bisection where it is slow. Benamou, Carlier, Cuturi, Nenna,
+    Peyré 2015 (arXiv:1412.5154), with the entropy against a ⊗ b.
 
     Examples
     --------
