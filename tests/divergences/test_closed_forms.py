@@ -1,7 +1,10 @@
 """Problems whose answer is known: closed forms, dense algebra, assignments, limits and symmetries."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 from reference import dense_ot, squared_distances
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment
@@ -262,3 +265,40 @@ def test_a_cost_of_the_users_own():
             )
     finally:
         geomsink.costs.unregister(name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((3000, 1), {}), ((3000, 1), {"form": "sharp"}), ((3000, 1), {"reach": 0.3}), ((3000, 1), {"certify": True}),
+        ((3, 40, 2), {}), ((3, 40, 2), {"form": "sharp"}), ((3, 40, 2), {"reach": 0.3}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_equal_measures_are_0_apart(shape, options):
+    """A small difference of three numbers elsewhere, and here one of three that are the same: nothing is off."""
+    x = rng(0).random(shape)
+    a = rng(1).random(shape[:-1])
+    a /= a.sum(-1, keepdims=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        r = sinkhorn_divergence(x, x.copy(), a, a.copy(), blur=0.05, **options)
+    assert r.converged and np.all(r.value == 0.0) and np.all(r.value_error == 0.0)
+    if options.get("certify"):
+        assert r.lower <= 0.0 <= r.upper
+    other = sinkhorn_divergence(x, x.copy(), a, blur=0.05, **(options | {"certify": False}))
+    assert np.all(other.value > 0.0)
+
+
+def test_gradients_between_equal_measures_are_those_of_close_ones():
+    x, a = torch.tensor(rng(2).random((60, 2))), torch.full((60,), 1 / 60, dtype=torch.float64)
+    y = x.clone()
+
+    def gradient(x):
+        x, w = x.clone().requires_grad_(), a.clone().requires_grad_()
+        return torch.autograd.grad(sinkhorn_divergence(x, y, w, a, blur=0.2, tol=1e-10).value, (x, w))
+
+    assert all(float(part.abs().max()) < 1e-12 for part in gradient(x))
+    step = 1e-5 * torch.tensor(rng(3).standard_normal((60, 2)))
+    (ahead, _), (behind, _) = gradient(x + step), gradient(x - step)
+    torch.testing.assert_close(ahead, -behind, rtol=1e-2, atol=1e-9)
