@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..engine import chunk
 from .tree import Tree
 
 Slopes = Callable[[Tensor], Tensor]
@@ -27,8 +28,10 @@ WIDTH = 3.0
 """Width of the cells that are tried first, in σ."""
 WIDEST = 6.0
 """Width, in σ, above which a cell is cut."""
-BATCH = {"cpu": 256, "cuda": 8192}
-"""Cells that are worked on at a time: each step of their factorisations is a launch on a GPU."""
+BATCH = 256
+"""Cells that are worked on at a time on a CPU."""
+TEMPORARIES = 8
+"""Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
 SAMPLE = 384
 """Points of a cell among which its stand-ins are looked for."""
 MOST = 128
@@ -92,6 +95,12 @@ class Bases:
                 return level
         return self.tree.depth
 
+    def _at_once(self, level: int) -> int:
+        """How many cells of a level are worked on at a time."""
+        if self.points.device.type == "cpu":
+            return BATCH
+        return max(1, TEMPORARIES * chunk(self.points.device) // (MOST * (len(self.tree) >> level)))
+
     def inside(self, level: int, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Members (B, w) of cells, their centres (B, D), and their places around them (B, w, D), in σ."""
         members = self.tree.members(level)[0][cells]
@@ -105,7 +114,7 @@ class Bases:
         found = self._found.setdefault(level, [])
         missing = cells[~known[cells]]
         known[missing] = True
-        for some in missing.split(BATCH[self.points.device.type]) if len(missing) else ():
+        for some in missing.split(self._at_once(level)) if len(missing) else ():
             members, _, places = self.inside(level, some)
             padding = self.tree.members(level)[1][some]
             pivots, rank, reached = _pivots(places, self.accuracy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -38,6 +38,7 @@ class Tree:
 
     measure: Measure
     order: Tensor
+    _cells: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, measure: Measure) -> Tree:
@@ -80,8 +81,10 @@ class Tree:
 
     def cell_of(self, level: int) -> Tensor:
         """Each point's cell, shape (N,)."""
-        cells = torch.arange(2**level, device=self.order.device)
-        return cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
+        if level not in self._cells:
+            cells = torch.arange(2**level, device=self.order.device)
+            self._cells[level] = cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
+        return self._cells[level]
 
     def sums(self, level: int, values: Tensor) -> Tensor:
         """Sums over each cell of values in the tree's order, shape (N, ...)."""
