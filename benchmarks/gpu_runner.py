@@ -27,12 +27,15 @@ LEAST = 5.0
 """With fewer seconds left no process is started."""
 GRACE = 10.0
 """Seconds that a process has to end by itself: KeOps writes its cache then, and one cut short breaks every import."""
+JUST = 3.0
+"""Seconds in which what a killed process has written may be cut short."""
 SPOILT = 3
 """Exit code of a process whose device answers no more: the failure before it has been said."""
 TAIL = 20_000
 """Characters of a process' last output that are kept of a failure."""
 
 OK, FAILED, NOT_RUN = "ok", "failed", "not run"
+CHECK, SOLVE, RATE = "check", "solve", "rate"
 OVER = "the time is over"
 NO_START = "its process did not start: "
 
@@ -45,13 +48,15 @@ class Missing(Exception):
 class Row:
     """One line of the report: ``call`` names "module.function", which is given the device and the arguments.
 
-    It returns a dictionary: an ``error`` above its ``tolerance`` is a failure, the rest is reported as it is.
+    It returns a dictionary: an ``error`` above its ``tolerance`` is a failure, the rest is reported as it is, in the
+    ``table`` of its kind.
     """
 
     name: str
     call: str
     arguments: dict[str, Any] = field(default_factory=dict)
     limit: float = 30.0
+    table: str = CHECK
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,14 @@ def run(
     end, part_end = began + budget, began
     for part in parts:
         part_end = min(part_end + part.limit, end)
-        waiting = list(part.rows)
+        waiting, tables = list(part.rows), {row.name: row.table for row in part.rows}
         while waiting and part_end - time.monotonic() >= LEAST:
             for result in _process(waiting, device, part_end, cache, start):
                 waiting = [row for row in waiting if row.name != result["name"]]
-                yield {"part": part.name} | result
+                yield {"part": part.name, "table": tables.get(result["name"], CHECK)} | result
         over = OVER if part_end == end else f"{OVER} that this part has"
         for row in waiting:
-            yield {"part": part.name, "name": row.name, "status": NOT_RUN, "remark": over}
+            yield {"part": part.name, "table": row.table, "name": row.name, "status": NOT_RUN, "remark": over}
 
 
 def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: float) -> Iterator[dict[str, Any]]:
@@ -162,8 +167,15 @@ def _worker(task: dict[str, Any], output: IO[bytes], cache: Path) -> Iterator[su
     finally:
         _kill(process)
         if process.returncode:
-            for index in cache.rglob("*_cache.pkl"):  # made again from what is compiled
-                index.unlink()
+            _mend(cache)
+
+
+def _mend(cache: Path) -> None:
+    """Leave nothing in the folder that may have been cut short: what was just written, and KeOps' index of it, are made
+    again."""
+    for path in cache.rglob("*"):
+        if path.is_file() and (path.name.endswith("_cache.pkl") or path.stat().st_mtime > time.time() - JUST):
+            path.unlink()
 
 
 def _ended(process: subprocess.Popen[str], end: float) -> tuple[int, str]:
