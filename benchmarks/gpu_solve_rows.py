@@ -11,6 +11,7 @@ from gpu_sizes import Size
 
 RATES = {3: (20_000, 50_000, 100_000, 200_000), 64: (20_000, 50_000)}
 """Points a side of float32 sums, by their coordinates."""
+SOME = 50_000
 TUNED = 100_000
 """Points up to which FlashSinkhorn's blocks are chosen: longer sums would take minutes of trying."""
 
@@ -33,13 +34,16 @@ def rates(size: Size) -> Iterator[Row]:
     if size.tiny:
         yield row("keops", "float32", 3, 1000, (4,))
         return
-    for dim, sizes in RATES.items():
-        yield from (row("keops", "float32", dim, n) for n in sizes)
-    yield from (row("dense", "float32", 64, n) for n in RATES[64])
     widths = (4, 16) if size.whole else (4,)
-    for name, dtype in (("keops", "float32"), ("keops", "float64"), ("dense", "float32"), ("dense", "float64")):
-        for dim in (3, 16, 64, 256) if size.whole else (3,):
-            yield row(name, dtype, dim, 10_000, widths)
+    for dim, sizes in RATES.items():
+        yield from (row("keops", "float32", dim, n, widths if n == SOME else ()) for n in sizes)
+    yield from (row("dense", "float32", 64, n) for n in RATES[64])
+    for name, dtype, dims in (
+        ("keops", "float64", (3, 64)), ("dense", "float32", (3,)), ("dense", "float64", (3, 64)),
+        ("keops", "float32", (16, 256)), ("keops", "float64", (16,)), ("dense", "float32", (16, 256)),
+    ) if size.whole else (("keops", "float64", (3,)),):  # fmt: skip
+        for dim in dims:
+            yield row(name, dtype, dim, SOME if name == "keops" and dim <= 64 else 20_000, widths)
 
 
 def _flash_rates(dim: int, sizes: tuple[int, ...]) -> Iterator[Row]:
@@ -106,16 +110,19 @@ def geomloss(size: Size, shared: str, folder: str) -> Iterator[Row]:
     folders = shared, folder
     small, large, *largest = size.surfaces
     levels, online = ([f"GeomLoss {kind}, scaling {s}" for s in (0.5, 0.9, 0.98)] for kind in ("multiscale", "online"))
-    for name in levels if size.whole else levels[:2]:
-        yield _solve(name, "surfaces", small, 12, folders)
-    for name in online if size.whole else online[:1]:
-        yield _solve(name, "surfaces", small, 15, folders)
+
+    def ladder(names: list[str], shape: str, n: int, limit: float) -> Iterator[Row]:
+        """Each takes some five times as long as the one before."""
+        for k, name in enumerate(names):
+            yield _solve(name, shape, n, limit, folders, (names[k - 1], n, 4.0) if k else None)
+
+    yield from ladder(levels if size.whole else levels[:2], "surfaces", small, 12)
+    yield from ladder(online[:2] if size.whole else online[:1], "surfaces", small, 12)
     for name in levels[:2] if size.whole else levels[:1]:
         yield _solve(name, "surfaces", large, 15, folders, (name, small, 10.0))
-    yield _solve(online[0], "surfaces", large, 20, folders, (online[0], small, 80.0))
     for n in size.mixtures:
-        for name in online if size.whole else online[:2]:
-            yield _solve(name, "mixtures", n, 12, folders)
+        yield from ladder(online if size.whole else online[:2], "mixtures", n, 12)
+    yield _solve(online[0], "surfaces", large, 25, folders, (online[0], small, 80.0))
     for before, n in pairwise((large, *largest)):
         yield _solve(levels[0], "surfaces", n, 25, folders, (levels[0], before, 30.0))
 
