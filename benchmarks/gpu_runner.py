@@ -99,7 +99,7 @@ def run(
 def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: float) -> Iterator[dict[str, Any]]:
     """Rows in one process, up to the first that stops it."""
     task = {"rows": [asdict(row) for row in rows], "device": device, "end": end, "start": start}
-    limits = {row.name: row.limit for row in rows}
+    limits, checks = {row.name: row.limit for row in rows}, {row.name for row in rows if row.table == CHECK}
     with tempfile.NamedTemporaryFile() as output, _worker(task, output, cache) as process:
         lines = _lines(process)
         name, began, limit = "", time.monotonic(), start
@@ -111,7 +111,7 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
                 _kill(process)
                 seconds = time.monotonic() - began
                 if name:
-                    yield {"name": name, "seconds": seconds} | _stopped(seconds, limit, output)
+                    yield {"name": name, "seconds": seconds} | _stopped(seconds, limit, name in checks, output)
                 elif not lines.started and stop < end:
                     failure = _failure(f"{NO_START}{limit:.0f} s were not enough", output)
                     yield from ({"name": row.name} | failure for row in rows)
@@ -202,12 +202,13 @@ def _failure(remark: str, output: IO[bytes]) -> dict[str, Any]:
     return {"status": FAILED, "remark": remark, "evidence": {"the end of its output": _tail(output)}}
 
 
-def _stopped(seconds: float, limit: float, output: IO[bytes]) -> dict[str, Any]:
-    """A row that was killed: at its own limit that is a failure, at the end of all time it is not."""
+def _stopped(seconds: float, limit: float, is_check: bool, output: IO[bytes]) -> dict[str, Any]:
+    """A row that was killed: at its own limit that is a failure of a check, at the end of all time it is not."""
     evidence = {"where it stood, at the end of its output": _tail(output)}
     if seconds < limit - 0.1:
         return {"status": NOT_RUN, "remark": f"cut off after {seconds:.0f} s: {OVER}", "evidence": evidence}
-    return {"status": FAILED, "remark": f"stopped at its limit of {limit:.0f} s", "evidence": evidence}
+    status = FAILED if is_check else NOT_RUN
+    return {"status": status, "remark": f"stopped at its limit of {limit:.0f} s", "evidence": evidence}
 
 
 def _finished(event: dict[str, Any], output: IO[bytes]) -> dict[str, Any]:

@@ -127,6 +127,17 @@ def test_processes_that_end_badly(rows_of):
     assert (end["name"], end["remark"]) == ("the end of a process", "its process ended with exit code 7")
 
 
+def test_a_measurement_that_takes_too_long_is_no_failure(tmp_path, monkeypatch):
+    import gpu_runner
+
+    (tmp_path / "bad_day.py").write_text(BAD_DAY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    row = gpu_runner.Row("slow", "bad_day.hangs", {"pid": str(tmp_path / "pid")}, 0.5, gpu_runner.SOLVE)
+    (found,) = gpu_runner.run([gpu_runner.Part("solves", (row,), 20.0)], "cpu", 20.0, tmp_path / "keops", 20.0)
+    assert (found["status"], found["remark"]) == ("not run", "stopped at its limit of 0 s")
+    assert found["table"] == "solve" and "in hangs" in str(found["evidence"])
+
+
 def test_wrong_results_fail(rows_of):
     right, wrong, nan = rows_of([call("wrong", error=0.1), call("wrong", error=0.2), call("wrong", error="nan")])
     assert [row["status"] for row in (right, wrong, nan)] == ["ok", "failed", "failed"]
