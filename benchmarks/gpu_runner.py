@@ -35,9 +35,14 @@ TAIL = 20_000
 """Characters of a process' last output that are kept of a failure."""
 
 OK, FAILED, NOT_RUN = "ok", "failed", "not run"
+TOLD = "told"
 CHECK, SOLVE, RATE = "check", "solve", "rate"
 OVER = "the time is over"
 NO_START = "its process did not start: "
+
+
+def tell(values: dict[str, Any]) -> None:
+    """For a row to say what it knows so far, which is left of it if it is stopped: a worker puts its own here."""
 
 
 class Missing(Exception):
@@ -103,6 +108,7 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
     with tempfile.NamedTemporaryFile() as output, _worker(task, output, cache) as process:
         lines = _lines(process)
         name, began, limit = "", time.monotonic(), start
+        known: dict[str, Any] = {}
         while True:
             stop = min(began + limit, end)
             try:
@@ -111,7 +117,7 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
                 _kill(process)
                 seconds = time.monotonic() - began
                 if name:
-                    yield {"name": name, "seconds": seconds} | _stopped(seconds, limit, name in checks, output)
+                    yield {"name": name, "seconds": seconds} | known | _stopped(seconds, limit, name in checks, output)
                 elif not lines.started and stop < end:
                     failure = _failure(f"{NO_START}{limit:.0f} s were not enough", output)
                     yield from ({"name": row.name} | failure for row in rows)
@@ -120,14 +126,16 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
                 break
             event = json.loads(line)
             if event["event"] == "start":
-                name, began = event["row"], time.monotonic()
+                name, began, known = event["row"], time.monotonic(), {}
                 limit = limits[name]
+            elif event["event"] == TOLD:
+                known = event["result"]
             else:
                 name, began, limit = "", time.monotonic(), start
                 yield _finished(event, output)
         code, ending = _ended(process, end)
         if name:
-            yield {"name": name, "seconds": time.monotonic() - began} | _failure(ending, output)
+            yield {"name": name, "seconds": time.monotonic() - began} | known | _failure(ending, output)
         elif not lines.started:
             yield from ({"name": row.name} | _failure(NO_START + ending, output) for row in rows)
         elif code not in (0, SPOILT):

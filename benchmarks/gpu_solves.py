@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_points
+import gpu_runner
 import numpy as np
 import torch
 from gpu_machine import now
@@ -51,8 +52,8 @@ def solve(
     if how.warm is not None:
         began = now(device)
         how.warm(x, y)
-        if (took := now(device) - began) > WORTH_SAYING:
-            remarks.append(f"compiled and tuned in {took:.1f} s before")
+        if (warmed := now(device) - began) > WORTH_SAYING:
+            remarks.append(f"compiled and tuned in {warmed:.1f} s before")
     gradient: Tensor | None = None
 
     def run(wanted: bool) -> float:
@@ -73,6 +74,9 @@ def solve(
         warnings.simplefilter("always")
         value = run(how.has_gradient)
     report["first"] = now(device) - began
+    gpu_runner.tell(report)
+    took = _path(folder, name, shape, n, "json")
+    took.write_text(json.dumps(report["first"]))
     if device == "cuda":
         report["MB"] = torch.cuda.max_memory_allocated() / 2**20
     messages = [str(w.message).splitlines()[0][:150] for w in caught if not issubclass(w.category, DeprecationWarning)]
@@ -86,12 +90,12 @@ def solve(
     if not how.again or 0.5 * report["first"] < left():
         report["marginal error"] = marginal_error(x, y, how.potentials(x, y), blur)
     wants = {"with gradient": True, "value": False} if how.has_gradient else {"value": False}
+    gpu_runner.tell(report)
     for what, wanted in wants.items():
         times = _repeated(partial(run, wanted), device, report.get("with gradient", report["first"]), left)
         if times:
             report[what] = statistics.median(times)
-    fastest = min(report[key] for key in ("first", *wants) if key in report)
-    _path(folder, name, shape, n, "json").write_text(json.dumps(fastest))
+    took.write_text(json.dumps(min(report[key] for key in ("first", *wants) if key in report)))
     return report | {"remark": "; ".join(filter(None, remarks))}
 
 

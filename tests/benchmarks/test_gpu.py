@@ -26,6 +26,8 @@ def raises(device):
     return 1 / 0
 
 def hangs(device, pid):
+    import gpu_runner
+    gpu_runner.tell({"first": 0.25})
     Path(pid).write_text(str(subprocess.Popen(["sleep", "60"]).pid))
     time.sleep(60)
 
@@ -135,7 +137,7 @@ def test_a_measurement_that_takes_too_long_is_no_failure(tmp_path, monkeypatch):
     row = gpu_runner.Row("slow", "bad_day.hangs", {"pid": str(tmp_path / "pid")}, 0.5, gpu_runner.SOLVE)
     (found,) = gpu_runner.run([gpu_runner.Part("solves", (row,), 20.0)], "cpu", 20.0, tmp_path / "keops", 20.0)
     assert (found["status"], found["remark"]) == ("not run", "stopped at its limit of 0 s")
-    assert found["table"] == "solve" and "in hangs" in str(found["evidence"])
+    assert found["table"] == "solve" and found["first"] == 0.25 and "in hangs" in str(found["evidence"])
 
 
 def test_wrong_results_fail(rows_of):
