@@ -23,6 +23,9 @@ SHORT = 120
 """Characters up to which a fact is in the report; longer ones are in the log alone."""
 OF_RESULTS = ("evidence", "comparisons", "facts", "compared")
 """What of a row goes to the log, to the head, or to earlier rows."""
+LIBRARIES = ("geomsink", "GeomLoss", "FlashSinkhorn")
+EQUALS = (1e-1, 1e-2, 1e-3)
+JUDGED = {"value": "marginal error", "with gradient": "gradient error"}
 TIMES = ("first", "value", "with gradient")
 ERRORS = ("value error", "gradient error", "marginal error")
 
@@ -147,13 +150,15 @@ def markdown(report: dict[str, Any]) -> str:
     of = {kind: [row for row in rows if row.get("table", CHECK) == kind] for kind in (SOLVE, RATE, CHECK)}
     speeds, checks = of[RATE], of[CHECK]
     if of[SOLVE]:
-        parts += ["## Solves", SOLVES]
-    for problem in dict.fromkeys(_problem(row) for row in of[SOLVE]):
-        same = [row for row in of[SOLVE] if _problem(row) == problem]
-        parts += [f"### {problem}", table(OF_SOLVES, [_solve(row) for row in same])]
+        parts += ["## Seconds at equal errors", EQUAL, table(OF_EQUAL, _equal(of[SOLVE])), "## Solves", SOLVES]
+    for shape, points in _problems(of[SOLVE]):
+        same = [row for row in of[SOLVE] if _problem(row) == (shape, points)]
+        same.sort(key=lambda row: _named(row)[0] != "reference")
+        parts += [f"### {shape.capitalize()}, {points:,} points", table(OF_SOLVES, [_solve(row) for row in same])]
     if speeds:
         widths = _widths(speeds)
         head = ("sums", "D", "points a side", *widths, "of the limit", "error", "remark")
+        speeds.sort(key=lambda row: [int(text.replace(",", "")) for text in _named(row)[1:]])
         parts += ["## Pairs a second", RATES, table(head, [_speed(row, widths) for row in speeds])]
     if checks:
         parts += ["## Checks", CHECKS, table(OF_CHECKS, [_check(row) for row in checks])]
@@ -162,6 +167,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 OF_CHECKS = ("part", "check", "result", "error", "tolerance", "s", "remark")
+OF_EQUAL = ("points a side", "of", "error at most", *LIBRARIES)
 OF_SOLVES = ("method", "first, s", "value, s", "with gradient, s", *ERRORS, "peak MB", "remark")
 CHECKS = (
     "Against dense float64 on the CPU that is written out for this (`benchmarks/gpu_dense.py`), or solved problems of "
@@ -173,6 +179,11 @@ RATES = (
     "one a pair, at the clock that is named below; the share is that of row_sums. The error is the largest relative "
     "one of the sums of 100 rows, against float64 on the CPU. FlashSinkhorn's are half-steps of its dense solver, the "
     "logarithm of a row's sum, between points rounded to TF32."
+)
+EQUAL = (
+    'The fastest warm call of each library with no larger an error, of the settings that are tabulated below; "no" '
+    "where it was measured and none had. A value is judged by its marginal error, a value and gradient by the "
+    "gradient's."
 )
 SOLVES = (
     "S_ε for ‖x − y‖² at ε = 2σ² between float32 points with uniform weights; headings say how many a side. Surfaces: "
@@ -216,9 +227,34 @@ def _named(row: dict[str, Any]) -> list[str]:
     return (row["name"].split("; ") + ["", ""])[:3]
 
 
-def _problem(row: dict[str, Any]) -> str:
+def _problem(row: dict[str, Any]) -> tuple[str, int]:
     _, shape, points = _named(row)
-    return f"{points} points, {shape}"
+    return shape, int(points.replace(",", ""))
+
+
+def _problems(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Surfaces first, the fewest points first."""
+    return sorted({_problem(row) for row in rows}, reverse=True, key=lambda problem: (problem[0], -problem[1]))
+
+
+def _equal(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    lines = []
+    for problem in _problems(rows):
+        same = [row for row in rows if _problem(row) == problem]
+        for what, error in JUDGED.items():
+            for most in EQUALS:
+                cells = [
+                    _fastest([row for row in same if row["name"].startswith(k)], what, error, most) for k in LIBRARIES
+                ]
+                if any(cells):
+                    lines.append((f"{problem[1]:,}, {problem[0]}", what, _short(most), *cells))
+    return lines
+
+
+def _fastest(rows: list[dict[str, Any]], what: str, error: str, most: float) -> str:
+    measured = [row for row in rows if isinstance(row.get(error), float)]
+    times = [row.get(what, row["first"]) for row in measured if row[error] <= most]
+    return number(min(times), ".3g") if times else "no" if measured else ""
 
 
 def _speed(row: dict[str, Any], columns: list[str]) -> tuple[str, ...]:

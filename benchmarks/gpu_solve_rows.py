@@ -144,6 +144,6 @@ def flash(size: Size, shared: str, folder: str) -> Iterator[Row]:
     few, *many = size.mixtures
     yield from _flash_rates(64, RATES[64])
     for n in many:
-        yield from (_solve(name, "mixtures", n, 20, folders) for name in dense)
+        yield from (_solve(name, "mixtures", n, 40 if name == dense[0] else 20, folders) for name in dense)
     yield from (_solve(levels[1], "surfaces", n, 30, folders) for n in size.surfaces)
     yield from (_solve(name, "mixtures", few, 60 if name == dense[0] else 20, folders) for name in dense)

@@ -229,14 +229,18 @@ def test_solves_are_compared_with_what_comes_later(tmp_path):
 
     report = gpu_report.Report(tmp_path, "tiny", "cpu", planned=3)
     solve = dict(part="solves-geomsink", table="solve", status="ok", remark="")
+    report.add(solve | {"name": "geomsink; mixtures; 2,000", "first": 2.0})
     report.add(solve | {"name": "geomsink; surfaces; 400", "first": 0.25, "marginal error": 1e-3})
-    report.add(solve | {"name": "geomsink; mixtures; 200", "first": 2.0})
     compared = {"geomsink; surfaces; 400": {"value error": 2e-7, "gradient error": 3e-4}}
     report.add(solve | {"name": "reference; surfaces; 400", "first": 1.0, "compared": compared})
     text = report.path.with_suffix(".md").read_text()
+    assert "| 400, surfaces | with gradient | 1e-03 | 0.25 |  |  |" in text
+    assert "| 400, surfaces | value | 1e-02 | 0.25 |  |  |" in text
     _, surfaces, mixtures = text.split("\n### ")
-    assert surfaces.startswith("400 points, surfaces") and mixtures.startswith("200 points, mixtures")
-    assert "| geomsink | 0.25 |  |  | 2e-07 | 3e-04 | 1e-03 |" in surfaces and "| reference | 1 |" in surfaces
+    assert surfaces.startswith("Surfaces, 400 points") and mixtures.startswith("Mixtures, 2,000 points")
+    first, second = surfaces.splitlines()[4:6]
+    assert first.startswith("| reference | 1 |")
+    assert second.startswith("| geomsink | 0.25 |  |  | 2e-07 | 3e-04 | 1e-03 |")
     assert "| geomsink | 2 |  |  |  |  |  |" in mixtures
 
 
