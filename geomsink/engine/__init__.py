@@ -24,6 +24,7 @@ from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .memory import chunk
+from .pivots import chosen_points, gaussian
 from .rounding import UNIT, certain, rounding
 from .tiled import TiledPair, compiled
 
@@ -38,10 +39,12 @@ __all__ = [
     "bounded",
     "certain",
     "check_name",
+    "chosen_points",
     "chunk",
     "costs",
     "describe",
     "diagonal",
+    "gaussian",
     "in_single",
     "matrix",
     "pair",
