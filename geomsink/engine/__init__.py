@@ -104,7 +104,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     elif engine == "auto":
         pairs, quadratic = x[..., 0].numel() * y.shape[-2], cost.quadratic is not None
         tiled = TiledPair.takes(x, cost)
-        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled)
+        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled, x.device)
     if chosen == "dense":
         return DensePair(x, y, cost)
     try:

@@ -117,6 +117,16 @@ class Product:
         if isinstance(plan, Tensor):
             self._transpose = plan.T.to_sparse_csr() if plan.layout == torch.sparse_csr else plan.T
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a tensor of all entries."""
+        return isinstance(self._plan, Tensor) and self._plan.layout == torch.strided
+
+    def full(self) -> Tensor:
+        """All entries, float64."""
+        entries: Tensor = self._plan.double()
+        return entries
+
     def rows(self, w: Tensor) -> Tensor:
         """P w, shape (N,)."""
         return self._times(self._plan, w)
@@ -187,6 +197,10 @@ class NewtonSystem:
         right = rho - self._singular * self._b * (rho.sum() / self._b.sum())
         right = self._plan.rows(right / self._b) / root
         right = right - (right @ constant) * constant
+        if self._plan.is_full:
+            z = self._directly(right, root, constant, shift)
+            if z is not None:
+                return self._solved(z, right - product(z), root)
         z, residual = torch.zeros_like(right), right
         direction, norm = residual, residual @ residual
         enough = (RESIDUAL if shift else EXACTLY) ** 2 * norm
@@ -199,9 +213,23 @@ class NewtonSystem:
             z, residual = z + step * direction, residual - step * image
             new = residual @ residual
             direction, norm = residual + (new / norm.clamp(min=TINY)) * direction, new
+        return self._solved(z, residual, root)
+
+    def _solved(self, z: Tensor, residual: Tensor, root: Tensor) -> Tensor:
         self.left = float((residual * root).abs().sum())
         xi: Tensor = z / root
         return xi
+
+    def _directly(self, right: Tensor, root: Tensor, constant: Tensor, shift: float) -> Tensor | None:
+        """By a factorisation, which on a GPU takes as long as some iterations; None where it fails."""
+        plan = self._plan.full() / root[:, None]
+        matrix = -(plan / self._b) @ plan.T
+        matrix.addr_(constant, constant)  # which the right hand side has none of
+        matrix.diagonal().add_(1.0 + shift)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        z = torch.cholesky_solve(right[:, None], factor)[:, 0]
+        z = z - (z @ constant) * constant
+        return None if bool((failed != 0) | ~z.isfinite().all()) else z
 
     def smooth(self, rho: Tensor, shift: float) -> Tensor:
         """(1/b) Pᵀ ξ, shape (M,): what Newton's step in g/ε has beside the plain update."""
