@@ -31,7 +31,7 @@ def pretend() -> Iterator[Log]:
     >>> with pretend() as log:
     ...     t = torch.ones(2).cuda()
     ...     print(t.device, float((t + t).sum()), [event.kind for event in log.events])
-    cuda:0 4.0 ['copy', 'read']
+    cuda:0 4.0 ['copy', 'launch', 'launch', 'read']
     """
     by_new_parameters = torch.__future__.get_overwrite_module_params_on_conversion()
     with contextlib.ExitStack() as stack:

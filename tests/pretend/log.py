@@ -1,4 +1,4 @@
-"""What happens on the pretend device: reads by the host, copies to the device, kernels of KeOps."""
+"""What happens on the pretend device: kernels that are launched, reads by the host, copies to the device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PLACES = 2
 
 @dataclass(frozen=True)
 class Event:
-    """``kind`` is "read", "copy" or "keops"; ``what`` the operation; ``where`` the lines of the library."""
+    """``kind`` is "launch" for a kernel of torch, "keops" for one of KeOps, "read" for what the host reads, "copy" for what
+    it has copied to the device; ``what`` the operation; ``where`` the lines of the library."""
 
     kind: str
     what: str

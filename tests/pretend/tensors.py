@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 from .log import note
 
 CUDA = torch.device("cuda", 0)
 READS = {
     "_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "_unique2", "unique_dim",
-    "unique_consecutive", "bincount", "histc", "_linalg_check_errors", "_linalg_eigh", "_linalg_svd",
+    "unique_consecutive", "bincount", "histc", "_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "linalg_pinv",
 }  # fmt: skip
 """Operations after which the host knows a number, a shape or an error that the device has found."""
 INDEXING = {"index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_"}
@@ -65,7 +65,7 @@ class Pretended(Tensor):
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = operation._schema.name.split("::")[1]
-        leaves = tree_leaves((args, kwargs))
+        leaves = list(_leaves((args, kwargs)))
         if any(isinstance(leaf, torch.Generator) for leaf in leaves):
             raise Refused(f"{name}: expected a 'cuda' device type for generator but found 'cpu'")
         on_host = [t for t in leaves if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.ndim > 0]
@@ -77,8 +77,28 @@ class Pretended(Tensor):
             note("copy" if isinstance(args[0], Pretended) else "read", name)
         elif on_host:
             raise Refused(f"{name}: expected all tensors to be on the same device, but found cuda:0 and cpu")
-        out = tree_map(_wrapped, operation(*tree_map(inside, args), **tree_map(inside, kwargs)))
-        return return_and_correct_aliasing(operation, args, kwargs, out)
+        aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
+        if name != "_local_scalar_dense" and all(alias.is_write for alias in aliases):  # it is no view
+            note("launch", name)
+        out = _mapped(_wrapped, operation(*_mapped(inside, args), **_mapped(inside, kwargs)))
+        return return_and_correct_aliasing(operation, args, kwargs, out) if aliases else out
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """What a function makes of all leaves."""
+    if isinstance(value, dict):
+        return {key: _mapped(function, item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)([_mapped(function, item) for item in value])
+    return function(value)
 
 
 def _indexed(name: str, args: Any, on_host: list[Tensor]) -> list[Tensor]:
