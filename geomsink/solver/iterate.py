@@ -15,7 +15,7 @@ from ..progress import Progress
 from .accuracy import Accuracy
 from .penalties import Balanced
 from .problem import Problem, Step
-from .sums import Approximation, Attempt, FullSums, Sums, read
+from .sums import Approximation, FullSums, Sums, read
 from .updates import relaxed, residual
 
 Made = TypeVar("Made")

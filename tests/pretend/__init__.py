@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import torch
 
-from .hardware import autograd, checkpoints, hardware
+from .hardware import autograd, checkpoints, files, hardware
 from .kernels import keops
 from .log import Log, logging
 from .overrides import Overrides
@@ -36,7 +36,7 @@ def pretend() -> Iterator[Log]:
     by_new_parameters = torch.__future__.get_overwrite_module_params_on_conversion()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(logging())
-        for made in (hardware(), autograd(), checkpoints(), keops()):
+        for made in (hardware(), autograd(), checkpoints(), files(), keops()):
             stack.enter_context(made)
         torch.__future__.set_overwrite_module_params_on_conversion(True)  # in ``module.to("cuda")``
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, by_new_parameters)

@@ -14,8 +14,8 @@ PLACES = 2
 
 @dataclass(frozen=True)
 class Event:
-    """``kind`` is "launch" for a kernel of torch, "keops" for one of KeOps, "read" for what the host reads, "copy" for what
-    it has copied to the device; ``what`` the operation; ``where`` the lines of the library."""
+    """``kind`` is "launch" for a kernel of torch, "keops" for one of KeOps, "read" for what the host reads, "copy" for
+    what it has copied to the device; ``what`` the operation; ``where`` the lines of the library."""
 
     kind: str
     what: str

@@ -80,7 +80,7 @@ class Pretended(Tensor):
         aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
         if name != "_local_scalar_dense" and all(alias.is_write for alias in aliases):  # it is no view
             note("launch", name)
-        out = _mapped(_wrapped, operation(*_mapped(inside, args), **_mapped(inside, kwargs)))
+        out = mapped(_wrapped, operation(*mapped(inside, args), **mapped(inside, kwargs)))
         return return_and_correct_aliasing(operation, args, kwargs, out) if aliases else out
 
 
@@ -92,12 +92,12 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """What a function makes of all leaves."""
     if isinstance(value, dict):
-        return {key: _mapped(function, item) for key, item in value.items()}
+        return {key: mapped(function, item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)([_mapped(function, item) for item in value])
+        return type(value)([mapped(function, item) for item in value])
     return function(value)
 
 

@@ -44,7 +44,8 @@ def evaluations(name):
         x, y = (t[items].to("cuda", torch.float32 if "float32" in name else torch.float64) for t in (X, Y))
         alpha, beta = (Measure(t.double(), torch.full_like(t[..., 0], 1 / t.shape[-2]).double()) for t in (x, y))
         beta = alpha if "self" in name else beta
-        pair = engine.pair(x, x if "self" in name else y, costs.get("sqeuclidean"), "keops" if "keops" in name else "dense")
+        name_of_engine = "keops" if "keops" in name else "dense"
+        pair = engine.pair(x, x if "self" in name else y, costs.get("sqeuclidean"), name_of_engine)
         marks = Marks(log)
         problem = Problem(alpha, beta, pair, (0.2, EPSILON), 2.0, penalties)
         OneLevel(Goal(1e-15), CYCLES).solve(problem, marks)
