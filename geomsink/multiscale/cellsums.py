@@ -164,7 +164,9 @@ class Side:
     def sample(self, u: Tensor, v: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and their full sums."""
         weights, dtype = self.rows.measure.weights, self.pair.x.dtype
-        drawn = torch.multinomial(weights, AUDITED, replacement=True, generator=torch.Generator().manual_seed(0))
+        places = torch.rand(AUDITED, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        total = weights.cumsum(0)
+        drawn = torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(weights) - 1)
         x, y = self.rows.measure.points[drawn].to(dtype), self.columns.measure.points.to(dtype)
         return drawn, log_sums(engine.pair(x, y, self.cost, self._engine), u[drawn], v, epsilon)
 

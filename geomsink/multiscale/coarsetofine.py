@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
+from ..choose import has_standins
 from ..measures import Measure
 from ..progress import Progress
 from ..solver import (
@@ -88,7 +89,8 @@ class CoarseToFine:
         extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
         newton = None if problem.is_self else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
         progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
-        for share in ACCURACIES:
+        stand_ins = has_standins(problem.pairs, problem.alpha.points.device)
+        for share in ACCURACIES if stand_ins else ACCURACIES[-1:]:
             sums = self._sums(problem, level, share, extended)
             patience = PATIENCE if share else None
             wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
@@ -176,13 +178,13 @@ def _measure(cloud: Cloud, level: int | None) -> Measure:
 def _cell_of(cloud: Cloud, level: int | None) -> Tensor:
     """The cell of each point, in the caller's order."""
     if level is None:
-        return torch.arange(len(cloud.measure.points), device="cpu")
+        return torch.arange(len(cloud.measure.points), device=cloud.measure.points.device)
     return cloud.tree.cell_of(level)[cloud.tree.rank]
 
 
 def _parents(fine: Tensor, coarse: Tensor, n: int) -> Tensor:
     """The coarse cell of each of n fine cells, from those of the points."""
-    parent = torch.zeros(n, dtype=torch.int64, device="cpu")
+    parent = fine.new_zeros(n)
     parent[fine] = coarse
     return parent
 
