@@ -169,6 +169,12 @@ def plan_is_stored(pairs: int, engine: str) -> bool:
     return engine == "dense" and pairs <= KEPT
 
 
+def coarse_in_memory(pairs: int) -> bool:
+    """Whether a coarse problem of so many pairs is solved with its kernel in memory, in float64: between cells there is
+    nothing to save, and updates of a few thousand numbers are mostly waiting for a GPU."""
+    return pairs <= KEPT
+
+
 def kernel_is_kept(pairs: int, engine: str, dtype: torch.dtype) -> bool:
     """Whether sums over so many pairs are products with a kernel in memory, made once a temperature."""
     return plan_is_stored(pairs, engine) and dtype == torch.float64
@@ -313,7 +319,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     between = not problem.batched and not problem.looked_up
-    kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
+    kept = problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
     if between and _levels_pay(problem, options.multiscale, device):
         plain = Choice("coarse-to-fine", dtype)
     else:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import has_standins
+from ..choose import coarse_in_memory, has_standins
 from ..measures import Measure
 from ..progress import Progress
 from ..solver import (
     Approximation,
     FullSums,
     Goal,
+    OneLevel,
     Potentials,
     Problem,
     Solved,
@@ -137,7 +138,10 @@ class CoarseToFine:
             alpha = _measure(self.clouds[0], depths[0])
             beta = alpha if problem.is_self else _measure(self.clouds[1], depths[1])
             x, y = alpha.points.to(pair.x.dtype), beta.points.to(pair.x.dtype)
-            between = engine.pair(x, y, pair.cost, pair.name)
+            in_memory = coarse_in_memory(len(x) * len(y))
+            if in_memory:
+                x, y = x.double(), y.double()
+            between = engine.pair(x, y, pair.cost, "dense" if in_memory else pair.name)
             coarse = replace(problem, alpha=alpha, beta=beta, pair=between, temperatures=steps)
             first, correction = None, None
             if level is not None:
@@ -148,8 +152,11 @@ class CoarseToFine:
             progress.level(f", {len(x):,} against {len(y):,} cells")
             wanted = max(COARSE_TOL[0] * self.goal.of_sums, COARSE_TOL[1], 3.0 * coarse.floor())
             aim = Goal(wanted, COARSE_SHARE if self.goal.asks_for_values else math.inf)
-            solver = Solver(coarse, aim, self.max_iter, progress, correction=correction)
-            solver.run(first)
+            if in_memory:
+                solver = OneLevel(aim, self.max_iter).solve(coarse, progress, first).solver
+            else:
+                solver = Solver(coarse, aim, self.max_iter, progress, correction=correction)
+                solver.run(first)
             level, parents = SolvedLevel(solver, self.engine), cells
             sizes.append((len(x), len(y)))
         assert level is not None

@@ -93,17 +93,12 @@ class SparsePlan:
             self._places = self._j.numpy(), starts.numpy()
 
     def matrix(self, u: Tensor, v: Tensor) -> Any:
-        """The plan, as a sparse matrix in float64, or as a full one in float32: SciPy's and NumPy's on a CPU; on a GPU,
-        where products with a full matrix are quick, a tensor, which is sparse where there is no room for all pairs."""
+        """The plan, as a sparse matrix in float64, or as a full one in float32: SciPy's and NumPy's on a CPU; on a GPU
+        a sparse tensor."""
         entries = (u[self._i] + v[self._j] + self._log_kernel).exp()
-        pairs = math.prod(self._shape)
-        few = len(entries) < DENSE * pairs
         if u.device.type != "cpu":
-            if pairs > chunk(u.device):
-                return torch.sparse_csr_tensor(*self._places, entries, self._shape, check_invariants=False)
-            full = torch.zeros(self._shape, dtype=torch.float32, device=u.device)
-            full[self._i, self._j] = entries.float()
-            return full
+            return torch.sparse_csr_tensor(*self._places, entries, self._shape, check_invariants=False)
+        few = len(entries) < DENSE * math.prod(self._shape)
         matrix = scipy.sparse.csr_matrix((entries.numpy(), *self._places), shape=self._shape)
         return matrix if few else matrix.astype(np.float32).toarray()
 
