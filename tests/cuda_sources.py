@@ -136,7 +136,8 @@ def patterns(ranges: bool) -> Blocks | None:
 
 def cost_of(name: str, D: int) -> costs.Cost:
     """A cost by the name that `costs.names` has for it or for its family."""
-    return costs.get({"mahalanobis:W1,W2,...": "mahalanobis:" + ",".join(["2"] * D), "power:P": "power:1.5"}.get(name, name))
+    of_family = {"mahalanobis:W1,W2,...": "mahalanobis:" + ",".join(["2"] * D), "power:P": "power:1.5"}
+    return costs.get(of_family.get(name, name))
 
 
 def reductions(cost: costs.Cost, D: int, dtype: torch.dtype, ranges: bool) -> None:
@@ -152,8 +153,9 @@ def reductions(cost: costs.Cost, D: int, dtype: torch.dtype, ranges: bool) -> No
 
 
 def derivatives(
-    cost: costs.Cost, D: int, dtype: torch.dtype, ranges: bool, width: int, order: int, with_costs: bool, of: str = "xyfgew"
-) -> None:
+    cost: costs.Cost, D: int, dtype: torch.dtype, ranges: bool,
+    width: int, order: int, with_costs: bool, of: str = "xyfgew",
+) -> None:  # fmt: skip
     """Sums of a problem and all their derivatives up to an order, in what ``of`` has letters for (e: ε, w: weights)."""
     x, y = points(D, dtype)
     double = {"dtype": torch.float64}

@@ -73,8 +73,8 @@ class Loop:
 
     @property
     def share(self) -> float:
-        """Of the speed at which the unit for exponentials and roots would be all that a pair waits for."""
-        return EXPONENTIAL_SLOTS * self.count("MUFU") / self.instructions.total()
+        """Of the speed at which the unit for exponentials and roots would be all that a pair waits for; 1 at most."""
+        return min(1.0, EXPONENTIAL_SLOTS * self.count("MUFU") / self.instructions.total())
 
     def __str__(self) -> str:
         most = ", ".join(f"{n / self.pairs:.2f} {name}" for name, n in self.instructions.most_common())

@@ -85,7 +85,7 @@ def program(code: str, architecture: str, *options: str) -> Program:
 
 
 def compiled(sources: Sequence[Source], architecture: str) -> list[Kernel]:
-    """Sources compiled in one program, which takes half the time; if it is refused, the error is that of one of them."""
+    """Sources compiled in one program, which takes half the time; if it is refused, the error is that of one source."""
     renamed = [re.sub(r"(__global__ void )\w+", rf"\1kernel_{k}", source.code) for k, source in enumerate(sources)]
     try:
         done = program("\n".join(renamed), architecture)

@@ -1,8 +1,8 @@
 """Operations that KeOps writes badly for CUDA, written anew.
 
-Its powers are ``powf`` whatever the precision, which the flag ``-use_fast_math`` makes exp2(m log2 x): not a number where
-x < 0, and of seven digits in double; second derivatives of distances have them. Its bounds become a branch for each pair: sums
-with costs and products with one column took 21.5 and 21.75 instructions a pair, and take 16.75.
+Its powers are ``powf`` whatever the precision, which the flag ``-use_fast_math`` makes exp2(m log2 x): not a number
+where x < 0, and of seven digits in double; second derivatives of distances have them. Its bounds become a branch for
+each pair: a product with one column took 21.75 instructions a pair, and takes 16.75.
 """
 
 from __future__ import annotations

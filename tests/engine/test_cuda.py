@@ -116,5 +116,6 @@ def test_operations_have_the_right_values():
     text += f'extern "C" void values(double *out) {{ int k = 0; {" ".join(lines)} }}'
     found = (ctypes.c_double * len(lines))()
     build.load(build.Program("operations", text)).values(found)
-    expected = [(-1.0625) ** m for m in powers] + [-1000, -2, 3, 88, 88, -1000, math.nan, -1000, -2, 3, 89, 709, -1000, math.nan]
-    torch.testing.assert_close(list(found), [float(x) for x in expected], rtol=1e-14, atol=0, equal_nan=True)
+    expected = [(-1.0625) ** m for m in powers]
+    expected += [-1000.0, -2.0, 3.0, 88.0, 88.0, -1000.0, math.nan, -1000.0, -2.0, 3.0, 89.0, 709.0, -1000.0, math.nan]
+    torch.testing.assert_close(list(found), expected, rtol=1e-14, atol=0, equal_nan=True)
