@@ -24,6 +24,7 @@ from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .memory import chunk
+from .pivots import chosen_points, gaussian
 from .rounding import UNIT, certain, rounding
 from .tiled import TiledPair, compiled
 
@@ -38,10 +39,12 @@ __all__ = [
     "bounded",
     "certain",
     "check_name",
+    "chosen_points",
     "chunk",
     "costs",
     "describe",
     "diagonal",
+    "gaussian",
     "in_single",
     "matrix",
     "pair",
@@ -101,7 +104,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     elif engine == "auto":
         pairs, quadratic = x[..., 0].numel() * y.shape[-2], cost.quadratic is not None
         tiled = TiledPair.takes(x, cost)
-        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled)
+        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled, x.device)
     if chosen == "dense":
         return DensePair(x, y, cost)
     try:

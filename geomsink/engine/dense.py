@@ -81,11 +81,12 @@ class DensePair:
             # Not in place where autograd may want the exponent later; here nothing is differentiated.
             z = torch.add(v[..., None, columns], C, alpha=-1.0 / epsilon).add_(u[..., rows, None])
             parts.append(reduce(z.exp_() if exponential else z, C))
-        return torch.cat(parts, dim=axis)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
     def _costs(self, rows: slice, columns: slice | Tensor) -> Tensor:
         n, m = self.x.shape[-2], self.y.shape[-2]
-        if self._stored is None and math.prod(self.x.shape[:-1]) * m <= STORED:
+        most = STORED if self.x.device.type == "cpu" else max(STORED, chunk(self.x.device))
+        if self._stored is None and math.prod(self.x.shape[:-1]) * m <= most:
             self._stored = self.x.new_empty(*self.x.shape[:-1], m)
             for part in self._row_chunks():
                 self._stored[..., part, :] = self._cost_rows(part, slice(None))

@@ -138,7 +138,7 @@ class CoarseToFine:
             alpha = _measure(self.clouds[0], depths[0])
             beta = alpha if problem.is_self else _measure(self.clouds[1], depths[1])
             x, y = alpha.points.to(pair.x.dtype), beta.points.to(pair.x.dtype)
-            in_memory = coarse_in_memory(len(x) * len(y))
+            in_memory = coarse_in_memory(len(x) * len(y), x.device)
             if in_memory:
                 x, y = x.double(), y.double()
             between = engine.pair(x, y, pair.cost, "dense" if in_memory else pair.name)

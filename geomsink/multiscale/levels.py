@@ -7,6 +7,7 @@ smooth, and the two-grid step takes it away. (Schmitzer 2019, arXiv:1610.06519, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class Levels:
 
         Cells may hold single points if they are to go ``deep``.
         """
-        finest = [_finest(cloud, deep) for cloud in (alpha, beta)]
+        finest = [cloud.once(("finest level", deep), partial(_finest, cloud, deep)) for cloud in (alpha, beta)]
         found = [level for level in finest if level is not None]
         if not found:
             return None

@@ -35,6 +35,8 @@ RESIDUAL, EXACTLY = 1e-2, 1e-6
 """Of the system, relative: a step is corrected by the next one anyway; and where it says what a value is off by."""
 LOOKED_AT = {"cpu": 1, "cuda": 10}
 """Iterations of conjugate gradients after which their residual is looked at: a GPU is waited for."""
+RIDGE = 1e-13
+"""Added to the diagonal that is factorised: between clusters that share no mass a constant is free, and stays small."""
 TINY = 1e-300
 DROPPED = 1e-7
 """Entries of a plan below this share of their row's and of their column's weight are not kept."""
@@ -113,9 +115,18 @@ class Product:
 
     def __init__(self, plan: Any):
         self._plan = plan
-        self._transpose = plan.T
-        if isinstance(plan, Tensor):
-            self._transpose = plan.T.to_sparse_csr() if plan.layout == torch.sparse_csr else plan.T
+        is_sparse = isinstance(plan, Tensor) and plan.layout == torch.sparse_csr
+        self._transpose = plan.transpose(0, 1).to_sparse_csr() if is_sparse else plan.T
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a tensor of all entries."""
+        return isinstance(self._plan, Tensor) and self._plan.layout == torch.strided
+
+    def full(self) -> Tensor:
+        """All entries, float64."""
+        entries: Tensor = self._plan.double()
+        return entries
 
     def rows(self, w: Tensor) -> Tensor:
         """P w, shape (N,)."""
@@ -187,6 +198,10 @@ class NewtonSystem:
         right = rho - self._singular * self._b * (rho.sum() / self._b.sum())
         right = self._plan.rows(right / self._b) / root
         right = right - (right @ constant) * constant
+        if self._plan.is_full:
+            z = self._directly(right, root, constant, shift)
+            if z is not None:
+                return self._solved(z, right - product(z), root)
         z, residual = torch.zeros_like(right), right
         direction, norm = residual, residual @ residual
         enough = (RESIDUAL if shift else EXACTLY) ** 2 * norm
@@ -199,9 +214,23 @@ class NewtonSystem:
             z, residual = z + step * direction, residual - step * image
             new = residual @ residual
             direction, norm = residual + (new / norm.clamp(min=TINY)) * direction, new
+        return self._solved(z, residual, root)
+
+    def _solved(self, z: Tensor, residual: Tensor, root: Tensor) -> Tensor:
         self.left = float((residual * root).abs().sum())
         xi: Tensor = z / root
         return xi
+
+    def _directly(self, right: Tensor, root: Tensor, constant: Tensor, shift: float) -> Tensor | None:
+        """By a factorisation, which on a GPU takes as long as some iterations; None where it fails."""
+        plan = self._plan.full() / root[:, None]
+        matrix = -(plan / self._b) @ plan.T
+        matrix.addr_(constant, constant)  # which the right hand side has none of
+        matrix.diagonal().add_(1.0 + shift + RIDGE)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        z = torch.cholesky_solve(right[:, None], factor)[:, 0]
+        z = z - (z @ constant) * constant
+        return None if bool((failed != 0) | ~z.isfinite().all()) else z
 
     def smooth(self, rho: Tensor, shift: float) -> Tensor:
         """(1/b) Pᵀ ξ, shape (M,): what Newton's step in g/ε has beside the plain update."""

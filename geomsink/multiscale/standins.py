@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine import chunk
+from ..engine import chosen_points, chunk, gaussian
 from .tree import Tree
 
 Slopes = Callable[[Tensor], Tensor]
@@ -117,7 +117,10 @@ class Bases:
         for some in missing.split(self._at_once(level)) if len(missing) else ():
             members, _, places = self.inside(level, some)
             padding = self.tree.members(level)[1][some]
-            pivots, rank, reached = _pivots(places, self.accuracy)
+            step = -(-places.shape[1] // SAMPLE)
+            most = min(MOST, max(1, math.ceil(WORTH * places.shape[1])))
+            pivots, rank, reached = chosen_points(places[:, ::step].contiguous(), self.accuracy, most)
+            pivots = pivots * step
             worth = reached & (rank <= WORTH * (len(self.tree) >> level))
             if bool(worth.any()):
                 pivots, rank = pivots[worth, : int(rank[worth].max())], rank[worth]
@@ -241,46 +244,11 @@ def _tilt(points: Tensor, v: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     return prior + more[..., 0], rest.amax(1) - rest.amin(1)
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """exp(−½‖x − y‖²) for batches of points in units of σ."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square_().mul_(-0.5).exp_()
-
-
-def _pivots(points: Tensor, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Stand-ins of batches of cells (B, w, D): indices (B, r), how many each (B,), and whether they suffice (B,).
-
-    Cholesky factorisation with the largest remaining diagonal as pivot, on a sample of each cell.
-    """
-    cells, width, _ = points.shape
-    step = max(1, math.ceil(width / SAMPLE))
-    sample = points[:, ::step]
-    batch = torch.arange(cells, device=points.device)
-    most = min(MOST, max(1, math.ceil(WORTH * width)), sample.shape[1])
-    left = torch.ones(sample.shape[:2], dtype=points.dtype, device=points.device)
-    factor = torch.zeros(cells, most, sample.shape[1], dtype=points.dtype, device=points.device)
-    pivots = torch.zeros(cells, most, dtype=torch.int64, device=points.device)
-    rank = torch.full((cells,), most, device=points.device)
-    for k in range(most):
-        largest, at = left.max(1)
-        done = largest <= accuracy**2
-        rank = rank.minimum(torch.where(done, k, most))
-        if bool(done.all()):
-            break
-        column = _kernel(sample[batch, at][:, None], sample)[:, 0]
-        if k:
-            column -= (factor[batch, :k, at][:, None] @ factor[:, :k])[:, 0]
-        column *= torch.where(done, 0.0, largest.clamp(min=1e-300).rsqrt())[:, None]
-        factor[:, k], pivots[:, k] = column, at
-        left = (left - column**2).clamp(min=0.0)
-    reached = left.amax(1) <= accuracy**2
-    return pivots[:, : max(int(rank.max()), 1)] * step, rank, reached
-
-
 def _coefficients(points: Tensor, pivots: Tensor, rank: Tensor) -> Tensor:
     """φ_k(y_j), shape (B, r, w), float32; rows beyond a cell's rank are 0."""
     nodes = points.gather(1, pivots[..., None].expand(-1, -1, points.shape[2]))
     unused = torch.arange(pivots.shape[1], device=rank.device) >= rank[:, None]
-    gram, right = _kernel(nodes, nodes), _kernel(nodes, points)
+    gram, right = gaussian(nodes, nodes), gaussian(nodes, points)
     gram.masked_fill_(unused[:, None, :] | unused[:, :, None], 0.0)
     gram.diagonal(dim1=1, dim2=2).masked_fill_(unused, 1.0)
     right.masked_fill_(unused[..., None], 0.0)

@@ -45,7 +45,8 @@ class Acceleration:
         # Powers of two, which round nothing: squares of potentials of size 1e160 or 1e-160 leave the range.
         steps = steps / steps.abs().amax((-2, -1), keepdim=True).clamp(min=1e-300).log2().floor().exp2()
         differences = steps.diff(dim=-2)
-        gram = differences @ differences.mT
-        combination = torch.linalg.pinv(gram, rtol=CUTOFF, hermitian=True) @ (differences @ steps[..., -1, :, None])
-        out: Tensor = reached[..., -1, :] - (combination.mT @ reached.diff(dim=-2))[..., 0, :]
+        right = torch.cat((differences, steps[..., -1:, :]), -2).mT
+        few = (differences @ right).cpu()  # a GPU takes longer with these, and the host waits for it in any case
+        combination = torch.linalg.pinv(few[..., :-1], rtol=CUTOFF, hermitian=True) @ few[..., -1:]
+        out: Tensor = reached[..., -1, :] - (combination.mT.to(z.device) @ reached.diff(dim=-2))[..., 0, :]
         return out

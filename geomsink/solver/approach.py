@@ -130,7 +130,7 @@ class Approach(Judged):
             allowed = max(goal.share * abs(value + epsilon * state.gain - offset), least)
             return min(self._target, max(FINER * allowed / price, floor))
 
-        scaled = self._scaled(of_tensor(kernel.entries), products_in_single(problem.pairs))
+        scaled = self._scaled(of_tensor(kernel.entries), products_in_single(problem.pairs, problem.pair.x.device))
         state = self._noted(scaled.at(of_tensor((g - kernel.g) / epsilon)), epsilon)
         yield state
         if state.sound:

@@ -15,7 +15,7 @@ from ..progress import Progress
 from .accuracy import Accuracy
 from .penalties import Balanced
 from .problem import Problem, Step
-from .sums import Approximation, FullSums, Sums
+from .sums import Approximation, FullSums, Sums, read
 from .updates import relaxed, residual
 
 Made = TypeVar("Made")
@@ -80,11 +80,10 @@ class Iterate:
         """Take potentials that were found elsewhere, in so many cycles, and find their marginals."""
         epsilon, per_cycle = self.problem.epsilon, 1 if self.problem.is_self else 2
         self.state.f, self.state.g = f, g
-        self.state.log_rows = self.state.log_columns = self._log_rows(epsilon)
         if not self.problem.is_self:
-            self.state.log_columns = self._log_columns(epsilon)
-        self.evaluations = cycles * per_cycle
-        self._note(epsilon)
+            self.state.log_rows = self._log_rows(epsilon)
+        self.evaluations = cycles * per_cycle - 1
+        self._find(1, epsilon)
 
     def take(self, f: Tensor, g: Tensor, evaluations: int) -> None:
         """Take potentials whose marginals are known to be right, found by so many evaluations."""
@@ -104,15 +103,19 @@ class Iterate:
     @property
     def marginal_error(self) -> float:
         """That of the present state, relative to the transported mass; of a batch, the largest."""
-        return float(self.marginal_errors(self.problem.epsilon).max())
+        return _largest(self.errors(self.problem.epsilon))
+
+    def errors(self, epsilon: float) -> list[float]:
+        """`marginal_errors`, as numbers."""
+        return self.once(("errors", epsilon, id(self.allowance)), lambda: read(self.marginal_errors(epsilon)))
 
     def marginal_errors(self, epsilon: float) -> Tensor:
         """Of each item of a batch, shape () or (B,)."""
         return self.once(("marginal errors", epsilon), lambda: self._marginal_errors(epsilon)) + self.allowance
 
     def _marginal_errors(self, epsilon: float) -> Tensor:
-        rows = self.missing(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
-        columns = self.missing(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
+        rows = self._surplus(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
+        columns = self._surplus(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
         return (rows + columns) / self.mass
 
     def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
@@ -129,8 +132,7 @@ class Iterate:
     @property
     def mass(self) -> Tensor:
         """What marginal errors are relative to, shape () or (B,)."""
-        first, second = self.problem.masses
-        return 0.5 * (first + second) if self.balanced else self.transported.clamp(min=LEAST)
+        return self.problem.mass if self.balanced else self.transported.clamp(min=LEAST)
 
     @property
     def balanced(self) -> bool:
@@ -186,29 +188,67 @@ class Iterate:
 
     def missing(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
         """What a marginal has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
-        if isinstance(self.problem.penalties[side], Balanced):
-            return -(self.problem.alpha, self.problem.beta)[side].weights * _excess(log_sums)
-        wanted = self._wanted(side, potential, log_sums, epsilon)
-        return (self.problem.alpha, self.problem.beta)[side].weights * (_excess(wanted) - _excess(log_sums))
+        return -self._surplus(side, potential, log_sums, epsilon)
+
+    def _surplus(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
+        """What it has too much of."""
+        excess = _excess(log_sums)
+        if not isinstance(self.problem.penalties[side], Balanced):
+            excess = excess - _excess(self._wanted(side, potential, log_sums, epsilon))
+        return (self.problem.alpha, self.problem.beta)[side].weights * excess
 
     def _wanted(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
         """log of the marginal that the potentials ask for, over the weight: 0 where it is fixed."""
-        left = residual(self.problem.penalties[side], potential, log_sums, epsilon)
-        return (log_sums.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
+
+        def wanted() -> Tensor:
+            left = residual(self.problem.penalties[side], potential, log_sums, epsilon)
+            return (log_sums.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
+
+        present = ((self.state.f, self.state.log_rows), (self.state.g, self.state.log_columns))[side]
+        if potential is present[0] and log_sums is present[1]:
+            return self.once(("wanted", side, epsilon), wanted)
+        return wanted()
 
     def _log_rows(self, epsilon: float) -> Tensor:
         self.evaluations += 1
         return self.sums.log_rows(self.state.f, self.state.g, epsilon)
 
-    def _log_columns(self, epsilon: float) -> Tensor:
+    def _find(self, side: int, epsilon: float) -> float:
+        """Row (side 0) or column sums (1) at the present potentials, and the marginal error with them, which is noted.
+
+        On a GPU the host waits for what it reads: the error and what says whether the sums are right are read at once.
+        """
         self.evaluations += 1
-        return self.sums.log_columns(self.state.f, self.state.g, epsilon)
+        state, sums = self.state, self.sums
+        if not isinstance(sums, FullSums):
+            self._take_sums(side, (sums.log_columns if side else sums.log_rows)(state.f, state.g, epsilon))
+            return self._note(epsilon)
+        found = sums.attempt(side, state.f, state.g, epsilon)
+        self._take_sums(side, found.log_sums)
+        errors = self.marginal_errors(epsilon)
+        numbers = read(errors, *found.extremes)
+        if found.is_right(numbers[errors.numel() :]):
+            self.once(("errors", epsilon, id(self.allowance)), lambda: numbers[: errors.numel()])
+        else:
+            self._take_sums(side, sums.carefully(side, state.f, state.g, epsilon))
+        return self._note(epsilon)
+
+    def _take_sums(self, side: int, log_sums: Tensor) -> None:
+        if side == 0 or self.problem.is_self:
+            self.state.log_rows = log_sums
+        if side == 1 or self.problem.is_self:
+            self.state.log_columns = log_sums
 
     def _note(self, epsilon: float) -> float:
-        step = Step(self.evaluations, epsilon, float(self.marginal_errors(epsilon).max()))
+        step = Step(self.evaluations, epsilon, _largest(self.errors(epsilon)))
         self.history.append(step)
         self.progress.update(step.epsilon, step.marginal_error, self.tol)
         return step.marginal_error
+
+
+def _largest(numbers: list[float]) -> float:
+    """Not a number, if one is none."""
+    return math.nan if any(math.isnan(number) for number in numbers) else max(numbers)
 
 
 def _excess(log_ratio: Tensor) -> Tensor:

@@ -99,8 +99,9 @@ class Judged(Iterate):
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:
         problem, state = self.problem, self.state
-        full, quadratic = isinstance(self.sums, FullSums), problem.pair.cost.quadratic is not None
-        if problem.is_self and quadratic and not (full and plan_is_stored(problem.pairs, problem.pair.name)):
+        pair, full = problem.pair, isinstance(self.sums, FullSums)
+        stored = full and plan_is_stored(problem.pairs, pair.name, pair.x.device)
+        if problem.is_self and pair.cost.quadratic is not None and not stored:
             return of_self(self)
         if self._smoother is not None:
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
@@ -131,8 +132,7 @@ class Judged(Iterate):
             f, g = (within(p, h + length * step) for p, h, step in zip(penalties, before[:2], found.step, strict=True))
             if problem.is_self:
                 state.f = state.g = f
-                state.log_rows = state.log_columns = self._log_rows(problem.epsilon)
-                self._note(problem.epsilon)
+                self._find(0, problem.epsilon)
             else:
                 self._row_update((f, g))
             gain = self.value() - value
@@ -146,16 +146,14 @@ class Judged(Iterate):
 
     def _row_update(self, potentials: tuple[Tensor, Tensor]) -> float:
         """The plain update of f, and the error that it leaves."""
-        state, epsilon = self.state, self.problem.epsilon
-        state.f, state.g = self._translated(*potentials)
-        self._update_rows(epsilon)
-        return self._note(epsilon)
+        self.state.f, self.state.g = self._translated(*potentials)
+        return self._update_rows(self.problem.epsilon)
 
-    def _update_rows(self, epsilon: float) -> None:
-        """The plain update of f, and the columns that it leaves."""
+    def _update_rows(self, epsilon: float) -> float:
+        """The same at a temperature, of potentials as they are."""
         state, rows = self.state, self.problem.penalties[0]
         state.f, state.log_rows = relaxed(rows, state.f, self._log_rows(epsilon), 1.0, epsilon)
-        state.log_columns = self._log_columns(epsilon)
+        return self._find(1, epsilon)
 
     def _complete(self) -> None:
         """Potentials of points without weight, which nothing else depends on, by sums over all pairs."""

@@ -6,13 +6,14 @@ when the scalings have grown too far: absorbed into the potentials (Schmitzer 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from ..engine import Gibbs, matrix
-from .sums import FullSums
+from .sums import Attempt, FullSums, log_sums, read
 
 NEAR = 50.0
 """Exponents of scalings, at most. What underflows in K is less than 1e-264 then, even where a scaling is e¹⁰⁰."""
@@ -50,26 +51,33 @@ class KeptSums(FullSums):
 
     def kernel(self, f: Tensor, g: Tensor, epsilon: float, near: float = NEAR) -> Kernel:
         """One that leaves potentials exponents up to ``near``: the last one, or a new one in its memory."""
-        if self._kept and self._kept[0].epsilon == epsilon:
-            du, dv = self._kept[0].scalings(f, g)
-            if bool(du.abs().amax().maximum(dv.abs().amax()) <= near):
-                return self._kept[0]
+        kept = self._last(epsilon)
+        if kept is not None and all(abs(number) <= near for number in read(*_extremes(*kept.scalings(f, g)))):
+            return kept
         memory = self._kept.pop().entries if self._kept else None
         entries = matrix(Gibbs(self.pair, f / epsilon, g / epsilon, epsilon), memory)
         self._kept.append(Kernel(entries, f, g, epsilon))
         return self._kept[0]
 
-    def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-        kernel = self.kernel(f, g, epsilon)
+    def attempt(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Attempt:
+        kernel = self._last(epsilon) or self.kernel(f, g, epsilon)
         du, dv = kernel.scalings(f, g)
-        sums = _times(kernel.entries, self.beta.weights * dv.exp())
-        return sums.log() + du if _is_clear(sums) else super().log_rows(f, g, epsilon)
+        if side == 0:
+            logs, own = _times(kernel.entries, self.beta.weights * dv.exp()).log(), du
+        else:
+            logs, own = _times(kernel.entries.mT, self.alpha.weights * du.exp()).log(), dv
+        most = -math.log(CLEAR)
+        return Attempt(logs + own, _extremes(logs, du, dv), (most, most, NEAR, NEAR, NEAR, NEAR))
 
-    def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-        kernel = self.kernel(f, g, epsilon)
-        du, dv = kernel.scalings(f, g)
-        sums = _times(kernel.entries.mT, self.alpha.weights * du.exp())
-        return sums.log() + dv if _is_clear(sums) else super().log_columns(f, g, epsilon)
+    def carefully(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        self.kernel(f, g, epsilon)  # a new one, where potentials have gone too far from the last
+        found = self.attempt(side, f, g, epsilon)
+        if found.is_right(read(*found.extremes)):
+            return found.log_sums
+        return log_sums(*self._exponents(side, f, g, epsilon), epsilon)
+
+    def _last(self, epsilon: float) -> Kernel | None:
+        return self._kept[0] if self._kept and self._kept[0].epsilon == epsilon else None
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel = self.kernel(f, g, epsilon)
@@ -84,10 +92,9 @@ class KeptSums(FullSums):
         return products if bool(products.isfinite().all()) else super().column_products(f, g, epsilon, w)
 
 
+def _extremes(*vectors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(extreme for vector in vectors for extreme in vector.aminmax())
+
+
 def _times(entries: Tensor, w: Tensor) -> Tensor:
     return (entries @ w[..., None])[..., 0]
-
-
-def _is_clear(sums: Tensor) -> bool:
-    """Whether nothing that underflows in a kernel is missing in its sums."""
-    return bool(((sums > CLEAR) & (sums < 1.0 / CLEAR)).all())

@@ -94,7 +94,7 @@ class NewtonOperator:
         # Rows without weight, which nothing but their own right-hand side moves, would spoil the scaling of the others.
         free = [m.weights > 0.0 for m in (self.solver.problem.alpha, self.solver.problem.beta)]
         lam0, mu0 = torch.where(free[0], 0.0, r / self.rows), torch.where(free[1], 0.0, s / self._columns)
-        if bool((lam0 != 0.0).any()) or bool((mu0 != 0.0).any()):
+        if bool((lam0 != 0.0).any() | (mu0 != 0.0).any()):
             r, s = r - self._times(0, mu0), s - self._times(1, lam0)
         r, s = torch.where(free[0], r, 0.0), torch.where(free[1], s, 0.0)
         if self.solver.problem.is_self:
@@ -155,7 +155,7 @@ class NewtonOperator:
     def _stored(self) -> Tensor | None:
         """The plan as a matrix, where it is small."""
         problem, state = self.solver.problem, self.solver.state
-        if not plan_is_stored(problem.pairs, problem.pair.name):
+        if not plan_is_stored(problem.pairs, problem.pair.name, problem.pair.x.device):
             return None
         alpha, beta = self._floored
         u, v = state.f / problem.epsilon + alpha.log_weights, state.g / problem.epsilon + beta.log_weights
@@ -203,8 +203,7 @@ class NewtonOperator:
         patience = STALL[enough is not None]
         while iterations < ITERATIONS[dear] and since < patience:
             size = norm(residual) / scale
-            since = 0 if bool((size < 0.5 * best_size).any()) else since + 1
-            better = size < best_size
+            better, advanced = size < best_size, (size < 0.5 * best_size).any()
             if enough is not None:  # along what is not coupled at all rounding would be solved for
                 better = better & (z.abs().amax(-1) <= FAR)
             better = better & ~settled  # an item that is solved waits for the others
@@ -212,7 +211,9 @@ class NewtonOperator:
             self.left = torch.where(better[..., None], residual, self.left)
             if enough is not None and iterations:
                 settled = settled | enough(residual)
-            if bool((settled | (best_size <= RESIDUAL[dtype] ** 2)).all()):
+            advances, ends = torch.stack((advanced, (settled | (best_size <= RESIDUAL[dtype] ** 2)).all())).tolist()
+            since = 0 if advances else since + 1
+            if ends:
                 break
             inverse = self._preconditioned if iterations < PLAIN else self._directly
             if iterations == PLAIN:  # another one: directions start afresh
@@ -233,17 +234,21 @@ class NewtonOperator:
     @cached_property
     def _singular(self) -> Tensor:
         """Whether constants are in the null space, shape (..., 1): both potentials are free everywhere."""
-        problem = self.solver.problem
-        free = (torch.as_tensor(self._kappa(side), device=problem.alpha.weights.device) == 1.0 for side in (0, 1))
-        first, second = (k.all(-1, keepdim=True) if k.ndim else k for k in free)
-        return first & second & (not problem.is_self)
+        one = self.solver.state.f[..., :1]
+        free = torch.full_like(one, not self.solver.problem.is_self, dtype=torch.bool)
+        for kappa in (self._kappa(0), self._kappa(1)):
+            free = free & (kappa == 1.0 if isinstance(kappa, float) else (kappa == 1.0).all(-1, keepdim=True))
+        return free
+
+    @cached_property
+    def _share(self) -> Tensor:
+        return self._singular * self.rows / self.rows.sum(-1, keepdim=True)
 
     def _projected(self, t: Tensor, transposed: bool = False) -> Tensor:
         """Without its constant part, where that is in the null space."""
-        share = self._singular * self.rows / self.rows.sum(-1, keepdim=True)
         if transposed:
-            return t - (share * t).sum(-1, keepdim=True)
-        return t - share * t.sum(-1, keepdim=True)
+            return t - (self._share * t).sum(-1, keepdim=True)
+        return t - self._share * t.sum(-1, keepdim=True)
 
     def _preconditioned(self, residual: Tensor) -> Tensor:
         """About what the system's inverse makes of it."""

@@ -57,6 +57,11 @@ class Problem:
         """Of the two measures, shape () or (B,)."""
         return self.alpha.weights.sum(-1), self.beta.weights.sum(-1)
 
+    @cached_property
+    def mass(self) -> Tensor:
+        """The mean of both, shape () or (B,)."""
+        return 0.5 * (self.masses[0] + self.masses[1])
+
     def floor(self) -> float:
         """About the smallest marginal error that rounding of the exponents allows."""
         return ROUNDING[self.pair.x.dtype] * max(self.cost_scale / self.epsilon, 16.0)

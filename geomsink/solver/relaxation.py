@@ -8,7 +8,10 @@ contracts by λ; extrapolated by ω a cycle contracts by μ with (μ + ω − 1)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 WINDOW = 4
 """Cycles over which a contraction is measured, at least; as many are let pass after a change of ω. Close to
@@ -69,3 +72,30 @@ class Relaxation:
 
     def _window(self) -> int:
         return max(WINDOW, math.ceil(2.0 / (2.0 - self.omega)))
+
+
+class Relaxations:
+    """One for each item of a batch.
+
+    Parameters
+    ----------
+    like : Tensor, shape (N,) or (B, N)
+        Potentials.
+    """
+
+    def __init__(self, like: Tensor):
+        self._like, self._of_items = like, [Relaxation() for _ in range(like[..., 0].numel())]
+        self._known: tuple[list[float], float | Tensor] = ([], 1.0)
+
+    @property
+    def omega(self) -> float | Tensor:
+        """Of the next cycle, a number or shape (B, 1); it goes to the potentials' device only when it has changed."""
+        omegas = [relaxation.omega for relaxation in self._of_items]
+        if omegas != self._known[0]:
+            self._known = omegas, self._like.new_tensor(omegas)[:, None] if self._like.ndim > 1 else omegas[0]
+        return self._known[1]
+
+    def observe(self, errors: Sequence[float]) -> None:
+        """Take note of the items' errors after a cycle."""
+        for relaxation, error in zip(self._of_items, errors, strict=True):
+            relaxation.observe(error)

@@ -36,6 +36,8 @@ SHORTER, TRIALS = 0.3, 6
 """What a step is shortened by that is of no use, and how often."""
 ITERATIONS = 100
 """Of conjugate gradients, at most: a step that is found less well is one all the same."""
+TOGETHER = 4
+"""Iterations from one look at what is left to the next, on a GPU, which is waited for."""
 LEAST = 1e-300
 """Diagonal of points without weight."""
 FORCED = 0.1, 0.3
@@ -58,22 +60,38 @@ class Point:
         The marginal error.
     gain : float
         The dual value less that of the kernel's potentials, over ε.
+    lowest, highest : float
+        Of the sums.
+    reach : float
+        The largest exponent.
     """
 
     exponents: tuple[Array, Array]
     sums: Array
     error: float
     gain: float
+    lowest: float
+    highest: float
+    reach: float
 
-    @property
-    def reach(self) -> float:
-        """The largest exponent."""
-        return max(float(abs(h).max()) for h in self.exponents)
+    @classmethod
+    def of(cls, exponents: tuple[Array, Array], sums: Array, error: Array, gain: Array) -> Point:
+        """Of the numbers as they are found."""
+        first, second = exponents
+        sizes = [first.max(), -first.min()]
+        sizes += [] if second is first else [second.max(), -second.min()]
+        error, gain, lowest, highest, *sizes = _numbers(error, gain, sums.min(), sums.max(), *sizes)
+        return cls(exponents, sums, error, gain, lowest, highest, max(sizes))
 
     @property
     def sound(self) -> bool:
         """Whether sums are numbers, and nothing has underflowed."""
-        return math.isfinite(self.error) and math.isfinite(self.gain) and float(self.sums.min()) > 0.0
+        return math.isfinite(self.error) and math.isfinite(self.gain) and self.lowest > 0.0
+
+    @property
+    def off(self) -> float:
+        """The largest relative error of a marginal."""
+        return max(self.highest - 1.0, 1.0 - self.lowest)
 
 
 class Scaled(Protocol):
@@ -113,8 +131,7 @@ class Between:
         rows = _times(self.kernel, self.b * q)
         sums = q * _times(self.kernel.T, self.a / rows)
         up = -_log(rows)
-        error = float(abs(self.b * (sums - 1.0)).sum())
-        return Point((up, z), sums, error, float(self.a @ up + self.b @ z))
+        return Point.of((up, z), sums, abs(self.b * (sums - 1.0)).sum(), self.a @ up + self.b @ z)
 
     def unknown(self, state: Point) -> Array:
         return state.exponents[1]
@@ -150,7 +167,7 @@ class Within:
         p = _exp(z)
         sums = p * _times(self.kernel, self.a * p)
         missing = self.a * (sums - 1.0)
-        return Point((z, z), sums, 2.0 * float(abs(missing).sum()), float(2.0 * (self.a @ z) - missing.sum()))
+        return Point.of((z, z), sums, 2.0 * abs(missing).sum(), 2.0 * (self.a @ z) - missing.sum())
 
     def unknown(self, state: Point) -> Array:
         return state.exponents[0]
@@ -183,6 +200,14 @@ def _times(kernel: Array, w: Array) -> Array:
     return (kernel @ w.astype(kernel.dtype, copy=False)).astype(np.float64, copy=False)
 
 
+def _numbers(*found: Array) -> list[float]:
+    """Read at once: a GPU is waited for."""
+    if isinstance(found[0], Tensor):
+        numbers: list[float] = torch.stack(found).tolist()
+        return numbers
+    return [float(number) for number in found]
+
+
 def narrowed(kernel: Array) -> Array:
     """The same in float32."""
     return kernel.float() if isinstance(kernel, Tensor) else kernel.astype(np.float32)
@@ -202,7 +227,7 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
     no step is of use."""
     shift = SHIFT
     while state.error > target(state):
-        if float(abs(state.sums - 1.0).max()) > OFF:
+        if state.off > OFF:
             state = problem.at(problem.next(state))
             yield state
             if not state.sound or state.error <= target(state):
@@ -229,18 +254,22 @@ def _conjugate_gradients(times: Callable[[Array], Array], right: Array, diagonal
     """To a relative residual, in the norm of the inverse diagonal."""
     z, residual = 0.0 * right, right
     scaled = residual / diagonal
-    direction, size = scaled, float(residual @ scaled)
-    last = enough * enough * size
-    for _ in range(ITERATIONS):
-        if not size > last:
+    direction, size = scaled, residual @ scaled
+    last, waited_for = enough * enough * size, isinstance(right, Tensor)
+    for k in range(ITERATIONS):
+        if not (waited_for and k % TOGETHER) and not size > last:
             break
         image = times(direction)
-        curvature = float(direction @ image)
-        if not curvature > 0.0:
+        curvature = direction @ image
+        if waited_for:
+            length = torch.where(curvature > 0.0, size / curvature, 0.0)
+        elif curvature > 0.0:
+            length = size / curvature
+        else:
             break
-        length = size / curvature
         z, residual = z + length * direction, residual - length * image
         scaled = residual / diagonal
-        before, size = size, float(residual @ scaled)
-        direction = scaled + (size / before) * direction
+        before, size = size, residual @ scaled
+        share = size / before
+        direction = scaled + (share.nan_to_num(0.0) if waited_for else share) * direction
     return z

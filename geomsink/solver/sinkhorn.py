@@ -18,7 +18,7 @@ from .goal import Goal
 from .iterate import Iterate
 from .judged import Correction, Judged
 from .problem import Problem
-from .relaxation import Relaxation
+from .relaxation import Relaxations
 from .strategy import FLOOR, LIMIT
 from .sums import Sums
 from .updates import change, relaxed, within
@@ -161,7 +161,7 @@ class Solver(Judged):
         if self.correction is not None:
             yield from self._corrected(self.correction, accelerated=True)
         limit = RELAXED if start is None else 0
-        relaxations = [Relaxation() for _ in range(self.state.f[..., 0].numel())]  # each item of a batch has its own
+        relaxations = Relaxations(self.state.f)
         while self.newton is not None:
             if limit:
                 yield from self._relaxed(relaxations, limit)
@@ -177,28 +177,24 @@ class Solver(Judged):
         for epsilon in problem.temperatures[:-1]:
             for _ in range(HELD):
                 state.f, state.g = self._translated(state.f, state.g)
-                self._update_rows(epsilon)
-                error = self._note(epsilon)
+                error = self._update_rows(epsilon)
                 state.g, _ = relaxed(problem.penalties[1], state.g, state.log_columns, 1.0, epsilon)
                 if error <= HOLD or self._cycles_made >= self.max_iter:
                     break
         return state.f, state.g
 
-    def _relaxed(self, relaxations: list[Relaxation], limit: float = math.inf) -> Iterator[float]:
+    def _relaxed(self, relaxations: Relaxations, limit: float = math.inf) -> Iterator[float]:
         """Over-relaxed updates, for ``limit`` cycles."""
         state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
         near, plain_cycles, last = NEAR * self.tol, 0, self.cycles + limit
         while True:
-            omegas = [1.0 if plain_cycles else r.omega for r in relaxations]
-            omega = state.f.new_tensor(omegas).reshape(*state.f.shape[:-1], 1)
+            omega = 1.0 if plain_cycles else relaxations.omega
             # The update multiplies column sums by known factors: that marginal needs no new sums.
             state.g, state.log_columns = relaxed(columns, state.g, state.log_columns, omega, epsilon)
             state.f, state.g = self._translated(state.f, state.g)
-            state.log_rows = self._log_rows(epsilon)
-            yield self._note(epsilon)
+            yield self._find(0, epsilon)
             state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, omega, epsilon)
-            state.log_columns = self._log_columns(epsilon)
-            error = self._note(epsilon)
+            error = self._find(1, epsilon)
             yield error
             if self.cycles >= last:
                 return
@@ -207,8 +203,7 @@ class Solver(Judged):
             elif error < near:
                 plain_cycles, near = 2, 0.5 * error
             else:
-                for relaxation, of_item in zip(relaxations, self.marginal_errors(epsilon).reshape(-1), strict=True):
-                    relaxation.observe(float(of_item))
+                relaxations.observe(self.errors(epsilon))
 
     def _corrected(self, correction: Correction, accelerated: bool) -> Iterator[float]:
         """Column updates with a correction; ends where they do not help.
@@ -246,8 +241,7 @@ class Solver(Judged):
         """The plain update of f after over-relaxed ones, which have left known row sums."""
         state, epsilon, rows = self.state, self.problem.epsilon, self.problem.penalties[0]
         state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, 1.0, epsilon)
-        state.log_columns = self._log_columns(epsilon)
-        return self._note(epsilon)
+        return self._find(1, epsilon)
 
     def _self_cycles(
         self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None
@@ -264,9 +258,7 @@ class Solver(Judged):
         state.f = state.g = (start or first)[0]
         scale, acceleration = self.problem.alpha.weights.sqrt(), Acceleration()
         while True:
-            log_rows = self._log_rows(epsilon)
-            state.log_rows = state.log_columns = log_rows
-            error = self._note(epsilon)
+            error = self._find(0, epsilon)
             if start is not None and not error <= USELESS:
                 start, state.f = None, first[0]
                 state.g = state.f
@@ -276,5 +268,5 @@ class Solver(Judged):
             if not error < min(best, SMALL):
                 acceleration = Acceleration()
             best = error
-            step = 0.5 * change(penalty, state.f, log_rows, epsilon)
+            step = 0.5 * change(penalty, state.f, state.log_rows, epsilon)
             state.f = state.g = within(penalty, acceleration.next(state.f, step, scale))

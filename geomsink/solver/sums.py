@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +30,34 @@ class Sums(Protocol):
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """Logarithms of sums, and what says whether they are right: on a GPU the host waits for what it reads, and reads
+    this with other numbers.
+
+    Attributes
+    ----------
+    log_sums : Tensor, shape (N,)
+    extremes : tuple of Tensor, each of shape ()
+    bounds : tuple of float
+        The sums are right where each of these numbers is of this size at most.
+    """
+
+    log_sums: Tensor
+    extremes: tuple[Tensor, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    def is_right(self, extremes: Sequence[float]) -> bool:
+        """Whether they are, after the numbers were read; never, where one is none."""
+        return all(abs(number) <= bound for number, bound in zip(extremes, self.bounds, strict=True))
+
+
+def read(*numbers: Tensor) -> list[float]:
+    """All numbers of some tensors, read at once."""
+    found: list[float] = torch.cat([t.reshape(-1) for t in numbers]).tolist() if numbers else []
+    return found
+
+
+@dataclass(frozen=True)
 class FullSums:
     """Sums over all pairs.
 
@@ -44,16 +74,35 @@ class FullSums:
     beta: Measure
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-        return log_sums(self.pair, f / epsilon, g / epsilon + self.beta.log_weights, epsilon)
+        return self._log_sums(0, f, g, epsilon)
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
-        return log_sums(self.pair.T, g / epsilon, f / epsilon + self.alpha.log_weights, epsilon)
+        return self._log_sums(1, f, g, epsilon)
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
-        return _products(self.pair, f / epsilon, g / epsilon + self.beta.log_weights, epsilon, w)
+        pair, u, v = self._exponents(0, f, g, epsilon)
+        return _products(pair, u, v, epsilon, w)
 
     def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
-        return _products(self.pair.T, g / epsilon, f / epsilon + self.alpha.log_weights, epsilon, w)
+        pair, u, v = self._exponents(1, f, g, epsilon)
+        return _products(pair, u, v, epsilon, w)
+
+    def attempt(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Attempt:
+        """`log_rows` (side 0) or `log_columns` (1), if all goes well."""
+        return _attempt(*self._exponents(side, f, g, epsilon), epsilon)
+
+    def carefully(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        """The same where it has not: with the maxima taken out."""
+        return _carefully(*self._exponents(side, f, g, epsilon), epsilon)
+
+    def _log_sums(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        found = self.attempt(side, f, g, epsilon)
+        return found.log_sums if found.is_right(read(*found.extremes)) else self.carefully(side, f, g, epsilon)
+
+    def _exponents(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> tuple[Pair, Tensor, Tensor]:
+        if side == 0:
+            return self.pair, f / epsilon, self.beta.log_weights.add(g, alpha=1.0 / epsilon)
+        return self.pair.T, g / epsilon, self.alpha.log_weights.add(f, alpha=1.0 / epsilon)
 
 
 def _products(pair: Pair, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Tensor:
@@ -78,12 +127,22 @@ def log_sums(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
     Tensor, shape (N,)
         float64, with u's rounding to the working precision undone.
     """
+    found = _attempt(pair, u, v, epsilon)
+    return found.log_sums if found.is_right(read(*found.extremes)) else _carefully(pair, u, v, epsilon)
+
+
+def _attempt(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Attempt:
     dtype = pair.x.dtype
-    rounded, v = u.to(dtype), v.to(dtype)
-    sums = Gibbs(pair, rounded, v, epsilon).row_sums().double()
-    if bool(((sums > 1 / SAFE[dtype]) & (sums < SAFE[dtype])).all()):
-        return sums.log() + (u - rounded.double())
-    largest = Gibbs(pair, rounded, v, epsilon).row_max()
+    rounded = u.to(dtype)
+    logs = Gibbs(pair, rounded, v.to(dtype), epsilon).row_sums().double().log()
+    most = math.log(SAFE[dtype])
+    return Attempt(logs if rounded is u else logs + (u - rounded.double()), tuple(logs.aminmax()), (most, most))
+
+
+def _carefully(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
+    dtype = pair.x.dtype
+    v = v.to(dtype)
+    largest = Gibbs(pair, u.to(dtype), v, epsilon).row_max()
     sums = Gibbs(pair, -largest, v, epsilon).row_sums().double()
     return sums.log() + largest.double() + u
 

@@ -29,8 +29,11 @@ def relaxed(
     penalty: Penalty, f: Tensor, log_sums: Tensor, omega: float | Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor]:
     """The update of f extrapolated by ω, and log row sums after it."""
-    new = within(penalty, f + omega * change(penalty, f, log_sums, epsilon))
-    return new, log_sums + (new - f) / epsilon
+    if isinstance(penalty, Balanced) and isinstance(omega, float):
+        new = f.add(log_sums, alpha=-omega * epsilon)
+    else:
+        new = within(penalty, f + omega * change(penalty, f, log_sums, epsilon))
+    return new, log_sums.add(new - f, alpha=1.0 / epsilon)
 
 
 def within(penalty: Penalty, f: Tensor) -> Tensor:
@@ -59,8 +62,10 @@ def translated(
         difference = logs[0] - logs[1]
         t = difference / slope if slope else difference.sign().masked_fill(difference.abs() < 1e-9, 0.0) * math.inf
         t = t.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
-    t = t.maximum(first.low - f.amin(-1)).minimum(_of_items(first.high) - f.amax(-1))
-    t = t.maximum(g.amax(-1) - _of_items(second.high)).minimum(g.amin(-1) - second.low)
+    if not isinstance(first, (Balanced, KL)):
+        t = t.maximum(first.low - f.amin(-1)).minimum(_of_items(first.high) - f.amax(-1))
+    if not isinstance(second, (Balanced, KL)):
+        t = t.maximum(g.amax(-1) - _of_items(second.high)).minimum(g.amin(-1) - second.low)
     return f + t[..., None], g - t[..., None]
 
 
