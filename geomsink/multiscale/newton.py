@@ -99,7 +99,10 @@ class SparsePlan:
         a sparse tensor."""
         entries = (u[self._i] + v[self._j] + self._log_kernel).exp()
         if u.device.type != "cpu":
-            return torch.sparse_csr_tensor(*self._places, entries, self._shape, check_invariants=False)
+            starts, columns = self._places
+            return torch.sparse_csr_tensor(
+                starts, columns, entries, self._shape, check_invariants=False, device=u.device
+            )
         few = len(entries) < DENSE * math.prod(self._shape)
         matrix = scipy.sparse.csr_matrix((entries.numpy(), *self._places), shape=self._shape)
         return matrix if few else matrix.astype(np.float32).toarray()
@@ -183,7 +186,9 @@ class NewtonSystem:
         self._a, self._b = rows.maximum(least) * curvatures[0], columns.maximum(least) * curvatures[1]
         self.left = 0.0
         # Constants are in the null space if both marginals are fixed.
-        self._singular = all(bool((torch.as_tensor(kappa) == 1.0).all()) for kappa in curvatures)
+        self._singular = all(
+            bool((kappa == 1.0).all()) if isinstance(kappa, Tensor) else kappa == 1.0 for kappa in curvatures
+        )
 
     def solve(self, rho: Tensor, shift: float) -> Tensor:
         """ξ, shape (N,), for the residual ρ, shape (M,), and ``shift`` diag(a) added; exact without it."""

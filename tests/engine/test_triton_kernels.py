@@ -19,7 +19,7 @@ DOUBLES = dict.fromkeys(("POINTS", "FACTOR", "LEFT"), "*fp64") | {"PIVOTS": "*i6
 DOUBLES |= {"n": "i32", "most": "i32", "enough": "fp32"}
 SHARED = {80: 163, 86: 99, 90: 227}
 """KiB of shared memory that a program can have, by architecture."""
-FEW_BYTES = 16
+FEW_BYTES = 24
 """Of memory a thread that a kernel may have for what belongs into registers."""
 DIFFERENCES = {  # by coordinates, with instructions a pair, at most: for sums, and for products with 1 to 4 columns
     1: (6.2, 6.5, 7.5, 8.8, 10.0),
@@ -27,7 +27,7 @@ DIFFERENCES = {  # by coordinates, with instructions a pair, at most: for sums, 
     3: (10.5, 10.7, 11.7, 13.0, 14.4),
     4: (12.9, 13.0, 14.2, 15.5, 17.0),
 }
-PRODUCTS = {16: 7.8, 32: 8.5, 64: 9.8, 128: 14.5}
+PRODUCTS = {16: 7.8, 32: 8.5, 64: 9.8, 128: 18.8}
 """The same of sums alone: products go to the matrix units."""
 
 
