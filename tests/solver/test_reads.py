@@ -6,16 +6,17 @@ from pretend import pretend
 
 from geomsink import costs, engine
 from geomsink.measures import Measure
-from geomsink.solver import KL, Balanced, Goal, OneLevel, Problem
+from geomsink.solver import KL, L2, Balanced, Goal, OneLevel, Problem
 
 drawn = torch.Generator().manual_seed(0)
 X, Y = (torch.rand(2, n, 3, generator=drawn, dtype=torch.float64) for n in (20, 30))
 EPSILON, CYCLES = 0.05, 12
 BUDGET = {
     "dense": (1, 29),
-    "dense in float32": (1, 34),
+    "dense in float32": (1, 33),
     "a batch": (1, 32),
     "unbalanced": (1, 66),
+    "squared differences": (2, 136),
     "a self problem": (2, 45),
     "keops": (1, 23),
     "a batch of keops": (1, 25),
@@ -39,7 +40,7 @@ class Marks:
 def evaluations(name):
     """Events on the device from each evaluation to the next but one, where updates are over-relaxed."""
     items = slice(None) if "batch" in name else 0
-    penalties = (KL(0.5), Balanced()) if name == "unbalanced" else (Balanced(), Balanced())
+    penalty = {"unbalanced": KL(0.5), "squared differences": L2(0.5)}.get(name, Balanced())
     with pretend() as log:
         x, y = (t[items].to("cuda", torch.float32 if "float32" in name else torch.float64) for t in (X, Y))
         alpha, beta = (Measure(t.double(), torch.full_like(t[..., 0], 1 / t.shape[-2]).double()) for t in (x, y))
@@ -47,7 +48,7 @@ def evaluations(name):
         name_of_engine = "keops" if "keops" in name else "dense"
         pair = engine.pair(x, x if "self" in name else y, costs.get("sqeuclidean"), name_of_engine)
         marks = Marks(log)
-        problem = Problem(alpha, beta, pair, (0.2, EPSILON), 2.0, penalties)
+        problem = Problem(alpha, beta, pair, (0.2, EPSILON), 2.0, (penalty, Balanced()))
         OneLevel(Goal(1e-15), CYCLES).solve(problem, marks)
     first = 2 if "self" in name else 6
     return [log.events[a:b] for a, b in zip(marks.places[first:-6], marks.places[first + 2 : -4], strict=True)]
@@ -60,7 +61,7 @@ def test_evaluations_keep_to_their_budget(name):
     assert len(found) >= 4
     for events in found:
         read = [event for event in events if event.kind == "read"]
-        assert len(read) == 2 * reads, read
+        assert len(read) <= 2 * reads, read
         assert sum(event.kind == "launch" for event in events) <= 2 * launches
     copies = [event.where.split(":")[0] for events in found for event in events if event.kind == "copy"]
     assert copies.count("solver/relaxation.py") <= 2 * ("batch" in name)  # of ω for each item, where it changes
