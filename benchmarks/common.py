@@ -44,18 +44,17 @@ def default_shapes() -> list[str]:
 
 
 def clouds(shapes: Sequence[str], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points drawn uniformly from two surfaces in the unit cube, float32.
+    """Points drawn uniformly from two surfaces in the unit cube, float32."""
+    return cloud(shapes[0], n, 0), cloud(shapes[1], n, 1)
 
-    A shape is a file, a procedural shape, or part of the name of a file of the folder of shapes.
-    """
+
+def cloud(name: str, n: int, seed: int) -> np.ndarray:
+    """Points of one: of a file, a procedural shape, or part of the name of a file of the folder of shapes."""
     from geomsink import shapes as library
 
-    drawn = []
-    for seed, name in enumerate(shapes):
-        found = sorted(p for end in ("obj", "ply") for p in (SHARED / "data").glob(f"*{name}*.{end}"))
-        source = str(found[0]) if found and not Path(name).exists() else name
-        drawn.append(library.sample(source, n, seed, normalize=True).astype(np.float32))
-    return drawn[0], drawn[1]
+    found = sorted(p for end in ("obj", "ply") for p in (SHARED / "data").glob(f"*{name}*.{end}"))
+    source = str(found[0]) if found and not Path(name).exists() else name
+    return library.sample(source, n, seed, normalize=True).astype(np.float32)
 
 
 # ------------------------------------------------------------- fresh processes

@@ -73,6 +73,13 @@ def exponential_limit(device: str) -> tuple[float, str]:
     return count * EXPONENTIALS * hertz, how
 
 
+def now(device: str) -> float:
+    """Seconds on a clock, when the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def _cpu() -> str:
     """Without the engine's own description, which imports KeOps: that is the next row's."""
     try:

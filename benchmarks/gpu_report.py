@@ -16,13 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from common import number, table
-from gpu_runner import FAILED, NOT_RUN, OK
+from gpu_runner import CHECK, FAILED, NOT_RUN, OK, RATE, SOLVE
 
 LOG = "gpu-log.txt"
 SHORT = 120
 """Characters up to which a fact is in the report; longer ones are in the log alone."""
-OF_RESULTS = ("evidence", "comparisons", "facts")
-"""What of a row goes to the log, or to the head."""
+OF_RESULTS = ("evidence", "comparisons", "facts", "compared")
+"""What of a row goes to the log, to the head, or to earlier rows."""
+LIBRARIES = ("geomsink", "GeomLoss", "FlashSinkhorn")
+EQUALS = (1e-1, 1e-2, 1e-3)
+JUDGED = {"value": "marginal error", "with gradient": "gradient error"}
+TIMES = ("first", "value", "with gradient")
+ERRORS = ("value error", "gradient error", "marginal error")
 
 
 class Report:
@@ -51,6 +56,9 @@ class Report:
         """One more row: a line on the terminal, the files, and the log if it failed."""
         facts, evidence = row.get("facts", {}), row.get("evidence", {})
         self.facts |= facts
+        for earlier in self.rows:  # some are compared with what came later
+            if earlier["part"] == row["part"]:
+                earlier |= _plain(row.get("compared", {}).get(earlier["name"], {}))
         self.rows.append({key: _plain(value) for key, value in row.items() if key not in OF_RESULTS})
         print(line(row), flush=True)
         texts = [f"{name}: {value}" for name, value in facts.items()]
@@ -115,9 +123,8 @@ def line(row: dict[str, Any]) -> str:
         cells.append(f"error {_short(row['error'])} of {_short(row['tolerance'])}")
     if "speeds" in row:
         cells.append(", ".join(f"{what} {speed / 1e9:.3g}e9/s" for what, speed in row["speeds"].items()))
-    if "seconds of a solve" in row:
-        cells.append(f"{row['seconds of a solve']:.3g} s")
-    cells += [f"{key} {row[key]:.0e}" for key in ("value error", "gradient error") if key in row]
+    cells += [f"{key} {row[key]:.3g} s" for key in TIMES if key in row]
+    cells += [f"{key} {row[key]:.0e}" for key in ERRORS if key in row]
     if row["remark"]:
         cells.append(row["remark"])
     if "seconds" in row:
@@ -140,14 +147,18 @@ def markdown(report: dict[str, Any]) -> str:
     if failed:
         parts.append(f"Failed (tracebacks and more in {LOG}):")
         parts.append("\n".join(f"- {row['part']}: {row['name']}: {row['remark']}" for row in failed))
-    speeds = [row for row in rows if row["part"].startswith("rates")]
-    solves = [row for row in rows if row["part"].startswith("solves")]
-    checks = [row for row in rows if row not in speeds and row not in solves]
-    if solves:
-        parts += ["## Solves", SOLVES, table(OF_SOLVES, [_solve(row) for row in solves])]
+    of = {kind: [row for row in rows if row.get("table", CHECK) == kind] for kind in (SOLVE, RATE, CHECK)}
+    speeds, checks = of[RATE], of[CHECK]
+    if of[SOLVE]:
+        parts += ["## Seconds at equal errors", EQUAL, table(OF_EQUAL, _equal(of[SOLVE])), "## Solves", SOLVES]
+    for shape, points in _problems(of[SOLVE]):
+        same = [row for row in of[SOLVE] if _problem(row) == (shape, points)]
+        same.sort(key=lambda row: _named(row)[0] != "reference")
+        parts += [f"### {shape.capitalize()}, {points:,} points", table(OF_SOLVES, [_solve(row) for row in same])]
     if speeds:
         widths = _widths(speeds)
-        head = ("sums", "n", *widths, "of the limit", "error", "remark")
+        head = ("sums", "D", "points a side", *widths, "of the limit", "error", "remark")
+        speeds.sort(key=lambda row: [int(text.replace(",", "")) for text in _named(row)[1:]])
         parts += ["## Pairs a second", RATES, table(head, [_speed(row, widths) for row in speeds])]
     if checks:
         parts += ["## Checks", CHECKS, table(OF_CHECKS, [_check(row) for row in checks])]
@@ -156,7 +167,8 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 OF_CHECKS = ("part", "check", "result", "error", "tolerance", "s", "remark")
-OF_SOLVES = ("method", "points", "of", "s", "first, s", "value error", "gradient error", "peak MB", "remark")
+OF_EQUAL = ("points a side", "of", "error at most", *LIBRARIES)
+OF_SOLVES = ("method", "first, s", "value, s", "with gradient, s", *ERRORS, "peak MB", "remark")
 CHECKS = (
     "Against dense float64 on the CPU that is written out for this (`benchmarks/gpu_dense.py`), or solved problems of "
     "another solver. Of all that a row compares, the error is the one that is largest against its tolerance, relative "
@@ -165,11 +177,29 @@ CHECKS = (
 RATES = (
     "Billions of pairs a second, warm: the median of three runs or more. The limit is that of float32 exponentials, "
     "one a pair, at the clock that is named below; the share is that of row_sums. The error is the largest relative "
-    "one of 100 rows, against float64 on the CPU."
+    "one of the sums of 100 rows, against float64 on the CPU. FlashSinkhorn's are half-steps of its dense solver, the "
+    "logarithm of a row's sum, between points rounded to TF32."
+)
+EQUAL = (
+    'The fastest warm call of each library with no larger an error, of the settings that are tabulated below; "no" '
+    "where it was measured and none had. A value is judged by its marginal error, a value and gradient by the "
+    "gradient's."
 )
 SOLVES = (
-    "S_ε for ‖x − y‖² at ε = 2σ², float32 points: seconds of a solve after a first one, the median where there is time "
-    "for three. Errors are relative to the row named reference of as many points; a gradient's is in the 2-norm."
+    "S_ε for ‖x − y‖² at ε = 2σ² between float32 points with uniform weights; headings say how many a side. Surfaces: "
+    "points drawn from two scanned surfaces in the unit cube (bunny and igea, where their files are), σ = 0.05. "
+    "Mixtures: two mixtures of 16 Gaussians in 64 coordinates, each of 4 dimensions and some noise, one moved by half "
+    "of the way to the next, σ = 0.15, at which S_ε is 10 to 20 ε and 0.9 of W₂².\n\n"
+    "*First* are the seconds of a first value and gradient (value, where a method has no gradient), with what is "
+    "compiled for it, without what a remark says was before. *Value* and *with gradient* are warm calls: the median of "
+    "three, if there was time. Value and gradient errors are relative to the row *reference*, a gradient's in the "
+    "2-norm; for a million points and more that is geomsink's own precise solve, and its marginal error says how far "
+    "to trust it. *Marginal error* is measured here, the same way for all, in float64 and from the potentials between "
+    "the two clouds: ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁, over all pairs up to 200,000 points, and else over those of 2,048 rows "
+    "and of 2,048 columns.\n\n"
+    "FlashSinkhorn computes with points rounded to TF32, and is measured on those that it was given. Its kernels are "
+    "tried for 20 ms a candidate, not for Triton's 100; its dense solver is left out at a million points, where that "
+    "takes minutes. *Not run* is what had no time left, or would have taken more than it had."
 )
 
 
@@ -192,19 +222,51 @@ def _widths(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(what for row in rows for what in row.get("speeds", {})))
 
 
+def _named(row: dict[str, Any]) -> list[str]:
+    """What is run, and the two words on its size."""
+    return (row["name"].split("; ") + ["", ""])[:3]
+
+
+def _problem(row: dict[str, Any]) -> tuple[str, int]:
+    _, shape, points = _named(row)
+    return shape, int(points.replace(",", ""))
+
+
+def _problems(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Surfaces first, the fewest points first."""
+    return sorted({_problem(row) for row in rows}, reverse=True, key=lambda problem: (problem[0], -problem[1]))
+
+
+def _equal(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    lines = []
+    for problem in _problems(rows):
+        same = [row for row in rows if _problem(row) == problem]
+        for what, error in JUDGED.items():
+            for most in EQUALS:
+                cells = [
+                    _fastest([row for row in same if row["name"].startswith(k)], what, error, most) for k in LIBRARIES
+                ]
+                if any(cells):
+                    lines.append((f"{problem[1]:,}, {problem[0]}", what, _short(most), *cells))
+    return lines
+
+
+def _fastest(rows: list[dict[str, Any]], what: str, error: str, most: float) -> str:
+    measured = [row for row in rows if isinstance(row.get(error), float)]
+    times = [row.get(what, row["first"]) for row in measured if row[error] <= most]
+    return number(min(times), ".3g") if times else "no" if measured else ""
+
+
 def _speed(row: dict[str, Any], columns: list[str]) -> tuple[str, ...]:
     speeds = row.get("speeds", {})
     return (
-        _cell(row["name"]), number(row.get("n"), ","),
-        *(number(speeds[what] / 1e9 if what in speeds else None, ".3g") for what in columns),
+        *map(_cell, _named(row)), *(number(speeds[what] / 1e9 if what in speeds else None, ".3g") for what in columns),
         number(row.get("share"), ".0%"), _short(row.get("error", "")), _remark(row),
     )  # fmt: skip
 
 
 def _solve(row: dict[str, Any]) -> tuple[str, ...]:
-    method, points, what = (row["name"].split("; ") + ["", ""])[:3]
     return (
-        _cell(method), points, what, number(row.get("seconds of a solve"), ".3g"), number(row.get("first"), ".3g"),
-        number(row.get("value error"), ".0e"), number(row.get("gradient error"), ".0e"), number(row.get("MB"), ",.0f"),
-        _remark(row),
+        _cell(_named(row)[0]), *(number(row.get(key), ".3g") for key in TIMES),
+        *(_short(row.get(key, "")) for key in ERRORS), number(row.get("MB"), ",.0f"), _remark(row),
     )  # fmt: skip

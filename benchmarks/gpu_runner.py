@@ -27,14 +27,22 @@ LEAST = 5.0
 """With fewer seconds left no process is started."""
 GRACE = 10.0
 """Seconds that a process has to end by itself: KeOps writes its cache then, and one cut short breaks every import."""
+JUST = 3.0
+"""Seconds in which what a killed process has written may be cut short."""
 SPOILT = 3
 """Exit code of a process whose device answers no more: the failure before it has been said."""
 TAIL = 20_000
 """Characters of a process' last output that are kept of a failure."""
 
 OK, FAILED, NOT_RUN = "ok", "failed", "not run"
+TOLD = "told"
+CHECK, SOLVE, RATE = "check", "solve", "rate"
 OVER = "the time is over"
 NO_START = "its process did not start: "
+
+
+def tell(values: dict[str, Any]) -> None:
+    """For a row to say what it knows so far, which is left of it if it is stopped: a worker puts its own here."""
 
 
 class Missing(Exception):
@@ -45,13 +53,15 @@ class Missing(Exception):
 class Row:
     """One line of the report: ``call`` names "module.function", which is given the device and the arguments.
 
-    It returns a dictionary: an ``error`` above its ``tolerance`` is a failure, the rest is reported as it is.
+    It returns a dictionary: an ``error`` above its ``tolerance`` is a failure, the rest is reported as it is, in the
+    ``table`` of its kind.
     """
 
     name: str
     call: str
     arguments: dict[str, Any] = field(default_factory=dict)
     limit: float = 30.0
+    table: str = CHECK
 
 
 @dataclass(frozen=True)
@@ -81,23 +91,24 @@ def run(
     end, part_end = began + budget, began
     for part in parts:
         part_end = min(part_end + part.limit, end)
-        waiting = list(part.rows)
+        waiting, tables = list(part.rows), {row.name: row.table for row in part.rows}
         while waiting and part_end - time.monotonic() >= LEAST:
             for result in _process(waiting, device, part_end, cache, start):
                 waiting = [row for row in waiting if row.name != result["name"]]
-                yield {"part": part.name} | result
+                yield {"part": part.name, "table": tables.get(result["name"], CHECK)} | result
         over = OVER if part_end == end else f"{OVER} that this part has"
         for row in waiting:
-            yield {"part": part.name, "name": row.name, "status": NOT_RUN, "remark": over}
+            yield {"part": part.name, "table": row.table, "name": row.name, "status": NOT_RUN, "remark": over}
 
 
 def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: float) -> Iterator[dict[str, Any]]:
     """Rows in one process, up to the first that stops it."""
     task = {"rows": [asdict(row) for row in rows], "device": device, "end": end, "start": start}
-    limits = {row.name: row.limit for row in rows}
+    limits, checks = {row.name: row.limit for row in rows}, {row.name for row in rows if row.table == CHECK}
     with tempfile.NamedTemporaryFile() as output, _worker(task, output, cache) as process:
         lines = _lines(process)
         name, began, limit = "", time.monotonic(), start
+        known: dict[str, Any] = {}
         while True:
             stop = min(began + limit, end)
             try:
@@ -106,7 +117,7 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
                 _kill(process)
                 seconds = time.monotonic() - began
                 if name:
-                    yield {"name": name, "seconds": seconds} | _stopped(seconds, limit, output)
+                    yield {"name": name, "seconds": seconds} | known | _stopped(seconds, limit, name in checks, output)
                 elif not lines.started and stop < end:
                     failure = _failure(f"{NO_START}{limit:.0f} s were not enough", output)
                     yield from ({"name": row.name} | failure for row in rows)
@@ -115,14 +126,16 @@ def _process(rows: Sequence[Row], device: str, end: float, cache: Path, start: f
                 break
             event = json.loads(line)
             if event["event"] == "start":
-                name, began = event["row"], time.monotonic()
+                name, began, known = event["row"], time.monotonic(), {}
                 limit = limits[name]
+            elif event["event"] == TOLD:
+                known = event["result"]
             else:
                 name, began, limit = "", time.monotonic(), start
                 yield _finished(event, output)
         code, ending = _ended(process, end)
         if name:
-            yield {"name": name, "seconds": time.monotonic() - began} | _failure(ending, output)
+            yield {"name": name, "seconds": time.monotonic() - began} | known | _failure(ending, output)
         elif not lines.started:
             yield from ({"name": row.name} | _failure(NO_START + ending, output) for row in rows)
         elif code not in (0, SPOILT):
@@ -162,8 +175,15 @@ def _worker(task: dict[str, Any], output: IO[bytes], cache: Path) -> Iterator[su
     finally:
         _kill(process)
         if process.returncode:
-            for index in cache.rglob("*_cache.pkl"):  # made again from what is compiled
-                index.unlink()
+            _mend(cache)
+
+
+def _mend(cache: Path) -> None:
+    """Leave nothing in the folder that may have been cut short: what was just written, and KeOps' index of it, are made
+    again."""
+    for path in cache.rglob("*"):
+        if path.is_file() and (path.name.endswith("_cache.pkl") or path.stat().st_mtime > time.time() - JUST):
+            path.unlink()
 
 
 def _ended(process: subprocess.Popen[str], end: float) -> tuple[int, str]:
@@ -190,12 +210,13 @@ def _failure(remark: str, output: IO[bytes]) -> dict[str, Any]:
     return {"status": FAILED, "remark": remark, "evidence": {"the end of its output": _tail(output)}}
 
 
-def _stopped(seconds: float, limit: float, output: IO[bytes]) -> dict[str, Any]:
-    """A row that was killed: at its own limit that is a failure, at the end of all time it is not."""
+def _stopped(seconds: float, limit: float, is_check: bool, output: IO[bytes]) -> dict[str, Any]:
+    """A row that was killed: at its own limit that is a failure of a check, at the end of all time it is not."""
     evidence = {"where it stood, at the end of its output": _tail(output)}
     if seconds < limit - 0.1:
         return {"status": NOT_RUN, "remark": f"cut off after {seconds:.0f} s: {OVER}", "evidence": evidence}
-    return {"status": FAILED, "remark": f"stopped at its limit of {limit:.0f} s", "evidence": evidence}
+    status = FAILED if is_check else NOT_RUN
+    return {"status": status, "remark": f"stopped at its limit of {limit:.0f} s", "evidence": evidence}
 
 
 def _finished(event: dict[str, Any], output: IO[bytes]) -> dict[str, Any]:

@@ -149,7 +149,9 @@ def certificate(device: str, name: str, n: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def solved(device: str, name: str, dtype: str, problem: str, shared: str) -> dict[str, Any]:
+def solved(
+    device: str, name: str, dtype: str, problem: str, shared: str, multiscale: bool | None = None
+) -> dict[str, Any]:
     """Value and gradient of a solved problem of the reference folder."""
     path = Path(shared) / "reference" / f"{problem}.npz"
     if not path.exists():
@@ -158,15 +160,19 @@ def solved(device: str, name: str, dtype: str, problem: str, shared: str) -> dic
         given = dict(file)
     x, y = (torch.tensor(given[key], device=device) for key in ("x", "y"))
     tol, of_value, of_gradient = OF_SOLVED[dtype]
-    r = geomsink.sinkhorn_divergence(
-        x.requires_grad_(), y, blur=float(given["blur"]), tol=tol, dtype=dtype, engine=name
-    )
+    options = dict(tol=tol, dtype=dtype, engine=name, multiscale=multiscale)
+    try:
+        r = geomsink.sinkhorn_divergence(x.requires_grad_(), y, blur=float(given["blur"]), **options)
+    except ValueError as error:
+        if multiscale and str(error).startswith("multiscale: "):
+            raise Missing(str(error)) from error
+        raise
     compared = Comparisons(device)
     compared.add("value", r.value.double(), torch.tensor(given["divergence"]), of_value)
     found, expected = grad(r.value, x)[0], torch.tensor(given["grad_x"])
     off = float((found.cpu().double() - expected).norm() / expected.norm())
     compared.add("gradient, 1 + its error in the 2-norm", 1 + off, 1.0, of_gradient)
-    return compared.result(f"{r.n_iter} cycles, {r.seconds:.2f} s, converged: {r.converged}")
+    return compared.result(f"{r.xy.strategy}, {r.n_iter} cycles, {r.seconds:.2f} s, converged: {r.converged}")
 
 
 # --------------------------------------------------------------------------- training

@@ -16,10 +16,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_runner import FAILED, NOT_RUN, OK, SPOILT, Missing
+import gpu_runner
+from gpu_runner import FAILED, NOT_RUN, OK, SPOILT, TOLD, Missing
 
 EARLY = 1.0
 """Seconds before its limit at which a row says where it stands."""
@@ -43,6 +45,7 @@ def main(task: dict[str, Any]) -> int:
         watch(row["limit"], task["end"])
         began, since = time.perf_counter(), time.time()
         event, result, evidence = OK, {}, {}
+        gpu_runner.tell = partial(_told, report, row["name"])
         try:
             module, _, function = row["call"].rpartition(".")
             result = getattr(importlib.import_module(module), function)(device=device, **row["arguments"])
@@ -57,6 +60,10 @@ def main(task: dict[str, Any]) -> int:
         if event == FAILED and spoilt(device):
             os._exit(SPOILT)
     return 0
+
+
+def _told(report: Callable[..., None], row: str, values: dict[str, Any]) -> None:
+    report(TOLD, row, result=values)
 
 
 def watch(limit: float, end: float) -> None:

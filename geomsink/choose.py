@@ -16,6 +16,7 @@ import torch
 
 # ---------------------------------------------------------------------- the engine
 
+CPU = torch.device("cpu")
 SMALL = 2**20
 """Up to this many pairs the engine is dense, which compiles nothing: twenty sums take 0.1 s. Once it is compiled, in
 some seconds a formula, KeOps is faster: 1.8 times at 2¹⁶ pairs, 4.0 times here, 4.9 times at 2²²."""
@@ -28,12 +29,14 @@ with 64, 0.7 times with 96, 1.2 times with 128 (by hand)."""
 
 
 def engine_of(
-    pairs: int, dimension: int, quadratic: bool, dtype: torch.dtype = torch.float32, distances: bool = False
-) -> str:
+    pairs: int, dimension: int, quadratic: bool, dtype: torch.dtype = torch.float32, distances: bool = False,
+    tiled: bool = False, device: torch.device = CPU,
+) -> str:  # fmt: skip
     """``"dense"`` or ``"keops"``, for so many pairs of points, a cost that is a squared distance or not, and one that
-    is made of ``distances`` or not, and sums in this precision."""
-    kept = quadratic and kernel_is_kept(pairs, "dense", dtype)
-    by_matrices = by_products(dimension, quadratic) or (distances and dimension >= ROOTS)
+    is made of ``distances`` or not, sums in this precision, compiled ones that are matrix products themselves or not,
+    and a device."""
+    kept = quadratic and kernel_is_kept(pairs, "dense", dtype, device)
+    by_matrices = not tiled and (by_products(dimension, quadratic) or (distances and dimension >= ROOTS))
     return "dense" if pairs <= SMALL or kept or by_matrices else "keops"
 
 
@@ -93,9 +96,9 @@ def certified_precision(pairs: int, working: torch.dtype, known: bool) -> torch.
 
 # ----------------------------------------------------------------- the way to solve
 
-PAYS = 2**22
+PAYS, PAYS_ON_GPU = 2**22, 2**32
 """Pairs from which on cells pay: several levels, and sums that leave out pairs of far cells. On surfaces at σ = 0.05
-one level takes 0.83 times as long at 2²¹ pairs, 1.3 times at 2²², 3.8 times at 2²⁴."""
+one level takes 0.83 times as long at 2²¹ pairs, 1.3 times at 2²², 3.8 times at 2²⁴; a GPU has all pairs at once."""
 WIDEST = 4
 """Coordinates up to which several levels do: cells of more are wide, and nearly all pairs are summed. Between 5,000
 uniform points of a cube several levels take 0.15 times as long as one in 2 coordinates, 1.1 times in 4, 4.3 times in
@@ -104,14 +107,23 @@ COARSE = 4.0
 """Mean cost within the finest cells, in ε, from which on cells say nothing about the points: a radius of 2.8 σ."""
 
 
-def has_cells(device: torch.device, batched: bool) -> bool:
-    """Whether trees and sparse plans are made: where an evaluation is dear; a GPU has all pairs at once."""
-    return device.type == "cpu" and not batched
+def paying(device: torch.device) -> int:
+    """Pairs from which on cells pay on a device."""
+    return PAYS_ON_GPU if device.type == "cuda" else PAYS
 
 
 def skips_pairs(pairs: int, device: torch.device, bounded: bool, batched: bool = False) -> bool:
     """Whether sums over pairs leave out those of far cells, given a bound of what that does."""
-    return bounded and pairs >= PAYS and has_cells(device, batched)
+    return bounded and pairs >= paying(device) and not batched
+
+
+STANDING_ON_GPU = 2**35
+"""Pairs from which on cells have stand-ins there: it takes longer to find them than to sum over all of fewer."""
+
+
+def has_standins(pairs: int, device: torch.device) -> bool:
+    """Whether points of a cell have others that stand for them."""
+    return device.type == "cpu" or pairs >= STANDING_ON_GPU
 
 
 LOOKED_AT = 2**24, 2**26
@@ -124,10 +136,10 @@ def sparse_plan_fits(looked_at: int, pairs: int) -> bool:
     return looked_at <= max(LOOKED_AT[0], min(pairs // 8, LOOKED_AT[1]))
 
 
-KEPT = 2**22
+KEPT, KEPT_ON_GPU = 2**22, 2**27
 """Pairs up to which a plan is kept as a matrix for the products of Newton's equation, on the dense engine: 32 MB. A
 product from memory takes a twentieth of one that is summed again, and making the matrix two of those (by hand). Solves
-on one level, too, keep a kernel of so many."""
+on one level, too, keep a kernel of so many. A GPU, whose memory is faster than its exponentials, keeps 1 GB."""
 
 
 NEAR = 4.0, 0.5, 0.25
@@ -153,14 +165,25 @@ def tried(pairs: int, items: int) -> int:
     return TRIED if items == 1 else OF_ITEMS[1 + (pairs < OF_ITEMS[0] * items)]
 
 
-def plan_is_stored(pairs: int, engine: str) -> bool:
+def most_kept(device: torch.device) -> int:
+    """Pairs that are kept as a matrix on a device, at most."""
+    return KEPT_ON_GPU if device.type == "cuda" else KEPT
+
+
+def plan_is_stored(pairs: int, engine: str, device: torch.device = CPU) -> bool:
     """Whether products with a plan of so many pairs are made from its entries in memory."""
-    return engine == "dense" and pairs <= KEPT
+    return engine == "dense" and pairs <= most_kept(device)
 
 
-def kernel_is_kept(pairs: int, engine: str, dtype: torch.dtype) -> bool:
+def coarse_in_memory(pairs: int, device: torch.device) -> bool:
+    """Whether a coarse problem of so many pairs is solved with its kernel in memory, in float64: between cells there is
+    nothing to save, and updates of a few thousand numbers are mostly waiting for a GPU."""
+    return pairs <= most_kept(device)
+
+
+def kernel_is_kept(pairs: int, engine: str, dtype: torch.dtype, device: torch.device = CPU) -> bool:
     """Whether sums over so many pairs are products with a kernel in memory, made once a temperature."""
-    return plan_is_stored(pairs, engine) and dtype == torch.float64
+    return plan_is_stored(pairs, engine, device) and dtype == torch.float64
 
 
 SINGLE = 2**15, 80.0
@@ -173,14 +196,14 @@ def anneals_in_single(pairs: int, largest: float) -> bool:
     return pairs >= SINGLE[0] and largest <= SINGLE[1]
 
 
-HALVED = 2**16
+HALVED, HALVED_ON_GPU = 2**16, 2**24
 """Pairs from which on products of Newton's equation are in float32: in a third of the time at 2²⁰ (by hand), and no
 faster below 2¹⁶."""
 
 
-def products_in_single(pairs: int) -> bool:
+def products_in_single(pairs: int, device: torch.device) -> bool:
     """Whether Newton's steps between so many pairs are found in float32, to a few digits each."""
-    return pairs >= HALVED
+    return pairs >= (HALVED if device.type == "cpu" else HALVED_ON_GPU)
 
 
 class Cells(Protocol):
@@ -301,10 +324,9 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
-    cells = has_cells(device, problem.batched)
-    between = cells and not problem.looked_up
-    kept = device.type == "cpu" and problem.quadratic and problem.pairs <= KEPT  # a kernel, in memory
-    if between and _levels_pay(problem, options.multiscale):
+    between = not problem.batched and not problem.looked_up
+    kept = problem.quadratic and problem.pairs <= most_kept(device)  # a kernel, in memory
+    if between and _levels_pay(problem, options.multiscale, device):
         plain = Choice("coarse-to-fine", dtype)
     else:
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
@@ -314,7 +336,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         if problem.pairs >= OF_ITEMS[0] * problem.items and problem.nearest() >= NEAR[0] * problem.epsilon:
             return replace(each, otherwise=(replace(plain, dtype=torch.float64),))
         return replace(plain, otherwise=(each,))
-    if not _path_fits(problem, options, cells):
+    if not _path_fits(problem, options, device.type == "cpu" and not problem.batched):
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
     if problem.nearest() >= NEAR[(problem.pairs > KEPT) + (problem.pairs > IN_MEMORY)] * problem.epsilon:
@@ -344,8 +366,8 @@ def _precision(problem: Facts) -> torch.dtype:
     return torch.float32 if fits and squares_in_range(problem.extent, torch.float32) else torch.float64
 
 
-def _levels_pay(problem: Facts, wanted: bool | None) -> bool:
-    if wanted is False or (wanted is None and (problem.pairs < PAYS or problem.dimension > WIDEST)):
+def _levels_pay(problem: Facts, wanted: bool | None, device: torch.device) -> bool:
+    if wanted is False or (wanted is None and (problem.pairs < paying(device) or problem.dimension > WIDEST)):
         return False
     cells = problem.cells()
     return cells is not None and (wanted is True or cells.width <= COARSE)

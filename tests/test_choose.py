@@ -17,6 +17,7 @@ from geomsink.choose import (
     MANY,
     NEAR,
     PAYS,
+    PAYS_ON_GPU,
     ROOTS,
     SMALL,
     WARM,
@@ -77,11 +78,12 @@ def wants(**what):
         (replace(LARGE, bounded=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE, otherwise=(FOLLOWED,))),
         (replace(CLOSE, is_self=True), AUTO, CPU, Choice("one-level", DOUBLE)),
         (replace(CLOSE, nearest=lambda: 0.99 * NEAR[0] * 0.005), AUTO, CPU, updated(DOUBLE)),
-        (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE)),
+        (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE, newton=True)),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE, newton=False)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True, fixed=False), AUTO, CPU, updated(DOUBLE)),
-        (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE)),
+        (replace(LARGE, pairs=PAYS_ON_GPU - 1, quadratic=True), AUTO, GPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(LARGE, pairs=PAYS_ON_GPU), AUTO, GPU, Choice("coarse-to-fine", SINGLE)),
         (
             replace(LARGE, pairs=PAYS - 1, quadratic=True),
             wants(working_dtype=SINGLE),
@@ -93,7 +95,6 @@ def wants(**what):
         (replace(LARGE, dimension=WIDEST + 1), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, cells=lambda: None), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, cells=lambda: WIDE), AUTO, CPU, Choice("one-level", SINGLE, newton=True)),
-        (LARGE, AUTO, GPU, Choice("one-level", SINGLE)),
         (replace(LARGE, batched=True), AUTO, CPU, Choice("one-level", SINGLE)),
         (replace(ITEMS, items=1000), AUTO, CPU, Choice("one-level", SINGLE, otherwise=(EACH,))),
         (ITEMS, AUTO, CPU, replace(EACH, otherwise=(Choice("one-level", DOUBLE),))),
@@ -123,7 +124,8 @@ def test_trees_are_not_made_where_they_are_not_asked_for():
     def trees():
         raise AssertionError("a tree was made")
 
-    for problem, device in ((replace(LARGE, pairs=PAYS - 1), CPU), (LARGE, GPU), (replace(LARGE, batched=True), CPU)):
+    few = replace(LARGE, pairs=PAYS - 1)
+    for problem, device in ((few, CPU), (replace(LARGE, pairs=PAYS), GPU), (replace(LARGE, batched=True), CPU)):
         assert choose(replace(problem, cells=trees), AUTO, device).strategy == "one-level"
 
 
@@ -141,7 +143,8 @@ def test_engines_and_precisions():
     assert precision(FEW_PAIRS, SINGLE) == DOUBLE and precision(FEW_PAIRS + 1, SINGLE) == SINGLE
     assert certified_precision(10**10, SINGLE, True) == SINGLE and certified_precision(10**10, SINGLE, False) == DOUBLE
     assert not skips_pairs(PAYS - 1, CPU, True) and skips_pairs(PAYS, CPU, True)
-    assert not any((skips_pairs(PAYS, GPU, True), skips_pairs(PAYS, CPU, False), skips_pairs(PAYS, CPU, True, True)))
+    assert not skips_pairs(PAYS_ON_GPU - 1, GPU, True) and skips_pairs(PAYS_ON_GPU, GPU, True)
+    assert not any((skips_pairs(PAYS, CPU, False), skips_pairs(PAYS, CPU, True, True)))
     assert endless(1.01e8, 1.0) and not endless(0.99e8, 1.0) and endless(math.inf, 0.0) and not endless(1.0, 0.0)
 
 

@@ -42,7 +42,7 @@ class RowSums:
     """
 
     def __init__(self, pair: Pair, points: tuple[Tensor, Tensor], epsilon: float):
-        self.pair, self.epsilon = pair, epsilon
+        self.pair, self.epsilon = engine.certain(pair), epsilon
         x, y = points
         self._moved = (x - pair.x.double()).norm(dim=-1) + (y - pair.y.double()).norm(dim=-1).amax(-1, keepdim=True)
         self._products = torch.zeros_like(self._moved)

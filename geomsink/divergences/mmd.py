@@ -24,10 +24,10 @@ from ..choose import engine_of, precision, skips_pairs, squares_in_range
 from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
-from ..engine import Blocks, BuildError, Pairs, diagonal
+from ..engine import Blocks, BuildError, Pairs, chunk, diagonal
 from ..guards import guarded
 from ..measures import Measure, pair_of_measures
-from ..multiscale import CHUNK, Boxes, Tree
+from ..multiscale import Boxes, Tree
 from .options import Options
 
 TRUNCATE = 1e-9
@@ -300,7 +300,7 @@ class _Cells:
         assert kernel.upper_bound is not None
         centre, half, kept, lost = self.boxes.centre, self.boxes.half, [], 0.0
         least = share * float(kernel.upper_bound(centre.new_zeros(())))
-        step = max(1, CHUNK // centre.numel())
+        step = max(1, chunk(centre.device) // (4 * centre.numel()))
         for start in range(0, len(centre), step):
             part = slice(start, start + step)
             gap = ((centre[part, None] - centre).abs() - half[part, None] - half).clamp(min=0.0).norm(dim=-1)

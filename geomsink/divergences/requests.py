@@ -78,8 +78,6 @@ class Request:
         )
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
-        if options.multiscale and container.device.type != "cpu":
-            raise ValueError(f"multiscale: True given with points on {container.device}, expected them on the CPU.")
         if options.multiscale and options.ground.looked_up:
             raise ValueError(f"multiscale: True given, but positions of cost {options.ground.name!r} have no cells.")
         inputs = Inputs.of(points, weights, options, centre)

@@ -23,7 +23,10 @@ from .exponents import bounded
 from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
-from .rounding import UNIT, rounding
+from .memory import chunk
+from .pivots import chosen_points, gaussian
+from .rounding import UNIT, certain, rounding
+from .tiled import TiledPair, compiled
 
 __all__ = [
     "ENGINES",
@@ -34,10 +37,14 @@ __all__ = [
     "Pair",
     "Pairs",
     "bounded",
+    "certain",
     "check_name",
+    "chosen_points",
+    "chunk",
     "costs",
     "describe",
     "diagonal",
+    "gaussian",
     "in_single",
     "matrix",
     "pair",
@@ -96,18 +103,19 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
         chosen = "dense"
     elif engine == "auto":
         pairs, quadratic = x[..., 0].numel() * y.shape[-2], cost.quadratic is not None
-        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances)
+        tiled = TiledPair.takes(x, cost)
+        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled, x.device)
     if chosen == "dense":
         return DensePair(x, y, cost)
     try:
         if x.ndim > 2:
             every = tuple(torch.full(p.shape[:1], p.shape[1], device="cpu") for p in (x, y))
             batch = BatchPair(x, y, cost, lengths or (every[0], every[1]))
-            _check_agreement(KeopsPair(x[0], y[0], cost))
+            _check_agreement(compiled(x[0], y[0], cost))
             return batch
-        compiled = KeopsPair(x, y, cost)
-        _check_agreement(compiled)
-        return compiled
+        single = compiled(x, y, cost)
+        _check_agreement(single)
+        return single
     except BuildError as error:
         if engine == "keops":
             raise
@@ -120,7 +128,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
 def _check_agreement(compiled: KeopsPair) -> None:
     """Refuse a cost whose compiled row sums differ from torch's on a few of the points at hand."""
     x, y = (p[:: max(1, len(p) // SAMPLE)][:SAMPLE] for p in (compiled.x, compiled.y))
-    key = (compiled.cost.expression, x.shape[1], x.dtype, x.device)
+    key = (type(compiled), compiled.cost.expression, x.shape[1], x.dtype, x.device)
     if key in _agreed:
         return
     u, v = x.new_zeros(len(x)), x.new_zeros(len(y))
@@ -128,7 +136,7 @@ def _check_agreement(compiled: KeopsPair) -> None:
     epsilon = float(dense.cost.between(x[:, None], y[None]).abs().mean()) or 1.0
     expected = dense.row_sums(u, v, epsilon)
     try:
-        found = KeopsPair(x, y, compiled.cost).row_sums(u, v, epsilon)
+        found = type(compiled)(x, y, compiled.cost).row_sums(u, v, epsilon)
     except BuildError:
         raise
     except Exception as error:

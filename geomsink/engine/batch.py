@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from .blocks import Blocks
-from .keops import KeopsPair
+from .tiled import compiled
 
 ROWS = 256
 """Rows of a block: threads share the blocks."""
@@ -30,7 +30,7 @@ class BatchPair:
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, lengths: tuple[Tensor, Tensor]):
         self.x, self.y, self.cost, self.lengths = x, y, cost, lengths
-        self._flat = KeopsPair(x.flatten(0, 1), y.flatten(0, 1), cost)
+        self._flat = compiled(x.flatten(0, 1), y.flatten(0, 1), cost)
         self._blocks = diagonal(x.shape[1], y.shape[1], lengths[1])
         self._transpose: BatchPair | None = None
 

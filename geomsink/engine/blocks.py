@@ -17,7 +17,7 @@ ROWS_PER_BLOCK = 64
 class Blocks:
     """Rows ``row_begin[k] : row_end[k]`` see the columns ``begin[r] : end[r]``, r in ``first[k] : first[k+1]``.
 
-    All are int64 tensors on the CPU. Rows of all blocks together are each row once, in order.
+    All are int64 tensors on one device. Rows of all blocks together are each row once, in order.
     """
 
     row_begin: Tensor
@@ -25,7 +25,9 @@ class Blocks:
     first: Tensor
     begin: Tensor
     end: Tensor
-    _on_devices: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _on_devices: dict[tuple[torch.device, str], tuple[Tensor, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     @functools.lru_cache(maxsize=64)  # small problems are reduced many times, and this would take as long
@@ -55,13 +57,12 @@ class Blocks:
         """
         row, column = keep.nonzero(as_tuple=True)
         begin, end = column_ranges[column, 0], column_ranges[column, 1]
-        joins = torch.zeros(len(row), dtype=torch.bool, device="cpu")
+        joins = torch.zeros_like(row, dtype=torch.bool)
         joins[1:] = (row[1:] == row[:-1]) & (begin[1:] == end[:-1])
-        last = torch.ones(len(row), dtype=torch.bool, device="cpu")
+        last = torch.ones_like(joins)
         last[:-1] = ~joins[1:]
         counts = torch.bincount(row[~joins], minlength=len(row_ranges))
-        first = torch.zeros(len(row_ranges) + 1, dtype=torch.int64, device="cpu")
-        first[1:] = counts.cumsum(0)
+        first = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         return cls(
             row_ranges[:, 0].contiguous(),
             row_ranges[:, 1].contiguous(),
@@ -75,8 +76,7 @@ class Blocks:
         if self.pairs <= pairs:
             yield self
             return
-        total = torch.zeros(len(self.end) + 1, dtype=torch.int64, device="cpu")
-        total[1:] = (self.end - self.begin).cumsum(0)
+        total = torch.nn.functional.pad((self.end - self.begin).cumsum(0), (1, 0))
         columns = total[self.first[1:]] - total[self.first[:-1]]
         work = ((self.row_end - self.row_begin) * columns).cumsum(0)
         piece = work // pairs
@@ -89,19 +89,32 @@ class Blocks:
     @functools.cached_property
     def pairs(self) -> int:
         """Number of pairs (i, j) that are computed."""
-        total = torch.zeros(len(self.end) + 1, dtype=torch.int64, device="cpu")
-        total[1:] = (self.end - self.begin).cumsum(0)
+        total = torch.nn.functional.pad((self.end - self.begin).cumsum(0), (1, 0))
         columns = total[self.first[1:]] - total[self.first[:-1]]
         return int(((self.row_end - self.row_begin) * columns).sum())
+
+    @functools.cached_property
+    def rows_at_most(self) -> int:
+        """Rows of the largest block."""
+        return int((self.row_end - self.row_begin).max()) if len(self.row_begin) else 0
+
+    def compact(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The five tensors as int32 on a device; kept."""
+        key = device, "compact"
+        if key not in self._on_devices:
+            tensors = self.row_begin, self.row_end, self.first, self.begin, self.end
+            self._on_devices[key] = tuple(t.to(device, torch.int32) for t in tensors)
+        return self._on_devices[key]
 
     def keops_ranges(self, device: torch.device) -> tuple[Tensor, ...]:
         """The six tensors of KeOps' ``ranges`` argument, for a reduction over columns; kept.
 
         The last three would be those of its derivatives, which are reductions of their own here: empty ones.
         """
-        if device not in self._on_devices:
+        key = device, "ranges"
+        if key not in self._on_devices:
             rows = torch.stack((self.row_begin, self.row_end), dim=1)
             columns = torch.stack((self.begin, self.end), dim=1)
             ranges = (rows, self.first[1:], columns, columns[:0], self.first[:0], rows[:0])
-            self._on_devices[device] = tuple(t.to(device) for t in ranges)
-        return self._on_devices[device]
+            self._on_devices[key] = tuple(t.to(device) for t in ranges)
+        return self._on_devices[key]

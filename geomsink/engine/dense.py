@@ -85,7 +85,8 @@ class DensePair:
 
     def _costs(self, rows: slice, columns: slice | Tensor) -> Tensor:
         n, m = self.x.shape[-2], self.y.shape[-2]
-        if self._stored is None and math.prod(self.x.shape[:-1]) * m <= STORED:
+        most = STORED if self.x.device.type == "cpu" else max(STORED, chunk(self.x.device))
+        if self._stored is None and math.prod(self.x.shape[:-1]) * m <= most:
             self._stored = self.x.new_empty(*self.x.shape[:-1], m)
             for part in self._row_chunks():
                 self._stored[..., part, :] = self._cost_rows(part, slice(None))

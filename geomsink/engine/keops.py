@@ -36,7 +36,7 @@ class KeopsPair:
     @property
     def T(self) -> KeopsPair:
         if self._transpose is None:
-            self._transpose = KeopsPair(self.y, self.x, self.cost.transpose())
+            self._transpose = type(self)(self.y, self.x, self.cost.transpose())
             self._transpose._transpose = self
         return self._transpose
 

@@ -6,6 +6,8 @@ import torch
 
 from . import codegen
 from .gibbs import Pair
+from .keops import KeopsPair
+from .tiled import TiledPair
 
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 """Largest relative error of one rounding."""
@@ -14,6 +16,11 @@ EXPONENTIAL = 4.0
 FAST = 2.0 * (2.0 + 1.173 * 104.0)
 """The same of float32 on CUDA, which KeOps compiles with fast math: __expf is right to 2 + 1.173 |x| units in the last
 place (CUDA C++ Programming Guide), and not 0 for |x| ≤ 104."""
+
+
+def certain(pair: Pair) -> Pair:
+    """The same on an engine whose rounding has a bound here: exponents of tiles have one that depends on them."""
+    return KeopsPair(pair.x, pair.y, pair.cost) if isinstance(pair, TiledPair) else pair
 
 
 def rounding(pair: Pair) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,12 +29,12 @@ class Measure:
     points: Tensor
     weights: Tensor
 
-    @property
+    @cached_property
     def mass(self) -> float:
         """Of one measure."""
         return float(self.weights.sum())
 
-    @property
+    @cached_property
     def log_weights(self) -> Tensor:
         """log a_i, with a finite number far below any exponent in place of log 0."""
         return self.weights.log().clamp(min=-1e30)

@@ -9,10 +9,9 @@ from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
 from .tree import Tree
-from .truncation import CHUNK, Boxes, Pattern, nearby, pattern
+from .truncation import Boxes, Pattern, nearby, pattern
 
 __all__ = [
-    "CHUNK",
     "Boxes",
     "Cloud",
     "CoarseToFine",

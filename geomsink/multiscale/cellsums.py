@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,8 @@ from ..solver import SAFE, FullSums, Penalty, log_sums, residual
 from .standins import Bases, Slopes, StandIns
 from .tree import Tree
 from .truncation import Boxes, Pattern, pattern
+
+Found = TypeVar("Found")
 
 SLACK = 4.0
 """What exponents may rise by before a pattern is rebuilt: it is built for a bound that much lower."""
@@ -32,6 +36,14 @@ class Cloud:
     def __init__(self, measure: Measure, cost: Cost, epsilon: float):
         self.measure, self.cost, self.epsilon = measure, cost, epsilon
         self._bases: dict[float, Bases] = {}
+        self._found = dict[Hashable, Any]()
+
+    def once(self, name: Hashable, find: Callable[[], Found]) -> Found:
+        """What is asked of a cloud for each of the problems that it is part of."""
+        if name not in self._found:
+            self._found[name] = find()
+        found: Found = self._found[name]
+        return found
 
     @cached_property
     def tree(self) -> Tree:
@@ -131,13 +143,15 @@ class Side:
             assert self._pattern is not None
             K = Gibbs(self.pair, rounded, v.to(dtype), epsilon, self._pattern.blocks)
             sums = (K.row_sums() if factors is None else K.apply(factors.to(dtype)[:, None])[:, 0]).double()
-            if not bool(((sums > 1 / SAFE[dtype]) & (sums < SAFE[dtype])).all()):
-                self._pattern = None  # it may be what left rows without sums
-                return None
             log_sums = sums.log() + (u - rounded.double())
             # Exponents have drifted since the pattern was built, and the rows' mass is not 1.
-            drift = (u - self._built_for[0]) + float((sizes - self._built_for[1]).max()) - log_sums
-            self.lost = float((self._pattern.bound * drift.clamp(max=700.0).exp()).max())
+            drift = (u - self._built_for[0]) + (sizes - self._built_for[1]).max() - log_sums
+            lost = (self._pattern.bound * drift.clamp(max=700.0).exp()).max()
+            safe = ((sums > 1 / SAFE[dtype]) & (sums < SAFE[dtype])).all()
+            is_safe, self.lost = torch.stack((safe.double(), lost)).tolist()  # at once: a GPU is waited for
+            if not is_safe:
+                self._pattern = None  # it may be what left rows without sums
+                return None
             if self.lost <= self.skipped:
                 return log_sums[self.rows.tree.rank]
             self._build(u - log_sums, sizes, epsilon)
@@ -164,7 +178,9 @@ class Side:
     def sample(self, u: Tensor, v: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and their full sums."""
         weights, dtype = self.rows.measure.weights, self.pair.x.dtype
-        drawn = torch.multinomial(weights, AUDITED, replacement=True, generator=torch.Generator().manual_seed(0))
+        places = torch.rand(AUDITED, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        total = weights.cumsum(0)
+        drawn = torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(weights) - 1)
         x, y = self.rows.measure.points[drawn].to(dtype), self.columns.measure.points.to(dtype)
         return drawn, log_sums(engine.pair(x, y, self.cost, self._engine), u[drawn], v, epsilon)
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from .. import engine
+from ..choose import coarse_in_memory, has_standins
 from ..measures import Measure
 from ..progress import Progress
 from ..solver import (
     Approximation,
     FullSums,
     Goal,
+    OneLevel,
     Potentials,
     Problem,
     Solved,
@@ -88,7 +90,8 @@ class CoarseToFine:
         extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
         newton = None if problem.is_self else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
         progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
-        for share in ACCURACIES:
+        stand_ins = has_standins(problem.pairs, problem.alpha.points.device)
+        for share in ACCURACIES if stand_ins else ACCURACIES[-1:]:
             sums = self._sums(problem, level, share, extended)
             patience = PATIENCE if share else None
             wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
@@ -135,7 +138,10 @@ class CoarseToFine:
             alpha = _measure(self.clouds[0], depths[0])
             beta = alpha if problem.is_self else _measure(self.clouds[1], depths[1])
             x, y = alpha.points.to(pair.x.dtype), beta.points.to(pair.x.dtype)
-            between = engine.pair(x, y, pair.cost, pair.name)
+            in_memory = coarse_in_memory(len(x) * len(y), x.device)
+            if in_memory:
+                x, y = x.double(), y.double()
+            between = engine.pair(x, y, pair.cost, "dense" if in_memory else pair.name)
             coarse = replace(problem, alpha=alpha, beta=beta, pair=between, temperatures=steps)
             first, correction = None, None
             if level is not None:
@@ -146,8 +152,11 @@ class CoarseToFine:
             progress.level(f", {len(x):,} against {len(y):,} cells")
             wanted = max(COARSE_TOL[0] * self.goal.of_sums, COARSE_TOL[1], 3.0 * coarse.floor())
             aim = Goal(wanted, COARSE_SHARE if self.goal.asks_for_values else math.inf)
-            solver = Solver(coarse, aim, self.max_iter, progress, correction=correction)
-            solver.run(first)
+            if in_memory:
+                solver = OneLevel(aim, self.max_iter).solve(coarse, progress, first).solver
+            else:
+                solver = Solver(coarse, aim, self.max_iter, progress, correction=correction)
+                solver.run(first)
             level, parents = SolvedLevel(solver, self.engine), cells
             sizes.append((len(x), len(y)))
         assert level is not None
@@ -176,13 +185,13 @@ def _measure(cloud: Cloud, level: int | None) -> Measure:
 def _cell_of(cloud: Cloud, level: int | None) -> Tensor:
     """The cell of each point, in the caller's order."""
     if level is None:
-        return torch.arange(len(cloud.measure.points), device="cpu")
+        return torch.arange(len(cloud.measure.points), device=cloud.measure.points.device)
     return cloud.tree.cell_of(level)[cloud.tree.rank]
 
 
 def _parents(fine: Tensor, coarse: Tensor, n: int) -> Tensor:
     """The coarse cell of each of n fine cells, from those of the points."""
-    parent = torch.zeros(n, dtype=torch.int64, device="cpu")
+    parent = fine.new_zeros(n)
     parent[fine] = coarse
     return parent
 

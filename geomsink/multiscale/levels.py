@@ -7,6 +7,8 @@ smooth, and the two-grid step takes it away. (Schmitzer 2019, arXiv:1610.06519, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from .. import engine
 from ..costs import Cost
 from ..engine import Gibbs
 from ..measures import Measure
-from ..solver import Potentials, Solver, log_sums
+from ..solver import Iterate, Potentials, log_sums
 from .cellsums import Cloud
 from .newton import NewtonSystem, SparsePlan, curvatures
 from .twogrid import TwoGrid, averages
@@ -56,7 +58,7 @@ class Levels:
 
         Cells may hold single points if they are to go ``deep``.
         """
-        finest = [_finest(cloud, deep) for cloud in (alpha, beta)]
+        finest = [cloud.once(("finest level", deep), partial(_finest, cloud, deep)) for cloud in (alpha, beta)]
         found = [level for level in finest if level is not None]
         if not found:
             return None
@@ -87,7 +89,7 @@ def _finest(cloud: Cloud, deep: bool) -> tuple[int, float] | None:
 class SolvedLevel:
     """A solved coarse problem, and what it gives to the next finer one."""
 
-    def __init__(self, solver: Solver, engine_name: str):
+    def __init__(self, solver: Iterate, engine_name: str):
         self.solver, self.engine = solver, engine_name
         problem, state = solver.problem, solver.state
         self.u = state.f / problem.epsilon + problem.alpha.log_weights
@@ -114,10 +116,19 @@ class SolvedLevel:
         if problem.is_self:
             return None
         coarse, cost, epsilon = (problem.alpha, problem.beta), problem.pair.cost, problem.epsilon
-        plan = SparsePlan(*coarse, cost, self.u, self.v, epsilon).matrix(self.u, self.v)
+        plan = self._plan()
         system = NewtonSystem(plan, curvatures(problem.penalties, self.solver.state.f, self.solver.state.g, epsilon))
         pair = engine.pair(beta.points.to(dtype), coarse[0].points.to(dtype), cost.transpose(), self.engine)
         return TwoGrid(system, pair, self.u, problem.penalties[1], cell, len(coarse[1].points), epsilon)
+
+    def _plan(self) -> Any:
+        """The coarse plan in memory: on a GPU all of it, where products with it are quick."""
+        problem = self.solver.problem
+        if self.u.device.type == "cpu":
+            plan = SparsePlan(problem.alpha, problem.beta, problem.pair.cost, self.u, self.v, problem.epsilon)
+            return plan.matrix(self.u, self.v)
+        dtype = problem.pair.x.dtype
+        return engine.matrix(Gibbs(problem.pair, self.u.to(dtype), self.v.to(dtype), problem.epsilon)).float()
 
     def slopes(self, of_rows: bool, points: Tensor) -> Tensor:
         """Gradients of f/ε (or g/ε) at points: 2κ(x − T(x))/ε, T the mean of the plan's conditional."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..choose import sparse_plan_fits
 from ..costs import Cost
-from ..engine import Blocks
+from ..engine import Blocks, chunk
 from ..measures import Measure
 from ..solver import Penalty
 from .cellsums import Cloud
@@ -33,8 +33,9 @@ PRODUCTS = 300
 """Iterations of conjugate gradients, at most."""
 RESIDUAL, EXACTLY = 1e-2, 1e-6
 """Of the system, relative: a step is corrected by the next one anyway; and where it says what a value is off by."""
-CHUNK = 2**20
-"""Pairs in memory at a time."""
+LOOKED_AT = {"cpu": 1, "cuda": 10}
+"""Iterations of conjugate gradients after which their residual is looked at: a GPU is waited for."""
+TINY = 1e-300
 DROPPED = 1e-7
 """Entries of a plan below this share of their row's and of their column's weight are not kept."""
 LEAST = 1e-30
@@ -79,21 +80,72 @@ class SparsePlan:
     ):
         x, y = alpha.points.double(), beta.points.double()
         least, kept = DROPPED * math.exp(-margin), []
-        for part in (blocks or Blocks.whole(len(u), len(v))).parts(CHUNK):
+        for part in (blocks or Blocks.whole(len(u), len(v))).parts(chunk(u.device)):
             i, j = pairs_of(part, u.device)
             log_kernel = cost.between(x[i], y[j]) / -epsilon
             keep = (u[i] + v[j] + log_kernel).exp() > least * torch.minimum(alpha.weights[i], beta.weights[j])
             kept.append((i[keep], j[keep], log_kernel[keep]))
         self._i, self._j, self._log_kernel = (torch.cat(parts) for parts in zip(*kept, strict=True))
         self._shape = len(u), len(v)
-        starts = torch.bincount(self._i, minlength=len(u)).cumsum(0).cpu().numpy()
-        self._places = self._j.cpu().numpy(), np.concatenate(([0], starts))
+        starts = torch.nn.functional.pad(torch.bincount(self._i, minlength=len(u)).cumsum(0), (1, 0))
+        self._places: tuple[Any, Any] = starts, self._j
+        if u.device.type == "cpu":
+            self._places = self._j.numpy(), starts.numpy()
 
     def matrix(self, u: Tensor, v: Tensor) -> Any:
-        """The plan, as a sparse matrix in float64, or as a full one in float32."""
-        entries = (u[self._i] + v[self._j] + self._log_kernel).exp().cpu().numpy()
-        sparse = scipy.sparse.csr_matrix((entries, *self._places), shape=self._shape)
-        return sparse if sparse.nnz < DENSE * math.prod(self._shape) else sparse.astype(np.float32).toarray()
+        """The plan, as a sparse matrix in float64, or as a full one in float32: SciPy's and NumPy's on a CPU; on a GPU
+        a sparse tensor."""
+        entries = (u[self._i] + v[self._j] + self._log_kernel).exp()
+        if u.device.type != "cpu":
+            return torch.sparse_csr_tensor(*self._places, entries, self._shape, check_invariants=False)
+        few = len(entries) < DENSE * math.prod(self._shape)
+        matrix = scipy.sparse.csr_matrix((entries.numpy(), *self._places), shape=self._shape)
+        return matrix if few else matrix.astype(np.float32).toarray()
+
+
+class Product:
+    """Products with a plan in memory and with its transpose, in its precision; of float64 tensors, on its device.
+
+    Parameters
+    ----------
+    plan : array, scipy.sparse matrix or Tensor, shape (N, M)
+    """
+
+    def __init__(self, plan: Any):
+        self._plan = plan
+        self._transpose = plan.T
+        if isinstance(plan, Tensor):
+            self._transpose = plan.T.to_sparse_csr() if plan.layout == torch.sparse_csr else plan.T
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a tensor of all entries."""
+        return isinstance(self._plan, Tensor) and self._plan.layout == torch.strided
+
+    def full(self) -> Tensor:
+        """All entries, float64."""
+        entries: Tensor = self._plan.double()
+        return entries
+
+    def rows(self, w: Tensor) -> Tensor:
+        """P w, shape (N,)."""
+        return self._times(self._plan, w)
+
+    def columns(self, w: Tensor) -> Tensor:
+        """Pᵀ w, shape (M,)."""
+        return self._times(self._transpose, w)
+
+    def ones(self, side: int) -> Tensor:
+        """As many as rows (side 0) or columns."""
+        device = self._plan.device if isinstance(self._plan, Tensor) else "cpu"
+        return torch.ones(self._plan.shape[side], dtype=torch.float64, device=device)
+
+    @staticmethod
+    def _times(matrix: Any, w: Tensor) -> Tensor:
+        if isinstance(matrix, Tensor):
+            return (matrix @ w.to(matrix.dtype)).double()
+        product = matrix @ w.numpy().astype(matrix.dtype, copy=False)
+        return torch.from_numpy(np.asarray(product, dtype=np.float64))
 
 
 class NewtonSystem:
@@ -123,73 +175,85 @@ class NewtonSystem:
     """
 
     def __init__(self, plan: Any, curvatures: tuple[Any, Any] = (1.0, 1.0)):
-        self._plan = plan
+        self._plan = Product(plan)
         # The plan's own marginals: the system stays semidefinite however little of the plan is kept.
-        rows, columns = plan @ np.ones(plan.shape[1]), plan.T @ np.ones(plan.shape[0])
-        least = LEAST * columns.sum() / len(columns)
-        self._a, self._b = rows.clip(least) * curvatures[0], columns.clip(least) * curvatures[1]
+        rows, columns = self._plan.rows(self._plan.ones(1)), self._plan.columns(self._plan.ones(0))
+        least = LEAST * columns.mean()
+        self._a, self._b = rows.maximum(least) * curvatures[0], columns.maximum(least) * curvatures[1]
         self.left = 0.0
         # Constants are in the null space if both marginals are fixed.
-        self._singular = bool(np.all(curvatures[0] == 1.0) and np.all(curvatures[1] == 1.0))
+        self._singular = all(bool((torch.as_tensor(kappa) == 1.0).all()) for kappa in curvatures)
 
     def solve(self, rho: Tensor, shift: float) -> Tensor:
         """ξ, shape (N,), for the residual ρ, shape (M,), and ``shift`` diag(a) added; exact without it."""
-        root = np.sqrt(self._a)
-        constant = self._singular * root / np.linalg.norm(root)  # the null space, in the variables √a ξ
+        root = self._a.sqrt()
+        constant = self._singular * root / root.norm()  # the null space, in the variables √a ξ
 
-        def product(z: Any) -> Any:
-            columns = self._narrow((self._plan.T @ self._narrow(z / root)) / self._b)
-            out = (1.0 + shift) * z - self._plan @ columns / root
-            return out - (out @ constant) * constant
+        def product(z: Tensor) -> Tensor:
+            out = (1.0 + shift) * z - self._plan.rows(self._plan.columns(z / root) / self._b) / root
+            projected: Tensor = out - (out @ constant) * constant
+            return projected
 
-        right = rho.cpu().numpy()
-        right = right - self._singular * self._b * (right.sum() / self._b.sum())
-        right = self._plan @ self._narrow(right / self._b) / root
-        right -= (right @ constant) * constant
-        z, residual = np.zeros_like(right), right
+        right = rho - self._singular * self._b * (rho.sum() / self._b.sum())
+        right = self._plan.rows(right / self._b) / root
+        right = right - (right @ constant) * constant
+        if self._plan.is_full:
+            z = self._directly(right, root, constant, shift)
+            if z is not None:
+                return self._solved(z, right - product(z), root)
+        z, residual = torch.zeros_like(right), right
         direction, norm = residual, residual @ residual
         enough = (RESIDUAL if shift else EXACTLY) ** 2 * norm
-        for _ in range(PRODUCTS):
-            if not norm > enough:
+        for k in range(PRODUCTS):
+            if k % LOOKED_AT[rho.device.type] == 0 and not bool(norm > enough):
                 break
             image = product(direction)
             curvature = direction @ image
-            if not curvature > 0:
-                break
-            step = norm / curvature
+            step = torch.where(curvature > 0.0, norm / curvature.clamp(min=TINY), 0.0)
             z, residual = z + step * direction, residual - step * image
             new = residual @ residual
-            direction, norm = residual + (new / norm) * direction, new
-        self.left = float(np.abs(residual * root).sum())
-        return torch.from_numpy(z / root).to(rho)
+            direction, norm = residual + (new / norm.clamp(min=TINY)) * direction, new
+        return self._solved(z, residual, root)
+
+    def _solved(self, z: Tensor, residual: Tensor, root: Tensor) -> Tensor:
+        self.left = float((residual * root).abs().sum())
+        xi: Tensor = z / root
+        return xi
+
+    def _directly(self, right: Tensor, root: Tensor, constant: Tensor, shift: float) -> Tensor | None:
+        """By a factorisation, which on a GPU takes as long as some iterations; None where it fails."""
+        plan = self._plan.full() / root[:, None]
+        matrix = -(plan / self._b) @ plan.T
+        matrix.addr_(constant, constant)  # which the right hand side has none of
+        matrix.diagonal().add_(1.0 + shift)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        z = torch.cholesky_solve(right[:, None], factor)[:, 0]
+        z = z - (z @ constant) * constant
+        return None if bool((failed != 0) | ~z.isfinite().all()) else z
 
     def smooth(self, rho: Tensor, shift: float) -> Tensor:
         """(1/b) Pᵀ ξ, shape (M,): what Newton's step in g/ε has beside the plain update."""
-        xi = self._narrow(self.solve(rho, shift).cpu().numpy())
-        return torch.from_numpy((self._plan.T @ xi) / self._b).to(rho)
-
-    def _narrow(self, values: Any) -> Any:
-        return values.astype(self._plan.dtype)
+        smooth: Tensor = self._plan.columns(self.solve(rho, shift)) / self._b
+        return smooth
 
 
 def curvatures(penalties: tuple[Penalty, Penalty], f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Any]:
-    """Of both penalties at such potentials, as NumPy arrays or numbers."""
-    found = (p.curvature(h, epsilon) for p, h in zip(penalties, (f, g), strict=True))
-    first, second = (kappa.cpu().numpy() if isinstance(kappa, Tensor) else kappa for kappa in found)
+    """Of both penalties at such potentials."""
+    first, second = (p.curvature(h, epsilon) for p, h in zip(penalties, (f, g), strict=True))
     return first, second
 
 
 def pairs_of(blocks: Blocks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows and columns of all pairs of a pattern, row by row."""
     some = slice(int(blocks.first[0]), int(blocks.first[-1]))
-    length = (blocks.end - blocks.begin)[some]
-    seen = torch.arange(int(length.sum()), device="cpu")
+    length, here = (blocks.end - blocks.begin)[some], blocks.begin.device
+    seen = torch.arange(int(length.sum()), device=here)
     seen += (blocks.begin[some] - length.cumsum(0) + length).repeat_interleave(length)
     ends = torch.cat((length.new_zeros(1), length.cumsum(0)))[blocks.first - blocks.first[0]]
     rows = blocks.row_end - blocks.row_begin
-    i = torch.arange(int(blocks.row_begin[0]), int(blocks.row_end[-1]), device="cpu")
+    i = torch.arange(int(blocks.row_begin[0]), int(blocks.row_end[-1]), device=here)
     width, first = ends.diff().repeat_interleave(rows), ends[:-1].repeat_interleave(rows)
-    place = torch.arange(int(width.sum()), device="cpu") + (first - width.cumsum(0) + width).repeat_interleave(width)
+    place = torch.arange(int(width.sum()), device=here) + (first - width.cumsum(0) + width).repeat_interleave(width)
     return i.repeat_interleave(width).to(device), seen[place].to(device)
 
 
@@ -209,7 +273,7 @@ class Newton:
         self._penalties = penalties
         self._plan: SparsePlan | None = None
         self.left = 0.0
-        self._built_for = torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
+        self._built_for: tuple[Tensor, Tensor] | None = None
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
         """See `geomsink.solver.Correction`; None where too many pairs carry mass, or none at all."""
@@ -217,13 +281,14 @@ class Newton:
         potentials = f[self._rows.tree.order] / self._epsilon, g[order] / self._epsilon
         alpha, beta = self._rows.tree.measure, self._columns.tree.measure
         rho = rho[order]
-        if self._plan is None or self._drift(potentials) > DRIFTED * float(rho.abs().sum()):
+        drifted = self._built_for is None or self._drift(potentials, self._built_for) > DRIFTED * float(rho.abs().sum())
+        if self._plan is None or drifted:
             self._plan, self._built_for = self._sparse_plan(*potentials), potentials
         if self._plan is None:
             return None
         u, v = potentials[0] + alpha.log_weights, potentials[1] + beta.log_weights
         matrix = self._plan.matrix(u, v)
-        if not matrix.sum() > 0.0:  # potentials of clouds that have moved far
+        if not float(matrix.sum()) > 0.0:  # potentials of clouds that have moved far
             return None
         kappa = curvatures(self._penalties, self._epsilon * potentials[0], self._epsilon * potentials[1], self._epsilon)
         system = NewtonSystem(matrix, kappa)
@@ -231,10 +296,10 @@ class Newton:
         self.left = system.left
         return self._epsilon * smooth
 
-    def _drift(self, potentials: tuple[Tensor, Tensor]) -> float:
+    def _drift(self, potentials: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> float:
         """Mass at which exponents may have changed by more than the plan in memory has room for."""
         weights = self._rows.tree.measure.weights, self._columns.tree.measure.weights
-        changes = [new - old for new, old in zip(potentials, self._built_for, strict=True)]
+        changes = [new - old for new, old in zip(potentials, before, strict=True)]
         middle = float((changes[0].median() - changes[1].median()) / 2)  # a constant may pass from one to the other
         changes = [changes[0] - middle, changes[1] + middle]
         return sum(float(w[c > MARGIN / 2].sum()) for w, c in zip(weights, changes, strict=True))

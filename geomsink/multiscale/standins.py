@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..engine import chosen_points, chunk, gaussian
 from .tree import Tree
 
 Slopes = Callable[[Tensor], Tensor]
@@ -28,7 +29,9 @@ WIDTH = 3.0
 WIDEST = 6.0
 """Width, in σ, above which a cell is cut."""
 BATCH = 256
-"""Cells that are worked on at a time."""
+"""Cells that are worked on at a time on a CPU."""
+TEMPORARIES = 8
+"""Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
 SAMPLE = 384
 """Points of a cell among which its stand-ins are looked for."""
 MOST = 128
@@ -92,6 +95,12 @@ class Bases:
                 return level
         return self.tree.depth
 
+    def _at_once(self, level: int) -> int:
+        """How many cells of a level are worked on at a time."""
+        if self.points.device.type == "cpu":
+            return BATCH
+        return max(1, TEMPORARIES * chunk(self.points.device) // (MOST * (len(self.tree) >> level)))
+
     def inside(self, level: int, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Members (B, w) of cells, their centres (B, D), and their places around them (B, w, D), in σ."""
         members = self.tree.members(level)[0][cells]
@@ -101,22 +110,24 @@ class Bases:
 
     def at(self, level: int, cells: Tensor) -> list[_Basis]:
         """The cells among the given ones that stand-ins are worth it for."""
-        known = self._known.setdefault(level, torch.zeros(2**level, dtype=torch.bool, device="cpu"))
+        known = self._known.setdefault(level, torch.zeros(2**level, dtype=torch.bool, device=self.points.device))
         found = self._found.setdefault(level, [])
         missing = cells[~known[cells]]
         known[missing] = True
-        for start in range(0, len(missing), BATCH):
-            some = missing[start : start + BATCH]
+        for some in missing.split(self._at_once(level)) if len(missing) else ():
             members, _, places = self.inside(level, some)
             padding = self.tree.members(level)[1][some]
-            pivots, rank, reached = _pivots(places, self.accuracy)
+            step = -(-places.shape[1] // SAMPLE)
+            most = min(MOST, max(1, math.ceil(WORTH * places.shape[1])))
+            pivots, rank, reached = chosen_points(places[:, ::step].contiguous(), self.accuracy, most)
+            pivots = pivots * step
             worth = reached & (rank <= WORTH * (len(self.tree) >> level))
             if bool(worth.any()):
                 pivots, rank = pivots[worth, : int(rank[worth].max())], rank[worth]
                 phi = _coefficients(places[worth], pivots, rank)
                 phi.masked_fill_(padding[worth][:, None], 0.0)
                 found.append(_Basis(some[worth], members[worth], padding[worth], pivots, phi))
-        wanted = torch.zeros(2**level, dtype=torch.bool, device="cpu")
+        wanted = torch.zeros(2**level, dtype=torch.bool, device=self.points.device)
         wanted[cells] = True
         chosen = [(basis, wanted[basis.cells]) for basis in found]
         return [basis[some] for basis, some in chosen if bool(some.any())]
@@ -149,7 +160,7 @@ class StandIns:
     @classmethod
     def none(cls, points: Tensor) -> StandIns:
         """Every point stands for itself."""
-        return cls(torch.arange(len(points), device="cpu"), (), points)
+        return cls(torch.arange(len(points), device=points.device), (), points)
 
     @classmethod
     def of(cls, bases: Bases, v: Tensor, slopes: Slopes) -> StandIns:
@@ -165,15 +176,16 @@ class StandIns:
         """
         tree, n = bases.tree, len(bases.tree)
         level = bases.first_level()
-        pending = torch.arange(2**level, device="cpu")
+        device = v.device
+        pending = torch.arange(2**level, device=device)
         used: list[tuple[_Basis, Tensor, Tensor]] = []
-        covered, standing = torch.zeros(2, n, dtype=torch.bool, device="cpu")
+        covered, standing = torch.zeros(2, n, dtype=torch.bool, device=device)
         while len(pending) and n >> level >= FEWEST and level <= tree.depth:
             members, centre, places = bases.inside(level, pending)
             slope, rough = _tilt(places, v[members], bases.sigma * slopes(centre))
             fits = (2.0 * places.abs().amax((1, 2)) <= WIDEST) & (rough <= ROUGH)
-            at = torch.zeros(2**level, dtype=torch.int64, device="cpu")
-            at[pending] = torch.arange(len(pending), device="cpu")
+            at = torch.zeros(2**level, dtype=torch.int64, device=device)
+            at[pending] = torch.arange(len(pending), device=device)
             done = torch.zeros_like(fits)
             for basis in bases.at(level, pending[fits]):
                 here = at[basis.cells]
@@ -185,8 +197,8 @@ class StandIns:
             pending = torch.stack((2 * pending, 2 * pending + 1), 1).flatten()
             level += 1
         index = (standing | ~covered).nonzero()[:, 0]
-        place = torch.zeros(n, dtype=torch.int64, device="cpu")
-        place[index] = torch.arange(len(index), device="cpu")
+        place = torch.zeros(n, dtype=torch.int64, device=device)
+        place[index] = torch.arange(len(index), device=device)
         cells = (_Cells(basis, place[basis.members.gather(1, basis.pivots)], *rest) for basis, *rest in used)
         return cls(index, tuple(cells), bases.points)
 
@@ -232,46 +244,11 @@ def _tilt(points: Tensor, v: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     return prior + more[..., 0], rest.amax(1) - rest.amin(1)
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """exp(−½‖x − y‖²) for batches of points in units of σ."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square_().mul_(-0.5).exp_()
-
-
-def _pivots(points: Tensor, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Stand-ins of batches of cells (B, w, D): indices (B, r), how many each (B,), and whether they suffice (B,).
-
-    Cholesky factorisation with the largest remaining diagonal as pivot, on a sample of each cell.
-    """
-    cells, width, _ = points.shape
-    step = max(1, math.ceil(width / SAMPLE))
-    sample = points[:, ::step]
-    batch = torch.arange(cells, device=points.device)
-    most = min(MOST, max(1, math.ceil(WORTH * width)), sample.shape[1])
-    left = torch.ones(sample.shape[:2], dtype=points.dtype, device=points.device)
-    factor = torch.zeros(cells, most, sample.shape[1], dtype=points.dtype, device=points.device)
-    pivots = torch.zeros(cells, most, dtype=torch.int64, device=points.device)
-    rank = torch.full((cells,), most, device=points.device)
-    for k in range(most):
-        largest, at = left.max(1)
-        done = largest <= accuracy**2
-        rank = rank.minimum(torch.where(done, k, most))
-        if bool(done.all()):
-            break
-        column = _kernel(sample[batch, at][:, None], sample)[:, 0]
-        if k:
-            column -= (factor[batch, :k, at][:, None] @ factor[:, :k])[:, 0]
-        column *= torch.where(done, 0.0, largest.clamp(min=1e-300).rsqrt())[:, None]
-        factor[:, k], pivots[:, k] = column, at
-        left = (left - column**2).clamp(min=0.0)
-    reached = left.amax(1) <= accuracy**2
-    return pivots[:, : max(int(rank.max()), 1)] * step, rank, reached
-
-
 def _coefficients(points: Tensor, pivots: Tensor, rank: Tensor) -> Tensor:
     """φ_k(y_j), shape (B, r, w), float32; rows beyond a cell's rank are 0."""
     nodes = points.gather(1, pivots[..., None].expand(-1, -1, points.shape[2]))
     unused = torch.arange(pivots.shape[1], device=rank.device) >= rank[:, None]
-    gram, right = _kernel(nodes, nodes), _kernel(nodes, points)
+    gram, right = gaussian(nodes, nodes), gaussian(nodes, points)
     gram.masked_fill_(unused[:, None, :] | unused[:, :, None], 0.0)
     gram.diagonal(dim1=1, dim2=2).masked_fill_(unused, 1.0)
     right.masked_fill_(unused[..., None], 0.0)

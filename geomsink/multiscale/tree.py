@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -38,6 +38,7 @@ class Tree:
 
     measure: Measure
     order: Tensor
+    _cells: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, measure: Measure) -> Tree:
@@ -51,7 +52,8 @@ class Tree:
             key = x.gather(2, width.argmax(1)[:, None, None].expand(-1, x.shape[1], 1))[..., 0]
             key[padding] = math.inf
             within = key.argsort(dim=1, stable=True)
-            order = order[members.gather(1, within)[~padding]]
+            kept = members.gather(1, within)
+            order = order[kept[~padding] if n % 2**level else kept.flatten()]
         return cls(Measure(points[order], measure.weights[order]), order)
 
     def __len__(self) -> int:
@@ -70,8 +72,8 @@ class Tree:
         return rank
 
     def bounds(self, level: int) -> Tensor:
-        """Where the 2^level cells begin and end, shape (2^level + 1,), int64, on the CPU."""
-        return torch.arange(2**level + 1, device="cpu") * len(self) >> level
+        """Where the 2^level cells begin and end, shape (2^level + 1,), int64."""
+        return torch.arange(2**level + 1, device=self.order.device) * len(self) >> level
 
     def members(self, level: int) -> tuple[Tensor, Tensor]:
         """Indices of each cell's points, shape (2^level, w), and which of them only pad a smaller cell."""
@@ -79,8 +81,10 @@ class Tree:
 
     def cell_of(self, level: int) -> Tensor:
         """Each point's cell, shape (N,)."""
-        bounds = self.bounds(level)
-        return torch.repeat_interleave(torch.arange(2**level, device="cpu"), bounds.diff()).to(self.order.device)
+        if level not in self._cells:
+            cells = torch.arange(2**level, device=self.order.device)
+            self._cells[level] = cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
+        return self._cells[level]
 
     def sums(self, level: int, values: Tensor) -> Tensor:
         """Sums over each cell of values in the tree's order, shape (N, ...)."""
@@ -103,7 +107,6 @@ def _depth(n: int) -> int:
 
 def _members(n: int, level: int, device: torch.device) -> tuple[Tensor, Tensor]:
     bounds = torch.arange(2**level + 1, device=device) * n >> level
-    width = int(bounds.diff().max())
-    members = bounds[:-1, None] + torch.arange(width, device=device)
+    members = bounds[:-1, None] + torch.arange(-(-n >> level), device=device)
     padding = members >= bounds[1:, None]
     return members.clamp(max=n - 1).where(~padding, bounds[:-1, None]), padding

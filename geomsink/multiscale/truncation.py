@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
-from ..engine import Blocks
+from ..engine import Blocks, chunk
 
 BLOCK = 64
 """Points of a block, about: smaller ones are summed more slowly (measured: half as fast at 50 as at 128)."""
 RIDGE = 1e-3
 """Of the fit of slopes, so that flat blocks have none across."""
 MOST_BLOCKS = 4096
-CHUNK = 2**18
-"""Numbers in memory at a time, of the (blocks, blocks) that bounds are made of."""
+TEMPORARIES = 4
+"""Of the (blocks, blocks) that bounds are made of, in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Boxes:
         """Blocks of points whose neighbours in memory are neighbours in space."""
         n = len(points)
         blocks = max(1, min(n // block, MOST_BLOCKS))
-        bounds = torch.arange(blocks + 1, device="cpu") * n // blocks
-        members = _members(bounds)
-        inside = points.double()[members]
+        bounds = torch.arange(blocks + 1, device=points.device) * n // blocks
+        inside = points.double()[_members(bounds, n)]
         low, high = inside.amin(1), inside.amax(1)
         return cls(points.double(), bounds, 0.5 * (low + high), 0.5 * (high - low))
+
+    @property
+    def members(self) -> Tensor:
+        """Indices of each block's points, shape (K, w), the last one repeated in smaller blocks."""
+        return _members(self.bounds, len(self.points))
 
     @property
     def ranges(self) -> Tensor:
@@ -65,7 +69,7 @@ class Boxes:
 
     def slopes(self, exponents: Tensor) -> Tensor:
         """Slopes (K, D) of linear functions close to the exponents, (N,), on each block."""
-        members = _members(self.bounds)
+        members = self.members
         inside = self.points[members]
         inside = inside - inside.mean(1, keepdim=True)
         rest = exponents[members]
@@ -78,19 +82,18 @@ class Boxes:
 
     def above(self, exponents: Tensor, slopes: Tensor, total: bool) -> Tensor:
         """Per block, the largest of exponents − slopes · (x − centre), or the logarithm of their exponentials' sum."""
-        block = torch.repeat_interleave(torch.arange(len(self.centre), device="cpu"), self.bounds.diff())
+        sizes, members, n = self.bounds.diff(), self.members, len(self.points)
+        block = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=n)
         rest = exponents - ((self.points - self.centre[block]) * slopes[block]).sum(1)
-        members = _members(self.bounds)
         rest = rest[members]
         if not total:
             return rest.amax(1)
-        repeated = torch.arange(members.shape[1], device="cpu") >= self.bounds.diff()[:, None]
+        repeated = torch.arange(members.shape[1], device=sizes.device) >= sizes[:, None]
         return rest.masked_fill(repeated, -math.inf).logsumexp(1)
 
 
-def _members(bounds: Tensor) -> Tensor:
-    """Indices of each block's points, shape (K, w), the last one repeated in smaller blocks."""
-    members = bounds[:-1, None] + torch.arange(int(bounds.diff().max()), device="cpu")
+def _members(bounds: Tensor, n: int) -> Tensor:
+    members = bounds[:-1, None] + torch.arange(-(-n // (len(bounds) - 1)), device=bounds.device)
     return torch.minimum(members, bounds[1:, None] - 1)
 
 
@@ -170,7 +173,7 @@ def pattern(
         kept.append(torch.empty_like(skip).scatter_(1, place, ~skip))
         bounds.append(total.masked_fill(~skip, -math.inf).amax(1))
     blocks = Blocks.from_mask(rows.ranges, columns.ranges, torch.cat(kept))
-    bound = torch.cat(bounds).exp().repeat_interleave(rows.bounds.diff())
+    bound = torch.cat(bounds).exp().repeat_interleave(rows.bounds.diff(), output_size=n_rows)
     return Pattern(blocks, bound, blocks.pairs / (n_rows * n_columns))
 
 
@@ -209,7 +212,7 @@ def _log_bounds(
     tilts = None
     if slopes is not None and cost.quadratic is not None:
         tilts = _Tilts(rows, columns, u, v, *slopes, cost.quadratic / epsilon, total)
-    step = max(1, CHUNK // len(columns.centre))
+    step = max(1, chunk(u.device) // (TEMPORARIES * len(columns.centre)))
     for start in range(0, len(rows.centre), step):
         part = slice(start, start + step)
         square = rows.centre.new_zeros(1)

@@ -18,7 +18,7 @@ from .judged import Judged
 from .kept import NEAR, KeptSums, Kernel
 from .penalties import Balanced
 from .problem import Problem, Step
-from .scalings import Array, Between, Point, Scaled, Within, steps
+from .scalings import Array, Between, Point, Scaled, Within, narrowed, of_tensor, steps, to_tensor
 from .sinkhorn import HELD, HOLD, USELESS
 from .strategy import Potentials
 
@@ -40,7 +40,7 @@ JUDGED = 4
 
 
 class Approach(Judged):
-    """One problem with fixed marginals on a CPU, from a start or by annealing, as near to its solution as is cheap.
+    """One problem with fixed marginals, from a start or by annealing, as near to its solution as is cheap.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ class Approach(Judged):
     ):
         super().__init__(problem, goal, progress, before, sums)
         self._kept, self._last = sums, self.cycles + max_iter - ROOM
-        self._weights = problem.alpha.weights.numpy(), problem.beta.weights.numpy()
+        self._weights = of_tensor(problem.alpha.weights), of_tensor(problem.beta.weights)
 
     @staticmethod
     def takes(problem: Problem) -> bool:
         """Whether a problem is of this kind."""
         weights = problem.alpha.weights
         fixed = all(isinstance(penalty, Balanced) for penalty in problem.penalties)
-        return fixed and weights.ndim == 1 and weights.device.type == "cpu"
+        return fixed and weights.ndim == 1
 
     def run(self, start: Potentials | None) -> bool:
         """Whether the goal is reached; the state is where to go on from."""
@@ -109,7 +109,7 @@ class Approach(Judged):
 
     def _take(self, kernel: Kernel, point: Point) -> None:
         f, g = _potentials(kernel, point)
-        columns = torch.from_numpy(point.sums).log()
+        columns = to_tensor(point.sums).log()
         weightless = self.problem.beta.weights == 0.0  # Newton's method leaves out what nothing depends on
         g = torch.where(weightless, g - kernel.epsilon * columns, g)
         columns = torch.where(weightless, 0.0, columns)
@@ -130,14 +130,14 @@ class Approach(Judged):
             allowed = max(goal.share * abs(value + epsilon * state.gain - offset), least)
             return min(self._target, max(FINER * allowed / price, floor))
 
-        scaled = self._scaled(kernel.entries.numpy(), products_in_single(problem.pairs))
-        state = self._noted(scaled.at(((g - kernel.g) / epsilon).numpy()), epsilon)
+        scaled = self._scaled(of_tensor(kernel.entries), products_in_single(problem.pairs, problem.pair.x.device))
+        state = self._noted(scaled.at(of_tensor((g - kernel.g) / epsilon)), epsilon)
         yield state
         if state.sound:
             yield from (self._noted(after, epsilon) for after in steps(scaled, state, target))
 
     def _scaled(self, kernel: Array, single: bool = False) -> Scaled:
-        (a, b), light = self._weights, kernel.astype(np.float32) if single else kernel
+        (a, b), light = self._weights, narrowed(kernel) if single else kernel
         return Within(kernel, light, a) if self.problem.is_self else Between(kernel, light, a, b)
 
     def _noted(self, state: Point, epsilon: float) -> Point:
@@ -161,19 +161,19 @@ class Approach(Judged):
                 memory, single = None, None
             dtype = pair.x.dtype
             memory = matrix(Gibbs(pair, (f / epsilon).to(dtype), (g / epsilon).to(dtype), epsilon), memory)
-            scaled = self._scaled(memory.numpy())
-            state = self._noted(scaled.at(torch.zeros_like(g).numpy()), epsilon)
+            scaled = self._scaled(of_tensor(memory))
+            state = self._noted(scaled.at(of_tensor(torch.zeros_like(g))), epsilon)
             for _ in range(HELD - 1):
                 if not state.sound or state.error <= HOLD or self.cycles >= self._last:
                     break
                 state = self._noted(scaled.at(scaled.next(state)), epsilon)
             if not state.sound:
                 return f, g
-            f = f + epsilon * torch.from_numpy(state.exponents[0])
-            g = g + epsilon * torch.from_numpy(scaled.next(state))
+            f = f + epsilon * to_tensor(state.exponents[0])
+            g = g + epsilon * to_tensor(scaled.next(state))
         return f, g
 
 
 def _potentials(kernel: Kernel, point: Point) -> Potentials:
-    up, right = (kernel.epsilon * torch.from_numpy(exponents) for exponents in point.exponents)
+    up, right = (kernel.epsilon * to_tensor(exponents) for exponents in point.exponents)
     return kernel.f + up, kernel.g + right

@@ -99,8 +99,9 @@ class Judged(Iterate):
 
     def _accuracy(self, allowed: Tensor) -> Accuracy:
         problem, state = self.problem, self.state
-        full, quadratic = isinstance(self.sums, FullSums), problem.pair.cost.quadratic is not None
-        if problem.is_self and quadratic and not (full and plan_is_stored(problem.pairs, problem.pair.name)):
+        pair, full = problem.pair, isinstance(self.sums, FullSums)
+        stored = full and plan_is_stored(problem.pairs, pair.name, pair.x.device)
+        if problem.is_self and pair.cost.quadratic is not None and not stored:
             return of_self(self)
         if self._smoother is not None:
             rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)

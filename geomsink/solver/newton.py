@@ -155,7 +155,7 @@ class NewtonOperator:
     def _stored(self) -> Tensor | None:
         """The plan as a matrix, where it is small."""
         problem, state = self.solver.problem, self.solver.state
-        if not plan_is_stored(problem.pairs, problem.pair.name):
+        if not plan_is_stored(problem.pairs, problem.pair.name, problem.pair.x.device):
             return None
         alpha, beta = self._floored
         u, v = state.f / problem.epsilon + alpha.log_weights, state.g / problem.epsilon + beta.log_weights

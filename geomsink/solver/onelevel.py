@@ -55,8 +55,9 @@ class OneLevel:
         rounding = audited if problem.pair.x.dtype == torch.float32 else of_exponents
         earlier, wanted = before.solver if before else None, self.goal
         kept = None
-        if kernel_is_kept(problem.pairs, problem.pair.name, problem.pair.x.dtype):
-            kept = KeptSums(problem.pair, problem.alpha, problem.beta)
+        pair = problem.pair
+        if kernel_is_kept(problem.pairs, pair.name, pair.x.dtype, pair.x.device):
+            kept = KeptSums(pair, problem.alpha, problem.beta)
         for _ in range(2):
             solver, status = self._run(problem, wanted, progress, start, earlier, kept)
             solver.allowance = rounding(solver)

@@ -3,8 +3,8 @@
 Between two measures f is exact for each g, and the dual is a concave function of g alone, with Newton's matrix
 diag(Pᵀ1) − Pᵀ diag(1/a) P over ε: each step is found by conjugate gradients, shifted where the marginal error is large
 (Levenberg, Marquardt), and shortened until it raises the dual value; where a marginal is off by a factor it follows a
-plain update. A self problem has diag(P1) + P. A vector of 200 numbers costs torch more than the arithmetic: they
-are NumPy's here.
+plain update. A self problem has diag(P1) + P. A vector of 200 numbers costs torch more than the arithmetic: on a CPU
+they are NumPy's, on a GPU tensors, and what is written here is for both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
-Array = np.ndarray[Any, Any]
+Array = Any
+"""Of NumPy, or a tensor."""
 
 SHIFT, SMALLEST, LARGEST = 0.1, 0.01, 1e3
 """What Newton's matrix is shifted by, in units of its diagonal and of the marginal error: at first, and at least and at
@@ -55,22 +58,38 @@ class Point:
         The marginal error.
     gain : float
         The dual value less that of the kernel's potentials, over ε.
+    lowest, highest : float
+        Of the sums.
+    reach : float
+        The largest exponent.
     """
 
     exponents: tuple[Array, Array]
     sums: Array
     error: float
     gain: float
+    lowest: float
+    highest: float
+    reach: float
 
-    @property
-    def reach(self) -> float:
-        """The largest exponent."""
-        return max(float(np.abs(h).max()) for h in self.exponents)
+    @classmethod
+    def of(cls, exponents: tuple[Array, Array], sums: Array, error: Array, gain: Array) -> Point:
+        """Of the numbers as they are found."""
+        first, second = exponents
+        sizes = [first.max(), -first.min()]
+        sizes += [] if second is first else [second.max(), -second.min()]
+        error, gain, lowest, highest, *sizes = _numbers(error, gain, sums.min(), sums.max(), *sizes)
+        return cls(exponents, sums, error, gain, lowest, highest, max(sizes))
 
     @property
     def sound(self) -> bool:
         """Whether sums are numbers, and nothing has underflowed."""
-        return math.isfinite(self.error) and math.isfinite(self.gain) and float(self.sums.min()) > 0.0
+        return math.isfinite(self.error) and math.isfinite(self.gain) and self.lowest > 0.0
+
+    @property
+    def off(self) -> float:
+        """The largest relative error of a marginal."""
+        return max(self.highest - 1.0, 1.0 - self.lowest)
 
 
 class Scaled(Protocol):
@@ -106,28 +125,26 @@ class Between:
         self.kernel, self.light, self.a, self.b = kernel, light, a, b
 
     def at(self, z: Array) -> Point:
-        q = np.exp(z)
+        q = _exp(z)
         rows = _times(self.kernel, self.b * q)
         sums = q * _times(self.kernel.T, self.a / rows)
-        up = -np.log(rows)
-        error = float(np.abs(self.b * (sums - 1.0)).sum())
-        return Point((up, z), sums, error, float(self.a @ up + self.b @ z))
+        up = -_log(rows)
+        return Point.of((up, z), sums, abs(self.b * (sums - 1.0)).sum(), self.a @ up + self.b @ z)
 
     def unknown(self, state: Point) -> Array:
         return state.exponents[1]
 
     def next(self, state: Point) -> Array:
-        return state.exponents[1] - np.log(state.sums)
+        return state.exponents[1] - _log(state.sums)
 
     def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
-        p, q = (np.exp(h) for h in state.exponents)
-        diagonal = np.maximum((1.0 + shift) * self.b * state.sums, LEAST)
+        p, q = (_exp(h) for h in state.exponents)
+        diagonal = ((1.0 + shift) * self.b * state.sums).clip(LEAST, None)
         squared, weights = self.a * p * p, self.b * q
 
         def times(d: Array) -> Array:
             rows = squared * _times(self.light, weights * d)
-            out: Array = diagonal * d - weights * _times(self.light.T, rows)
-            return out
+            return diagonal * d - weights * _times(self.light.T, rows)
 
         return self.b * (1.0 - state.sums), diagonal, times
 
@@ -145,32 +162,62 @@ class Within:
         self.kernel, self.light, self.a = kernel, light, a
 
     def at(self, z: Array) -> Point:
-        p = np.exp(z)
+        p = _exp(z)
         sums = p * _times(self.kernel, self.a * p)
         missing = self.a * (sums - 1.0)
-        return Point((z, z), sums, 2.0 * float(np.abs(missing).sum()), float(2.0 * (self.a @ z) - missing.sum()))
+        return Point.of((z, z), sums, 2.0 * abs(missing).sum(), 2.0 * (self.a @ z) - missing.sum())
 
     def unknown(self, state: Point) -> Array:
         return state.exponents[0]
 
     def next(self, state: Point) -> Array:
-        return state.exponents[0] - 0.5 * np.log(state.sums)
+        return state.exponents[0] - 0.5 * _log(state.sums)
 
     def newton(self, state: Point, shift: float) -> tuple[Array, Array, Callable[[Array], Array]]:
-        weights = self.a * np.exp(state.exponents[0])
-        diagonal = np.maximum((1.0 + shift) * self.a * state.sums, LEAST)
+        weights = self.a * _exp(state.exponents[0])
+        diagonal = ((1.0 + shift) * self.a * state.sums).clip(LEAST, None)
 
         def times(d: Array) -> Array:
-            out: Array = diagonal * d + weights * _times(self.light, weights * d)
-            return out
+            return diagonal * d + weights * _times(self.light, weights * d)
 
         return self.a * (1.0 - state.sums), diagonal, times
 
 
+def _exp(z: Array) -> Array:
+    return z.exp() if isinstance(z, Tensor) else np.exp(z)
+
+
+def _log(z: Array) -> Array:
+    return z.log() if isinstance(z, Tensor) else np.log(z)
+
+
 def _times(kernel: Array, w: Array) -> Array:
     """A product in the kernel's precision."""
-    out: Array = kernel @ w.astype(kernel.dtype, copy=False)
-    return out.astype(np.float64, copy=False)
+    if isinstance(kernel, Tensor):
+        return (kernel @ w.to(kernel.dtype)).double()
+    return (kernel @ w.astype(kernel.dtype, copy=False)).astype(np.float64, copy=False)
+
+
+def _numbers(*found: Array) -> list[float]:
+    """Read at once: a GPU is waited for."""
+    if isinstance(found[0], Tensor):
+        numbers: list[float] = torch.stack(found).tolist()
+        return numbers
+    return [float(number) for number in found]
+
+
+def narrowed(kernel: Array) -> Array:
+    """The same in float32."""
+    return kernel.float() if isinstance(kernel, Tensor) else kernel.astype(np.float32)
+
+
+def of_tensor(t: Tensor) -> Array:
+    """What is computed with, on a tensor's device."""
+    return t.numpy() if t.device.type == "cpu" else t
+
+
+def to_tensor(array: Array) -> Tensor:
+    return array if isinstance(array, Tensor) else torch.from_numpy(array)
 
 
 def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> Iterator[Point]:
@@ -178,7 +225,7 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
     no step is of use."""
     shift = SHIFT
     while state.error > target(state):
-        if float(np.abs(state.sums - 1.0).max()) > OFF:
+        if state.off > OFF:
             state = problem.at(problem.next(state))
             yield state
             if not state.sound or state.error <= target(state):
@@ -187,7 +234,7 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
         first, share = FORCED
         enough = max(min(first, state.error), share * target(state) / state.error, DIGITS)
         step = _conjugate_gradients(times, missing, diagonal, enough)
-        length = min(1.0, STEP / max(float(np.abs(step).max()), 1e-300))
+        length = min(1.0, STEP / max(float(abs(step).max()), 1e-300))
         for _ in range(TRIALS):
             after = problem.at(problem.unknown(state) + length * step)
             slack = ROUNDED * (1.0 + abs(state.gain)) if after.error < state.error else 0.0
@@ -203,7 +250,7 @@ def steps(problem: Scaled, state: Point, target: Callable[[Point], float]) -> It
 
 def _conjugate_gradients(times: Callable[[Array], Array], right: Array, diagonal: Array, enough: float) -> Array:
     """To a relative residual, in the norm of the inverse diagonal."""
-    z, residual = np.zeros_like(right), right
+    z, residual = 0.0 * right, right
     scaled = residual / diagonal
     direction, size = scaled, float(residual @ scaled)
     last = enough * enough * size

@@ -1,12 +1,14 @@
 """The report of a GPU's first day, on a CPU: what it finds, and what it loses to a row that crashes or hangs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 BAD_DAY = """
@@ -24,6 +26,8 @@ def raises(device):
     return 1 / 0
 
 def hangs(device, pid):
+    import gpu_runner
+    gpu_runner.tell({"first": 0.25})
     Path(pid).write_text(str(subprocess.Popen(["sleep", "60"]).pid))
     time.sleep(60)
 
@@ -64,8 +68,6 @@ def one_thread(monkeypatch):
 @pytest.fixture
 def rows_of(tmp_path, monkeypatch):
     """Runs rows of a module that has a bad day, in one part or several, in so many seconds."""
-    import os
-
     import gpu_runner
 
     (tmp_path / "bad_day.py").write_text(BAD_DAY)
@@ -127,6 +129,17 @@ def test_processes_that_end_badly(rows_of):
     assert (end["name"], end["remark"]) == ("the end of a process", "its process ended with exit code 7")
 
 
+def test_a_measurement_that_takes_too_long_is_no_failure(tmp_path, monkeypatch):
+    import gpu_runner
+
+    (tmp_path / "bad_day.py").write_text(BAD_DAY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    row = gpu_runner.Row("slow", "bad_day.hangs", {"pid": str(tmp_path / "pid")}, 0.5, gpu_runner.SOLVE)
+    (found,) = gpu_runner.run([gpu_runner.Part("solves", (row,), 20.0)], "cpu", 20.0, tmp_path / "keops", 20.0)
+    assert (found["status"], found["remark"]) == ("not run", "stopped at its limit of 0 s")
+    assert found["table"] == "solve" and found["first"] == 0.25 and "in hangs" in str(found["evidence"])
+
+
 def test_wrong_results_fail(rows_of):
     right, wrong, nan = rows_of([call("wrong", error=0.1), call("wrong", error=0.2), call("wrong", error="nan")])
     assert [row["status"] for row in (right, wrong, nan)] == ["ok", "failed", "failed"]
@@ -177,8 +190,12 @@ def test_an_index_cut_short_is_made_again(rows_of, tmp_path):
     index.touch()
     rows_of([call("fine")])
     assert index.exists()
+    written, old = tmp_path / "keops" / "just_written.so", tmp_path / "keops" / "old.so"
+    written.touch()
+    old.touch()
+    os.utime(old, (0, 0))
     rows_of([call("dies")])
-    assert not index.exists()
+    assert not index.exists() and not written.exists() and old.exists()
 
 
 # --------------------------------------------------------------------------------- report
@@ -207,15 +224,35 @@ def test_report_is_whole_after_each_row(tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 2
 
 
+def test_solves_are_compared_with_what_comes_later(tmp_path):
+    import gpu_report
+
+    report = gpu_report.Report(tmp_path, "tiny", "cpu", planned=3)
+    solve = dict(part="solves-geomsink", table="solve", status="ok", remark="")
+    report.add(solve | {"name": "geomsink; mixtures; 2,000", "first": 2.0})
+    report.add(solve | {"name": "geomsink; surfaces; 400", "first": 0.25, "marginal error": 1e-3})
+    compared = {"geomsink; surfaces; 400": {"value error": 2e-7, "gradient error": 3e-4}}
+    report.add(solve | {"name": "reference; surfaces; 400", "first": 1.0, "compared": compared})
+    text = report.path.with_suffix(".md").read_text()
+    assert "| 400, surfaces | with gradient | 1e-03 | 0.25 |  |  |" in text
+    assert "| 400, surfaces | value | 1e-02 | 0.25 |  |  |" in text
+    _, surfaces, mixtures = text.split("\n### ")
+    assert surfaces.startswith("Surfaces, 400 points") and mixtures.startswith("Mixtures, 2,000 points")
+    first, second = surfaces.splitlines()[4:6]
+    assert first.startswith("| reference | 1 |")
+    assert second.startswith("| geomsink | 0.25 |  |  | 2e-07 | 3e-04 | 1e-03 |")
+    assert "| geomsink | 2 |  |  |  |  |  |" in mixtures
+
+
 def test_times_and_names_of_the_table():
     import gpu
 
-    assert gpu.SIZES["quick"].budget == 230 and gpu.SIZES["full"].budget == 520
+    assert gpu.SIZES["quick"].budget == 230 and gpu.SIZES["full"].budget == 465
     for size in gpu.SIZES.values():
         for part in gpu.table(size, "", ""):
             names = [row.name for row in part.rows]
             assert names and len(set(names)) == len(names)
-            assert all(row.limit <= part.limit for row in part.rows)
+            assert all(row.arguments.get("seconds", row.limit) == row.limit <= part.limit for row in part.rows)
 
 
 # --------------------------------------------------------------------------------- checks
@@ -260,10 +297,49 @@ def test_checks_pass_and_can_fail(name, monkeypatch):
     assert result["error"] > result["tolerance"]
 
 
+def test_marginal_error(monkeypatch):
+    """Against the plan as a matrix, of potentials that are off; over some rows and columns it is an estimate."""
+    import gpu_solves
+
+    x, y, f, g = (0.3 * torch.randn(*shape, dtype=torch.float64) for shape in ((30, 2), (20, 2), (30,), (20,)))
+    P = ((f[:, None] + g - 0.5 * torch.cdist(x, y) ** 2) / 0.2**2).exp() / (30 * 20)
+    expected = (P.sum(1) - 1 / 30).abs().sum() + (P.sum(0) - 1 / 20).abs().sum()
+    monkeypatch.setattr(gpu_solves, "ENTRIES", 100)
+    assert gpu_solves.marginal_error(x, y, (f, g), 0.2) == pytest.approx(float(expected), rel=1e-12)
+    monkeypatch.setattr(gpu_solves, "ALL", 10)
+    assert gpu_solves.marginal_error(x, y, (f, g), 0.2) == pytest.approx(float(expected), rel=1e-12)
+    monkeypatch.setattr(gpu_solves, "SAMPLED", 1)
+    assert gpu_solves.marginal_error(x, y, (f, g), 0.2) != pytest.approx(float(expected), rel=1e-3)
+
+
+def test_solves(tmp_path):
+    """A first solve, the reference that it is compared with, one that is compared at once, and one without time."""
+    import gpu_runner
+    import gpu_solves
+
+    place = dict(shape="mixtures", n=60, shared=str(tmp_path), folder=str(tmp_path))
+    asked = [dict(name=name, seconds=20.0, after=None) for name in ("geomsink", "geomsink, tol 1e-2")]
+    first = gpu_solves.solve("cpu", **asked[0], **place)
+    truth = gpu_solves.reference("cpu", **place, seconds=20.0, after=None, tol=1e-9, dtype="float64")
+    second = gpu_solves.solve("cpu", **asked[1], **place)
+    assert truth["marginal error"] < 1e-8 and f"S_ε = {truth['S']:.9g}" in truth["remark"]
+    (row,) = truth["compared"].items()
+    assert row[0] == "geomsink; mixtures; 60"
+    for errors, most in ((row[1], 1e-3), (second, 1e-2)):
+        assert errors["value error"] < 0.1 * most and errors["gradient error"] < 10 * most
+    for report in (first, second):
+        assert report["marginal error"] < 1e-2 and {"first", "value", "with gradient"} <= set(report)
+    late = dict(name="geomsink", shape="mixtures", n=60, times=1e9)
+    with pytest.raises(gpu_runner.Missing, match="would take more than the 20 s that it has: geomsink with 60 points"):
+        gpu_solves.solve("cpu", **asked[0] | {"after": late}, **place)
+    with pytest.raises(gpu_runner.Missing, match="geomsink with 7 points did not come to its end"):
+        gpu_solves.solve("cpu", **asked[0] | {"after": late | {"n": 7}}, **place)
+
+
 def test_problems_and_peers_that_are_not_there(tmp_path):
     import gpu_runner
 
-    for row in named("solved problem bunny-igea-blur0.05, keops, float32", "FlashSinkhorn; 400; value"):
+    for row in named("solved problem bunny-igea-blur0.05, keops, float32", "FlashSinkhorn; surfaces; 400"):
         with pytest.raises(gpu_runner.Missing, match="not in|not installed|CUDA alone"):
             outcome(row)
 
@@ -277,6 +353,6 @@ def test_tiny_report(tmp_path):
     rows = {row["name"]: row for row in report["rows"]}
     assert len(rows) == report["rows planned"] == 3
     assert rows["KeOps and its first formula"]["status"] == "ok"
-    assert rows["keops, float32, D = 3"]["speeds"]["row_sums"] > 1e6
-    assert "| keops, float32, D = 3 | 1,000 |" in (tmp_path / "gpu-cpu-tiny.md").read_text()
+    assert rows["geomsink, keops, float32; 3; 1,000"]["speeds"]["row_sums"] > 1e6
+    assert "| geomsink, keops, float32 | 3 | 1,000 |" in (tmp_path / "gpu-cpu-tiny.md").read_text()
     assert f"torch: {report['facts']['torch']}" in (tmp_path / "gpu-log.txt").read_text()

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from geomsink import costs
 from geomsink.measures.measures import Measure
 from geomsink.multiscale.tree import Tree
-from geomsink.multiscale.truncation import RIDGE, Boxes, pattern
+from geomsink.multiscale.truncation import RIDGE, TEMPORARIES, Boxes, pattern
 
 # All that is registered, and members of the families.
 NAMES = [*(name for name in costs.names() if ":" not in name), "power:0.5", "power:1.5", "mahalanobis:1,2,3"]
@@ -137,7 +137,7 @@ def test_chunks_of_rows_change_nothing(monkeypatch):
     slopes = rows.slopes(u), columns.slopes(v)
     whole = pattern(rows, columns, u, v, slopes, cost, epsilon, 1e-4)
     seven = 7 * columns.centre.numel()  # blocks of rows at a time
-    monkeypatch.setattr("geomsink.multiscale.truncation.CHUNK", seven)
+    monkeypatch.setattr("geomsink.engine.memory.CHUNK", TEMPORARIES * seven)
     parts = pattern(rows, columns, u, v, slopes, cost, epsilon, 1e-4)
     assert np.array_equal(mask(whole.blocks, N, M), mask(parts.blocks, N, M))
     torch.testing.assert_close(whole.bound, parts.bound, rtol=1e-12, atol=0)

@@ -16,7 +16,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from ... import costs
-from ...choose import has_cells
 from ...costs import Cost
 from ...divergences import (
     MAX_ITER,
@@ -258,7 +257,7 @@ class SamplesLoss(nn.Module):
             self.report = kernel_loss = mmd(x, y, a, b, kernel=self.loss, blur=blur, engine=engine)
             return kernel_loss.value, kernel_loss.potentials  # type: ignore[return-value]
         cost = self._ground()
-        forced = in_cells and self.backend != "auto" and has_cells(x.device, batched=x.ndim > 2)
+        forced = in_cells and self.backend != "auto" and x.ndim == 2
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
         # Refused before the user's function sees them, and by names that are here.
         remedy = "" if self.loss == "hausdorff" else "reach= for others"
