@@ -258,12 +258,12 @@ def _conjugate_gradients(times: Callable[[Array], Array], right: Array, diagonal
         if not size > last:
             break
         image = times(direction)
-        curvature = float(direction @ image)
+        found = direction @ image
+        length = size / found
+        residual = residual - length * image
+        scaled, before = residual / diagonal, size
+        curvature, size = _numbers(found, residual @ scaled)
         if not curvature > 0.0:
             break
-        length = size / curvature
-        z, residual = z + length * direction, residual - length * image
-        scaled = residual / diagonal
-        before, size = size, float(residual @ scaled)
-        direction = scaled + (size / before) * direction
+        z, direction = z + length * direction, scaled + (size / before) * direction
     return z
