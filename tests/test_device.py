@@ -25,6 +25,7 @@ X, Y = torch.rand(24, 2, generator=drawn, dtype=DOUBLE), 0.8 * torch.rand(30, 2,
 XB, YB = (torch.rand(2, n, 2, generator=drawn, dtype=DOUBLE) for n in (20, 16))
 LISTS = [[torch.rand(n, 2, generator=drawn, dtype=DOUBLE) for n in sizes] for sizes in ((20, 7), (9, 16))]
 LONG = [torch.rand(2, n, 2, generator=drawn, dtype=DOUBLE) for n in (300, 12)]
+MANY = [torch.rand(n, 2, generator=drawn, dtype=DOUBLE) for n in (600, 500)]
 WEIGHTS = torch.rand(24, generator=drawn, dtype=DOUBLE)
 WEIGHTS[:5] = 0.0
 WEIGHTS /= WEIGHTS.sum()
@@ -140,6 +141,11 @@ def of_pot(put):
     return found.value, found.plan, *found.potentials
 
 
+def by_levels(put, **options):
+    s = geomsink.solve(put(MANY[0]), put(MANY[1]), multiscale=True, engine="keops", blur=0.05, tol=1e-6, **options)
+    return s.value, *s.potentials, s.plan @ put(MANY[1])
+
+
 SCENARIOS = {
     "solve": lambda put: [geomsink.solve(put(X), put(Y), **TIGHT).value],
     "float32": lambda put: [geomsink.sinkhorn_divergence(put(X).float(), put(Y).float(), blur=0.4).value],
@@ -210,6 +216,10 @@ SCENARIOS = {
     "POT": of_pot,
 }
 COMPILED = {
+    "colder": lambda put: [geomsink.solve(put(X), put(Y), engine="keops", blur=0.02, tol=1e-7).value],
+    "levels": by_levels,
+    "levels in float32": lambda put: by_levels(put, dtype="float32"),
+    "levels, unbalanced": lambda put: by_levels(put, reach=0.5),
     "solve": lambda put: [geomsink.solve(put(X), put(Y), engine="keops", **TIGHT).value],
     "gradients": lambda put: gradients(loss(engine="keops"), put(X), put(Y)),
     "float32": lambda put: [

@@ -33,8 +33,7 @@ class Pretended(Tensor):
     @staticmethod
     def __new__(cls, inner: Tensor, requires_grad: bool = False) -> Pretended:
         return torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), strides=inner.stride() if inner.layout == torch.strided else None,
-            storage_offset=inner.storage_offset() if inner.layout == torch.strided else None, dtype=inner.dtype,
+            cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             layout=inner.layout, device=inner.device, requires_grad=requires_grad,
         )  # fmt: skip
 
@@ -69,6 +68,7 @@ class Pretended(Tensor):
         if any(isinstance(leaf, torch.Generator) for leaf in leaves):
             raise Refused(f"{name}: expected a 'cuda' device type for generator but found 'cpu'")
         on_host = [t for t in leaves if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.ndim > 0]
+        on_host = [t for t in on_host if t.layout == torch.strided]  # nothing can hold a sparse one, which is anywhere
         if name in INDEXING:
             on_host = _indexed(name, args, on_host)
         elif name in READS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
@@ -121,7 +121,7 @@ def inside(t: Any) -> Any:
 
 
 def _wrapped(t: Any) -> Any:
-    return Pretended(t) if isinstance(t, Tensor) and not isinstance(t, Pretended) else t
+    return Pretended(t) if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.layout == torch.strided else t
 
 
 class _ToHost(torch.autograd.Function):
