@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from . import codegen
+from . import codegen, operations
 
 HEADERS = Path(__file__).parent
 BASE_FLAGS = ("-std=c++11", "-shared", "-fPIC", "-O3", "-fopenmp")
@@ -65,6 +65,7 @@ def keops() -> ModuleType:
     finally:
         if elsewhere:
             del os.environ["KEOPS_CACHE_FOLDER"]
+    operations.mend()
     module: ModuleType = pykeops.torch
     return module
 

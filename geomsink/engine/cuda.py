@@ -42,4 +42,5 @@ def _reduction(text: str, aliases: tuple[str, ...]) -> Any:
     formula, _, axis = rest.rpartition(",")
     if axis != "0)":
         raise ValueError(f"{text} is not reduced over j.")
-    return build.keops().Genred(formula, list(aliases), reduction_op=kind, axis=1)
+    # None, as KeOps takes its own default for a yes: its loop for wide factors fails on gradients in 147 coordinates.
+    return build.keops().Genred(formula, list(aliases), reduction_op=kind, axis=1, rec_multVar_highdim=None)

@@ -189,7 +189,8 @@ class Side:
         drawn, full = self.sample(u, v, epsilon)
         off = full.exp() - claimed[drawn].exp()
         errors = 3.0 * off.abs().std() / math.sqrt(AUDITED), 3.0 * off.std() / math.sqrt(AUDITED)
-        return Audit(*map(float, (off.abs().mean() + errors[0], off.mean(), errors[1], off.square().mean())))
+        found = off.abs().mean() + errors[0], off.mean(), errors[1], off.square().mean()
+        return Audit(*torch.stack(found).tolist())
 
 
 class CellSums:

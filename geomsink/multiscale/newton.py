@@ -35,6 +35,8 @@ RESIDUAL, EXACTLY = 1e-2, 1e-6
 """Of the system, relative: a step is corrected by the next one anyway; and where it says what a value is off by."""
 LOOKED_AT = {"cpu": 1, "cuda": 10}
 """Iterations of conjugate gradients after which their residual is looked at: a GPU is waited for."""
+RIDGE = 1e-13
+"""Added to the diagonal that is factorised: between clusters that share no mass a constant is free, and stays small."""
 TINY = 1e-300
 DROPPED = 1e-7
 """Entries of a plan below this share of their row's and of their column's weight are not kept."""
@@ -113,9 +115,8 @@ class Product:
 
     def __init__(self, plan: Any):
         self._plan = plan
-        self._transpose = plan.T
-        if isinstance(plan, Tensor):
-            self._transpose = plan.T.to_sparse_csr() if plan.layout == torch.sparse_csr else plan.T
+        is_sparse = isinstance(plan, Tensor) and plan.layout == torch.sparse_csr
+        self._transpose = plan.transpose(0, 1).to_sparse_csr() if is_sparse else plan.T
 
     @property
     def is_full(self) -> bool:
@@ -225,7 +226,7 @@ class NewtonSystem:
         plan = self._plan.full() / root[:, None]
         matrix = -(plan / self._b) @ plan.T
         matrix.addr_(constant, constant)  # which the right hand side has none of
-        matrix.diagonal().add_(1.0 + shift)
+        matrix.diagonal().add_(1.0 + shift + RIDGE)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         z = torch.cholesky_solve(right[:, None], factor)[:, 0]
         z = z - (z @ constant) * constant

@@ -36,6 +36,8 @@ SHORTER, TRIALS = 0.3, 6
 """What a step is shortened by that is of no use, and how often."""
 ITERATIONS = 100
 """Of conjugate gradients, at most: a step that is found less well is one all the same."""
+TOGETHER = 4
+"""Iterations from one look at what is left to the next, on a GPU, which is waited for."""
 LEAST = 1e-300
 """Diagonal of points without weight."""
 FORCED = 0.1, 0.3
@@ -252,18 +254,22 @@ def _conjugate_gradients(times: Callable[[Array], Array], right: Array, diagonal
     """To a relative residual, in the norm of the inverse diagonal."""
     z, residual = 0.0 * right, right
     scaled = residual / diagonal
-    direction, size = scaled, float(residual @ scaled)
-    last = enough * enough * size
-    for _ in range(ITERATIONS):
-        if not size > last:
+    direction, size = scaled, residual @ scaled
+    last, waited_for = enough * enough * size, isinstance(right, Tensor)
+    for k in range(ITERATIONS):
+        if not (waited_for and k % TOGETHER) and not size > last:
             break
         image = times(direction)
-        found = direction @ image
-        length = size / found
-        residual = residual - length * image
-        scaled, before = residual / diagonal, size
-        curvature, size = _numbers(found, residual @ scaled)
-        if not curvature > 0.0:
+        curvature = direction @ image
+        if waited_for:
+            length = torch.where(curvature > 0.0, size / curvature, 0.0)
+        elif curvature > 0.0:
+            length = size / curvature
+        else:
             break
-        z, direction = z + length * direction, scaled + (size / before) * direction
+        z, residual = z + length * direction, residual - length * image
+        scaled = residual / diagonal
+        before, size = size, residual @ scaled
+        share = size / before
+        direction = scaled + (share.nan_to_num(0.0) if waited_for else share) * direction
     return z

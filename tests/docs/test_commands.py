@@ -74,10 +74,10 @@ def options_of(script: Path) -> set[str]:
 def unknown(line: str) -> str:
     """What is wrong with a line that is not run here."""
     if line.startswith("make "):
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         return "" if line.split()[1] in targets else f"{line}: no such target"
     if line.startswith("pip install "):
-        groups = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+        groups = re.findall(r"^([\w-]+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
         wrong = [group for named in re.findall(r"\[(.*?)\]", line) for group in named.split(",") if group not in groups]
         return f"{line}: no group {', '.join(wrong)}" if wrong else ""
     if line.startswith(("geomsink ", "python benchmarks/")):

@@ -1,12 +1,15 @@
 """The way to KeOps' own kernels, run on a CPU: its formulas, patterns and streams are the same there."""
 
+import ctypes
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from cuda_sources import derivatives, recorded, reductions
 
 from geomsink import costs
-from geomsink.engine import bounded, build, cuda, diagonal
+from geomsink.engine import bounded, build, cuda, diagonal, operations
 from geomsink.engine.batch import ROWS
 
 
@@ -65,3 +68,54 @@ def test_powers_are_not_those_of_float32(cost):
     x, y = (torch.rand(3, 2, dtype=torch.float64) for _ in range(2))
     made = costs.get(cost).expression(build.keops().Vi(x), build.keops().Vj(y))
     assert "Pow" not in made.formula
+
+
+def test_derivatives_in_many_coordinates_have_code():
+    """KeOps' default sends sums of more than 146 numbers to a loop that takes formulas of one kind alone."""
+    with recorded() as sources:
+        derivatives(costs.get("sqeuclidean"), 147, torch.float32, False, width=1, order=1, with_costs=False, of="xyw")
+    assert [source.formula.count("Grad") for source in sources] == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("m", [-2, 3, 5, 2.5])
+def test_operations_are_written_anew_for_cuda_alone(m):
+    cost = costs.Cost(name="of the user", expression=lambda x, y: ((x - y) ** m).sum(-1))
+    for dtype in (torch.float32, torch.float64):
+        with recorded() as sources:
+            reductions(cost, 1, dtype, False)
+        assert len(sources) == 6
+        for source in sources:
+            seen = as_cuda(source.code)
+            assert ("powf(" in seen) == (dtype == torch.float32 and m == 2.5), seen
+            assert "pow" in as_cuda(source.code, yes=False)
+
+
+def as_cuda(code: str, yes: bool = True) -> str:
+    """The lines of a source that are left when __CUDACC__ is defined, or is not."""
+    kept, open_ = [], []
+    for line in map(str.strip, code.splitlines()):
+        if line == "#ifdef __CUDACC__":
+            open_.append(yes)
+        elif line == "#else":
+            open_[-1] = not open_[-1]
+        elif line == "#endif":
+            open_.pop()
+        elif all(open_):
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def test_operations_have_the_right_values():
+    """In C++, which has the same functions."""
+    powers = [-3, -1, 0, 1, 2, 3, 7, 64, 65]
+    bounds = ["-1001", "-2", "3", "89", "INFINITY", "-INFINITY", "NAN"]
+    lines = [f"{{ real x = -1.0625; out[k++] = {operations.integer_power('double', 'x', m)}; }}" for m in powers]
+    for real, high in (("float", 88), ("double", 709)):
+        lines += [f"{{ {real} x = {x}; out[k++] = {operations.clamped(real, 'x', -1000, high)}; }}" for x in bounds]
+    text = "#include <cmath>\ntypedef double real;\n"
+    text += f'extern "C" void values(double *out) {{ int k = 0; {" ".join(lines)} }}'
+    found = (ctypes.c_double * len(lines))()
+    build.load(build.Program("operations", text)).values(found)
+    expected = [(-1.0625) ** m for m in powers]
+    expected += [-1000.0, -2.0, 3.0, 88.0, 88.0, -1000.0, math.nan, -1000.0, -2.0, 3.0, 89.0, 709.0, -1000.0, math.nan]
+    torch.testing.assert_close(list(found), expected, rtol=1e-14, atol=0, equal_nan=True)

@@ -147,15 +147,23 @@ def solved(P, rho, shift):
     return xi, P.T @ xi / b
 
 
+def stored(P, kind):
+    """A plan as it is on a CPU, sparse or full, and on a GPU, a tensor, full or sparse."""
+    if "tensor" in kind:
+        tensor = torch.as_tensor(P)
+        return tensor.to_sparse_csr() if "sparse" in kind else tensor
+    return {"sparse": csr_matrix(P), "float64": P, "float32": P.astype(np.float32)}[kind]
+
+
 @pytest.mark.parametrize("shift", [0.0, 1e-3, 0.1, 10.0])
-@pytest.mark.parametrize("kind", ["sparse", "float64", "float32"])
+@pytest.mark.parametrize("kind", ["sparse", "float64", "float32", "tensor", "sparse tensor"])
 def test_newtons_equation(shift, kind, monkeypatch):
     monkeypatch.setattr(newton, "RESIDUAL", 1e-12 if kind != "float32" else 1e-5)
     monkeypatch.setattr(newton, "EXACTLY", 1e-12 if kind != "float32" else 1e-5)
     p = problem(120, 100, 0.07, 30)
     P = plan_of(p)
     rho = p.b - P.sum(0)
-    system = NewtonSystem({"sparse": csr_matrix(P), "float64": P, "float32": P.astype(np.float32)}[kind])
+    system = NewtonSystem(stored(P, kind))
     # The residual, or float32's rounding, times the condition of the system, whose least eigenvalue is about 0.02.
     error = 1e-9 if kind != "float32" else 1e-3
     for found, expected in zip((system.solve, system.smooth), solved(P, rho, shift), strict=True):
@@ -184,12 +192,14 @@ def test_a_large_shift_leads_back_to_the_plain_update():
     assert sizes[0] > 5 * sizes[1] > 1e3 * sizes[2]
 
 
-def test_two_clusters_between_which_no_mass_goes():
+@pytest.mark.parametrize("kind", ["float64", "tensor"])
+def test_two_clusters_between_which_no_mass_goes(kind):
     """The matrix has a second null vector, and the answer is that of each cluster by itself."""
     p = problem(60, 50, 0.1, 30)
     P = np.kron(np.eye(2), plan_of(p)) / 2
     rho = np.concatenate((p.b, p.b)) / 2 - P.sum(0)
-    found = NewtonSystem(P).smooth(torch.as_tensor(rho), 0.0).numpy()
+    found = NewtonSystem(stored(P, kind)).smooth(torch.as_tensor(rho), 0.0).numpy()
+    assert np.abs(found).max() < 1e3
     # Up to a constant in each, which changes nothing, and to RESIDUAL.
     expected = solved(plan_of(p), p.b - plan_of(p).sum(0), 0.0)[1]
     expected -= expected.mean()

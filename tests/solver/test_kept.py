@@ -13,7 +13,7 @@ from geomsink.choose import KEPT, engine_of, kernel_is_kept
 from geomsink.engine import Gibbs, matrix
 from geomsink.measures import Measure
 from geomsink.solver.kept import NEAR, KeptSums
-from geomsink.solver.scalings import Between, Within, steps
+from geomsink.solver.scalings import Between, Within, narrowed, steps, to_tensor
 
 
 def problem(n=30, m=40, seed=0, zeros=False):
@@ -81,28 +81,30 @@ def entries(x, y, epsilon):
 
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("single", [False, True])
-def test_newtons_method_on_scalings(single, zeros):
+@pytest.mark.parametrize("given", ["arrays", "tensors"])
+def test_newtons_method_on_scalings(single, zeros, given):
     x, y, a, b = problem(zeros=zeros)
-    K, light = entries(x, y, 0.02), np.float32 if single else np.float64
-    a, b = a.numpy(), b.numpy()
-    between = Between(K, K.astype(light), a, b)
-    *_, last = steps(between, between.at(np.zeros(40)), lambda _: 1e-12)
-    u, v = (np.exp(h) for h in last.exponents)
+    of = torch.as_tensor if given == "tensors" else np.asarray  # of a GPU, or of a CPU
+    K, a, b = entries(x, y, 0.02), a.numpy(), b.numpy()
+    between = Between(of(K), narrowed(of(K)) if single else of(K), of(a), of(b))
+    *_, last = steps(between, between.at(of(np.zeros(40))), lambda _: 1e-12)
+    u, v = (to_tensor(h).exp().numpy() for h in last.exponents)
     P = (a * u)[:, None] * K * (b * v)
     assert np.abs(P.sum(1) - a).sum() < 1e-13 and np.abs(P.sum(0) - b).sum() < 2e-12
     right = transport(-0.02 * np.log(K), a, b, 0.02, Penalty(), Penalty())
     assert 0.02 * last.gain == pytest.approx(right.value, rel=1e-10)
     K = entries(x, x, 0.02)
-    within = Within(K, K.astype(light), a)
-    *_, last = steps(within, within.at(np.zeros(30)), lambda _: 1e-12)
-    u = np.exp(last.exponents[0])
+    within = Within(of(K), narrowed(of(K)) if single else of(K), of(a))
+    *_, last = steps(within, within.at(of(np.zeros(30))), lambda _: 1e-12)
+    u = to_tensor(last.exponents[0]).exp().numpy()
     assert np.abs(a * u * (K @ (a * u)) - a).sum() < 1e-12
 
 
-def test_a_matrix_that_is_not_positive_definite():
+@pytest.mark.parametrize("of", [np.asarray, torch.as_tensor])
+def test_a_matrix_that_is_not_positive_definite(of):
     """Newton's matrix of a self problem may be indefinite: updates go on, or the steps end; no number is lost."""
-    K = np.exp(-np.array([[4.0, 0.0], [0.0, 4.0]]))
-    points = list(steps(within := Within(K, K, np.full(2, 0.5)), within.at(np.zeros(2)), lambda _: 1e-10))
+    K = of(np.exp(-np.array([[4.0, 0.0], [0.0, 4.0]])))
+    points = list(steps(within := Within(K, K, of(np.full(2, 0.5))), within.at(of(np.zeros(2))), lambda _: 1e-10))
     assert all(np.isfinite(p.error) for p in points)
 
 
