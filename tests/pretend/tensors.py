@@ -67,8 +67,7 @@ class Pretended(Tensor):
         leaves = list(_leaves((args, kwargs)))
         if any(isinstance(leaf, torch.Generator) for leaf in leaves):
             raise Refused(f"{name}: expected a 'cuda' device type for generator but found 'cpu'")
-        on_host = [t for t in leaves if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.ndim > 0]
-        on_host = [t for t in on_host if t.layout == torch.strided]  # nothing can hold a sparse one, which is anywhere
+        on_host = [t for t in leaves if isinstance(t, Tensor) and not is_there(t) and t.ndim > 0]
         if name in INDEXING:
             on_host = _indexed(name, args, on_host)
         elif name in READS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
@@ -80,7 +79,7 @@ class Pretended(Tensor):
         aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
         if name != "_local_scalar_dense" and all(alias.is_write for alias in aliases):  # it is no view
             note("launch", name)
-        out = mapped(_wrapped, operation(*mapped(inside, args), **mapped(inside, kwargs)))
+        out = mapped(placed, operation(*mapped(inside, args), **mapped(inside, kwargs)))
         return return_and_correct_aliasing(operation, args, kwargs, out) if aliases else out
 
 
@@ -120,8 +119,19 @@ def inside(t: Any) -> Any:
     return t.inner if isinstance(t, Pretended) else t
 
 
-def _wrapped(t: Any) -> Any:
-    return Pretended(t) if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.layout == torch.strided else t
+def is_there(t: Any) -> bool:
+    """Whether a tensor is on the pretend device; a sparse one, which nothing can hold, has a mark."""
+    return isinstance(t, Pretended) or getattr(t, "on_pretend_device", False)
+
+
+def placed(t: Any) -> Any:
+    """A tensor, on the device; anything else as it is."""
+    if not isinstance(t, Tensor) or is_there(t):
+        return t
+    if t.layout == torch.strided:
+        return Pretended(t)
+    t.on_pretend_device = True  # type: ignore[attr-defined]
+    return t
 
 
 class _ToHost(torch.autograd.Function):
