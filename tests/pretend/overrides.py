@@ -57,8 +57,7 @@ class Overrides(TorchFunctionMode):
             found = overridden(function, args, kwargs or {})
             if found is not NotImplemented:
                 return found
-            found = function(*args, **(kwargs or {}))
-            return _of_sparse(function, args, found)
+            return _of_sparse(function, args, _plainly(function, *args, **(kwargs or {})))
         finally:
             Overrides.making -= function in FACTORIES
 

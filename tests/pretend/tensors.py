@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ class Pretended(Tensor):
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = operation._schema.name.split("::")[1]
+        name, launches, aliases = _kind(operation)
         leaves = list(_leaves((args, kwargs)))
         if any(isinstance(leaf, torch.Generator) for leaf in leaves):
             raise Refused(f"{name}: expected a 'cuda' device type for generator but found 'cpu'")
@@ -76,11 +77,18 @@ class Pretended(Tensor):
             note("copy" if isinstance(args[0], Pretended) else "read", name)
         elif on_host:
             raise Refused(f"{name}: expected all tensors to be on the same device, but found cuda:0 and cpu")
-        aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
-        if name != "_local_scalar_dense" and all(alias.is_write for alias in aliases):  # it is no view
+        if launches:
             note("launch", name)
         out = mapped(placed, operation(*mapped(inside, args), **mapped(inside, kwargs)))
         return return_and_correct_aliasing(operation, args, kwargs, out) if aliases else out
+
+
+@functools.cache
+def _kind(operation: Any) -> tuple[str, bool, bool]:
+    """The name of an operation, whether it is a kernel, no view or read, and whether it gives back what it was given."""
+    name = operation._schema.name.split("::")[1]
+    aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
+    return name, name != "_local_scalar_dense" and all(alias.is_write for alias in aliases), bool(aliases)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
