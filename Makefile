@@ -23,7 +23,7 @@ test: $(STAMP)
 
 check-cuda: .venv/compilers
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal \
-	    tests/engine/test_cuda_kernels.py tests/engine/test_triton_kernels.py
+	    tests/engine/test_cuda_kernels.py tests/engine/test_triton_kernels.py tests/engine/test_tiles.py
 
 .venv/compilers: $(STAMP)
 	$(RUN) -m pip install -c constraints.txt -e '.[cuda-check]'

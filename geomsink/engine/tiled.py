@@ -21,11 +21,11 @@ THIN, BROAD = 4, (16, 32, 64)
 """Columns that products have in one pass: at most, in few coordinates; and in many."""
 ROWS, COLUMNS, WARPS = 64, 32, 4
 """Of a tile of differences: a column and 16 rows a thread."""
-WIDE = {16: (128, 64, 4, 3), 32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (128, 64, 8, 2)}
+WIDE = {16: (128, 64, 4, 3), 32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (64, 32, 4, 3)}
 """Rows and columns of a tile of products, warps, and stages of the pipeline, by coordinates: in 64, 4 warps have 1.2
 times the pairs a second of 8 on an H200."""
-BUSY = 8, 2
-"""Warps and stages where there are columns to multiply with, too: more registers are needed."""
+BUSY = 64, 32, 4, 2
+"""The same where there are columns to multiply with, too, which take registers."""
 PROGRAMS = 64
 """To each multiprocessor, at least: ranges are cut into parts where there are fewer."""
 SHORTEST = 512
@@ -94,8 +94,7 @@ class TiledPair(KeopsPair):
             points, (squares_x, squares_y), size = self._halves(d)
             exact, right = exact - scale * squares_x, right - scale * squares_y
             kernel, scales = tiles.by_products, (2.0 * scale * size**2, 2.0 * scale * size**2 * HALF)
-            rows, columns, warps, stages = WIDE[d]
-            warps, stages = (warps, stages) if w is None else BUSY
+            rows, columns, warps, stages = WIDE[d] if w is None else BUSY
         left, right = exact.float(), right.float()
         pattern, most = _every(n, m, rows, self.x.device), rows
         if blocks is not None:

@@ -118,7 +118,7 @@ def by_products(
             small = tl.dot(x, tl.trans(y_rest), small)
             product = tl.dot(x, tl.trans(y))
             v = tl.load(V + j, mask=here, other=-float("inf"))
-            weight = tl.exp2(u[:, None] + (v[None, :] + (scale * product + rest * small)))
+            weight = tl.exp2(u[:, None] + (scale * product + (rest * small + v[None, :])))
             if E == 0:
                 total += tl.sum(weight, 1)
             else:

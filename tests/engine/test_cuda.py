@@ -2,11 +2,13 @@
 
 import ctypes
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from cuda_sources import derivatives, recorded, reductions
+from pages import ROOT
 
 from geomsink import costs
 from geomsink.engine import bounded, build, cuda, diagonal, operations
@@ -68,6 +70,19 @@ def test_powers_are_not_those_of_float32(cost):
     x, y = (torch.rand(3, 2, dtype=torch.float64) for _ in range(2))
     made = costs.get(cost).expression(build.keops().Vi(x), build.keops().Vj(y))
     assert "Pow" not in made.formula
+
+
+def test_all_that_reduces_is_known_to_the_sources():
+    """A new caller needs a line in `cuda_sources`, from which make check-cuda has its kernels."""
+
+    def files(pattern: str) -> set[str]:
+        found = (ROOT / "geomsink").rglob("*.py")
+        return {path.stem for path in found if re.search(pattern, path.read_text(encoding="utf-8"))}
+
+    assert files(r"from \.reduction import .*\breduce\b") == {"differentiable", "keops"}
+    assert files(r"\bpairs\.sums\(") == {"mmd", "terms"}
+    assert files(r"\bweighted_sums\(") == {"differentiable"}
+    assert files(r"\bself\._reduce\(") == {"keops"}
 
 
 def test_derivatives_in_many_coordinates_have_code():

@@ -1,6 +1,7 @@
 """KeOps' CUDA kernels of the library's formulas, compiled without a GPU: `make check-cuda`."""
 
 import functools
+import math
 
 import cuda_sources
 import machine_code
@@ -22,11 +23,11 @@ COSTS = [name for name in costs.names() if name not in LAID_OUT]
 KERNELS = [*(name for name in kernels.names() if name != "-COST"), "-power:1.5", "-geodesic"]
 
 
-def wrong(sources, architectures=ARCHITECTURES, in_registers=True):
-    """Kernels that use memory for what belongs into registers, and those of doubles that compute in float32."""
+def wrong(sources, architectures=ARCHITECTURES, local=0):
+    """Kernels that spill registers to more bytes of memory a thread, and those of doubles that compute in float32."""
     compiled = [kernel for architecture in architectures for kernel in nvrtc.compiled(sources, architecture)]
     assert len(compiled) == len(sources) * len(architectures) > 0
-    spilling = [str(kernel) for kernel in compiled if in_registers and kernel.usage.local]
+    spilling = [str(kernel) for kernel in compiled if kernel.usage.local > local]
     rounded = [
         f"{kernel.in_single}: {kernel}" for kernel in compiled if kernel.source.real == "double" and kernel.in_single
     ]
@@ -102,14 +103,15 @@ def test_discrepancies(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", REALS, ids=str)
-@pytest.mark.parametrize(("name", "width"), [("sqeuclidean", 16), ("geodesic", 4)])
-def test_sixteen_coordinates_stay_in_registers(name, width, dtype):
-    """But for gradients of 16 columns of the geodesic cost in double: 80 bytes in memory, beside 255 registers."""
+@pytest.mark.parametrize("name", ["sqeuclidean", "geodesic"])
+def test_sixteen_coordinates_stay_in_registers(name, dtype):
+    """But for gradients of the geodesic cost in double over ranges, which have 255 and some more."""
+    local = 96 if name == "geodesic" and dtype == torch.float64 else 0
     for ranges in (False, True):
         with recorded() as sources:
             reductions(costs.get(name), 16, dtype, ranges)
-            derivatives(costs.get(name), 16, dtype, ranges, width=width, order=1, with_costs=False, of="xw")
-        assert wrong(sources, ["sm_90"]) == []
+            derivatives(costs.get(name), 16, dtype, ranges, width=16, order=1, with_costs=False, of="xw")
+        assert wrong(sources, ["sm_90"], local if ranges else 0) == []
 
 
 def test_many_coordinates():
@@ -117,12 +119,12 @@ def test_many_coordinates():
     cost = costs.get("sqeuclidean")
     with recorded() as sources:
         for ranges in (False, True):
-            reductions(cost, 200, torch.float32, ranges)
-        derivatives(cost, 200, torch.float32, False, width=1, order=1, with_costs=False, of="xw")
+            reductions(cost, 150, torch.float32, ranges)
+        derivatives(cost, 150, torch.float32, False, width=1, order=1, with_costs=False, of="xw")
     assert {source.scheme for source in sources} == {
         "GpuReduc1D", "GpuReduc1D_ranges", "GpuReduc1D_chunks", "GpuReduc1D_ranges_chunks"
     }  # fmt: skip
-    assert wrong(sources, ["sm_90"], in_registers=False) == []
+    assert wrong(sources, ["sm_90"], local=math.inf) == []
 
 
 @pytest.mark.parametrize(
