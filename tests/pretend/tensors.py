@@ -85,7 +85,7 @@ class Pretended(Tensor):
 
 @functools.cache
 def _kind(operation: Any) -> tuple[str, bool, bool]:
-    """The name of an operation, whether it is a kernel, no view or read, and whether it gives back what it was given."""
+    """The name of an operation, whether it is a kernel and no view or read, whether it gives back what it was given."""
     name = operation._schema.name.split("::")[1]
     aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
     return name, name != "_local_scalar_dense" and all(alias.is_write for alias in aliases), bool(aliases)

@@ -8,8 +8,10 @@ from pretend import pretend
 
 from geomsink import costs, engine
 from geomsink.measures import Measure
-from geomsink.solver import KL, L2, Balanced, Goal, OneLevel, Problem
+from geomsink.progress import Progress
+from geomsink.solver import KL, L2, Balanced, Goal, Iterate, OneLevel, Problem
 from geomsink.solver.approach import Approach
+from geomsink.solver.kept import KeptSums
 
 drawn = torch.Generator().manual_seed(0)
 X, Y = (torch.rand(2, n, 3, generator=drawn, dtype=torch.float64) for n in (20, 30))
@@ -73,3 +75,21 @@ def test_evaluations_keep_to_their_budget(name):
         "solver/relaxation.py",
         "solver/acceleration.py",
     }
+
+
+@pytest.mark.parametrize("moved", [0.0, 400.0, -400.0, 1000.0, -1000.0])
+@pytest.mark.parametrize("kept", [False, True])
+def test_sums_that_leave_the_range_are_found_again(kept, moved):
+    """After they were taken, with the marginal error, as though they were right."""
+    x, y = X[0], Y[0]
+    alpha, beta = (Measure(t, torch.full((len(t),), 1 / len(t), dtype=torch.float64)) for t in (x, y))
+    pair = engine.pair(x, y, costs.get("sqeuclidean"), "dense")
+    problem = Problem(alpha, beta, pair, (EPSILON,), 2.0)
+    iterate = Iterate(problem, 1e-9, Progress(False), sums=KeptSums(pair, alpha, beta) if kept else None)
+    for side, f in enumerate((0.0, moved)):
+        iterate.state.f = torch.full((20,), EPSILON * f, dtype=torch.float64)
+        error = iterate._find(side, EPSILON)
+    z = (moved * EPSILON - pair.cost.between(x[:, None], y)) / EPSILON
+    torch.testing.assert_close(iterate.state.log_columns, (z + alpha.log_weights[:, None]).logsumexp(0))
+    assert error == iterate.history[-1].marginal_error == float(iterate.marginal_errors(EPSILON))
+    assert iterate.evaluations == len(iterate.history) == 2
