@@ -70,8 +70,9 @@ class Iterate:
         zeros = torch.zeros_like
         a, b = problem.alpha.weights, problem.beta.weights
         self.state = State(zeros(a), zeros(b), zeros(a), zeros(b))
-        self._of, self._made = (self.state.f,) * 4, dict[Hashable, Any]()
         self.allowance: Tensor | float = 0.0
+        self._of: tuple[Any, ...] = (None,) * 5
+        self._made = dict[Hashable, Any]()
         self.missing_mass = 0.0
         self.approximation: Approximation | None = None
         self.accuracy: Accuracy | None = None
@@ -107,7 +108,7 @@ class Iterate:
 
     def errors(self, epsilon: float) -> list[float]:
         """`marginal_errors`, as numbers."""
-        return self.once(("errors", epsilon, id(self.allowance)), lambda: read(self.marginal_errors(epsilon)))
+        return self.once(("errors", epsilon), lambda: read(self.marginal_errors(epsilon)))
 
     def marginal_errors(self, epsilon: float) -> Tensor:
         """Of each item of a batch, shape () or (B,)."""
@@ -119,9 +120,9 @@ class Iterate:
         return (rows + columns) / self.mass
 
     def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
-        """What the present state says, made when it is first asked for: states are replaced, and not changed."""
+        """What the present state says, made when it is first asked for: tensors are replaced, and not changed."""
         state = self.state
-        present = state.f, state.g, state.log_rows, state.log_columns
+        present = state.f, state.g, state.log_rows, state.log_columns, self.allowance
         if any(one is not other for one, other in zip(present, self._of, strict=True)):
             self._of, self._made = present, {}
         if name not in self._made:
@@ -228,7 +229,7 @@ class Iterate:
         errors = self.marginal_errors(epsilon)
         numbers = read(errors, *found.extremes)
         if found.is_right(numbers[errors.numel() :]):
-            self.once(("errors", epsilon, id(self.allowance)), lambda: numbers[: errors.numel()])
+            self.once(("errors", epsilon), lambda: numbers[: errors.numel()])
         else:
             self._take_sums(side, sums.carefully(side, state.f, state.g, epsilon))
         return self._note(epsilon)

@@ -47,7 +47,7 @@ class Attempt:
     bounds: tuple[float, ...] = ()
 
     def is_right(self, extremes: Sequence[float]) -> bool:
-        """Whether they are, after the numbers were read; never, where one is none."""
+        """Whether they are, after the extremes were read; not, where one is NaN."""
         return all(abs(number) <= bound for number, bound in zip(extremes, self.bounds, strict=True))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .log import note
-from .tensors import CUDA, Pretended, Refused, inside, to_device, to_host
+from .tensors import CUDA, Pretended, Refused, inside, is_there, mapped, placed, to_device, to_host
 
 FACTORIES = {
     torch.arange, torch.asarray, torch.as_tensor, torch.empty, torch.empty_strided, torch.eye, torch.full,
@@ -55,9 +55,20 @@ class Overrides(TorchFunctionMode):
         Overrides.making += function in FACTORIES
         try:
             found = overridden(function, args, kwargs or {})
-            return function(*args, **(kwargs or {})) if found is NotImplemented else found
+            if found is not NotImplemented:
+                return found
+            return _of_sparse(function, args, _plainly(function, *args, **(kwargs or {})))
         finally:
             Overrides.making -= function in FACTORIES
+
+
+def _of_sparse(function: Any, args: tuple[Any, ...], found: Any) -> Any:
+    """What has been found, on the device where a sparse tensor of it was given, which is none of `Pretended`."""
+    if not any(is_there(t) and not isinstance(t, Pretended) for t in args):
+        return found
+    if any(isinstance(t, Tensor) and not is_there(t) and t.ndim > 0 for t in args):
+        raise Refused(f"{function}: expected all tensors to be on the same device, but found cuda:0 and cpu")
+    return mapped(placed, found)
 
 
 def _on_device(device: Any) -> bool:
@@ -79,7 +90,7 @@ PROPERTIES = {
 
 @overriding(*PROPERTIES)
 def _property(function: Any, t: Tensor) -> Any:
-    return PROPERTIES[function] if isinstance(t, Pretended) else NotImplemented
+    return PROPERTIES[function] if is_there(t) else NotImplemented
 
 
 @overriding(Tensor.numpy, Tensor.__array__)
@@ -145,11 +156,11 @@ def _to(function: Any, t: Tensor, *args: Any, **kwargs: Any) -> Any:
     else:
         device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
     t = _plainly(function, t, dtype or t.dtype, copy=copy)
-    if device is None or _on_device(device) == isinstance(t, Pretended):
+    if device is None or _on_device(device) == is_there(t):
         return t
     note("copy" if _on_device(device) else "read", f"to({device.type})")
-    if t.layout != torch.strided:  # nothing can hold a sparse one
-        return t
+    if t.layout != torch.strided:
+        return placed(t.clone()) if _on_device(device) else t.clone()
     return to_device(t) if _on_device(device) else to_host(t)
 
 

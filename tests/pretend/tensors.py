@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,8 +34,7 @@ class Pretended(Tensor):
     @staticmethod
     def __new__(cls, inner: Tensor, requires_grad: bool = False) -> Pretended:
         return torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), strides=inner.stride() if inner.layout == torch.strided else None,
-            storage_offset=inner.storage_offset() if inner.layout == torch.strided else None, dtype=inner.dtype,
+            cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             layout=inner.layout, device=inner.device, requires_grad=requires_grad,
         )  # fmt: skip
 
@@ -64,11 +64,11 @@ class Pretended(Tensor):
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = operation._schema.name.split("::")[1]
+        name, launches, aliases = _kind(operation)
         leaves = list(_leaves((args, kwargs)))
         if any(isinstance(leaf, torch.Generator) for leaf in leaves):
             raise Refused(f"{name}: expected a 'cuda' device type for generator but found 'cpu'")
-        on_host = [t for t in leaves if isinstance(t, Tensor) and not isinstance(t, Pretended) and t.ndim > 0]
+        on_host = [t for t in leaves if isinstance(t, Tensor) and not is_there(t) and t.ndim > 0]
         if name in INDEXING:
             on_host = _indexed(name, args, on_host)
         elif name in READS or (name == "repeat_interleave" and kwargs.get("output_size") is None):
@@ -77,11 +77,18 @@ class Pretended(Tensor):
             note("copy" if isinstance(args[0], Pretended) else "read", name)
         elif on_host:
             raise Refused(f"{name}: expected all tensors to be on the same device, but found cuda:0 and cpu")
-        aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
-        if name != "_local_scalar_dense" and all(alias.is_write for alias in aliases):  # it is no view
+        if launches:
             note("launch", name)
-        out = mapped(_wrapped, operation(*mapped(inside, args), **mapped(inside, kwargs)))
+        out = mapped(placed, operation(*mapped(inside, args), **mapped(inside, kwargs)))
         return return_and_correct_aliasing(operation, args, kwargs, out) if aliases else out
+
+
+@functools.cache
+def _kind(operation: Any) -> tuple[str, bool, bool]:
+    """The name of an operation, whether it is a kernel and no view or read, whether it gives back what it was given."""
+    name = operation._schema.name.split("::")[1]
+    aliases = [alias for alias in (item.alias_info for item in operation._schema.returns) if alias is not None]
+    return name, name != "_local_scalar_dense" and all(alias.is_write for alias in aliases), bool(aliases)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -120,8 +127,19 @@ def inside(t: Any) -> Any:
     return t.inner if isinstance(t, Pretended) else t
 
 
-def _wrapped(t: Any) -> Any:
-    return Pretended(t) if isinstance(t, Tensor) and not isinstance(t, Pretended) else t
+def is_there(t: Any) -> bool:
+    """Whether a tensor is on the pretend device; a sparse one, which nothing can hold, has a mark."""
+    return isinstance(t, Pretended) or getattr(t, "on_pretend_device", False)
+
+
+def placed(t: Any) -> Any:
+    """A tensor, on the device; anything else as it is."""
+    if not isinstance(t, Tensor) or is_there(t):
+        return t
+    if t.layout == torch.strided:
+        return Pretended(t)
+    t.on_pretend_device = True  # type: ignore[attr-defined]
+    return t
 
 
 class _ToHost(torch.autograd.Function):

@@ -8,17 +8,20 @@ from pretend import pretend
 
 from geomsink import costs, engine
 from geomsink.measures import Measure
-from geomsink.solver import KL, Balanced, Goal, OneLevel, Problem
+from geomsink.progress import Progress
+from geomsink.solver import KL, L2, Balanced, Goal, Iterate, OneLevel, Problem
 from geomsink.solver.approach import Approach
+from geomsink.solver.kept import KeptSums
 
 drawn = torch.Generator().manual_seed(0)
 X, Y = (torch.rand(2, n, 3, generator=drawn, dtype=torch.float64) for n in (20, 30))
 EPSILON, CYCLES = 0.05, 12
 BUDGET = {
     "dense": (1, 29),
-    "dense in float32": (1, 34),
+    "dense in float32": (1, 33),
     "a batch": (1, 32),
     "unbalanced": (1, 66),
+    "squared differences": (2, 136),
     "a self problem": (2, 45),
     "keops": (1, 23),
     "a batch of keops": (1, 25),
@@ -42,7 +45,7 @@ class Marks:
 def evaluations(name):
     """Events on the device from each evaluation to the next but one, where updates are over-relaxed."""
     items = slice(None) if "batch" in name else 0
-    penalties = (KL(0.5), Balanced()) if name == "unbalanced" else (Balanced(), Balanced())
+    penalty = {"unbalanced": KL(0.5), "squared differences": L2(0.5)}.get(name, Balanced())
     with pretend() as log:
         x, y = (t[items].to("cuda", torch.float32 if "float32" in name else torch.float64) for t in (X, Y))
         alpha, beta = (Measure(t.double(), torch.full_like(t[..., 0], 1 / t.shape[-2]).double()) for t in (x, y))
@@ -50,7 +53,7 @@ def evaluations(name):
         name_of_engine = "keops" if "keops" in name else "dense"
         pair = engine.pair(x, x if "self" in name else y, costs.get("sqeuclidean"), name_of_engine)
         marks = Marks(log)
-        problem = Problem(alpha, beta, pair, (0.2, EPSILON), 2.0, penalties)
+        problem = Problem(alpha, beta, pair, (0.2, EPSILON), 2.0, (penalty, Balanced()))
         with mock.patch.object(Approach, "takes", return_value=False):  # updates, and not Newton's method on scalings
             OneLevel(Goal(1e-15), CYCLES).solve(problem, marks)
     first = 2 if "self" in name else 6
@@ -64,7 +67,7 @@ def test_evaluations_keep_to_their_budget(name):
     assert len(found) >= 4
     for events in found:
         read = [event for event in events if event.kind == "read"]
-        assert len(read) == 2 * reads, read
+        assert len(read) <= 2 * reads, read
         assert sum(event.kind == "launch" for event in events) <= 2 * launches
     copies = [event.where.split(":")[0] for events in found for event in events if event.kind == "copy"]
     assert copies.count("solver/relaxation.py") <= 2 * ("batch" in name)  # of ω for each item, where it changes
@@ -72,3 +75,21 @@ def test_evaluations_keep_to_their_budget(name):
         "solver/relaxation.py",
         "solver/acceleration.py",
     }
+
+
+@pytest.mark.parametrize("moved", [0.0, 400.0, -400.0, 1000.0, -1000.0])
+@pytest.mark.parametrize("kept", [False, True])
+def test_sums_that_leave_the_range_are_found_again(kept, moved):
+    """After they were taken, with the marginal error, as though they were right."""
+    x, y = X[0], Y[0]
+    alpha, beta = (Measure(t, torch.full((len(t),), 1 / len(t), dtype=torch.float64)) for t in (x, y))
+    pair = engine.pair(x, y, costs.get("sqeuclidean"), "dense")
+    problem = Problem(alpha, beta, pair, (EPSILON,), 2.0)
+    iterate = Iterate(problem, 1e-9, Progress(False), sums=KeptSums(pair, alpha, beta) if kept else None)
+    for side, f in enumerate((0.0, moved)):
+        iterate.state.f = torch.full((20,), EPSILON * f, dtype=torch.float64)
+        error = iterate._find(side, EPSILON)
+    z = (moved * EPSILON - pair.cost.between(x[:, None], y)) / EPSILON
+    torch.testing.assert_close(iterate.state.log_columns, (z + alpha.log_weights[:, None]).logsumexp(0))
+    assert error == iterate.history[-1].marginal_error == float(iterate.marginal_errors(EPSILON))
+    assert iterate.evaluations == len(iterate.history) == 2
