@@ -261,6 +261,8 @@ def test_reads_are_counted():
         assert torch.zeros(2, device="cuda").is_cuda and torch.zeros_like(x).is_cuda and not x.cpu().is_cuda
         sparse = X.to_sparse().cuda()
         assert sparse.is_cuda and sparse.to_dense().is_cuda and (sparse @ x.T).is_cuda
+        entries = LABELS[None, :3].cuda(), X[:3, 0].cuda()
+        assert torch.sparse_coo_tensor(*entries, device="cuda", check_invariants=True).is_cuda
         assert sparse.transpose(0, 1).coalesce().is_cuda and not sparse.cpu().is_cuda
         before = log.waits
         for read in (

@@ -182,6 +182,15 @@ def _factory(function: Any, *args: Any, device: Any = None, **kwargs: Any) -> An
     return Pretended(made.detach(), made.requires_grad)
 
 
+@overriding(torch.sparse_coo_tensor, torch.sparse_csr_tensor)
+def _sparse(function: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+    if not _on_device(device):
+        return NotImplemented
+    if not all(map(is_there, args[: 2 + (function is torch.sparse_csr_tensor)])):
+        note("copy", function.__name__)
+    return placed(function(*mapped(inside, args), device="cpu", **kwargs))
+
+
 @overriding(*LIKE)
 def _like(function: Any, t: Tensor, *args: Any, device: Any = None, **kwargs: Any) -> Any:
     if device is None:
