@@ -25,7 +25,7 @@ EPSILON = 0.02
 def rates(device: str, name: str, dtype: str, dim: int, n: int, widths: list[int]) -> dict[str, Any]:
     """Pairs a second of `row_sums` and of `apply` with so many columns, warm: medians; and the error of some rows."""
     x, y = points(device, dim, n, dtype)
-    w = torch.rand(n, max(widths), generator=torch.Generator().manual_seed(1)).to(device, DTYPES[dtype])
+    w = torch.rand(n, max(widths, default=1), generator=torch.Generator().manual_seed(1)).to(device, DTYPES[dtype])
     u, v, epsilon = x.new_zeros(n), x.new_zeros(n), EPSILON
     start = now(device)
     pair = engine.pair(x, y, costs.get("sqeuclidean"), name)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .memory import fitting
+
 F = TypeVar("F", bound=Callable[..., Any])
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -19,10 +21,13 @@ def guarded(function: F) -> F:
     forward-mode differentiation.
 
     Under ``torch.autocast``, half-precision arguments, which a network's output may be, become float32. A compiler
-    breaks its graph at the call and runs the function as it is.
+    breaks its graph at the call and runs the function as it is. Where a GPU's memory is not enough, it is called again
+    with smaller pieces of matrices at a time.
 
     Raises
     ------
+    torch.cuda.OutOfMemoryError
+        Where that is not enough.
     RuntimeError
         Within transforms of ``torch.func``, whose tensors have no numbers that a solver could look at, and where
         tensors have forward-mode tangents, which would be dropped.
@@ -47,7 +52,7 @@ def guarded(function: F) -> F:
             args = tuple(_widened(value) for value in args)
             kwargs = {name: _widened(value) for name, value in kwargs.items()}
         with exactly():
-            return function(*args, **kwargs)
+            return fitting(function.__qualname__.removesuffix(".forward"), lambda: function(*args, **kwargs))
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -24,9 +24,10 @@ from ..choose import engine_of, precision, skips_pairs, squares_in_range
 from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
-from ..engine import Blocks, BuildError, Pairs, chunk, diagonal
+from ..engine import Blocks, BuildError, Pairs, diagonal
 from ..guards import guarded
 from ..measures import Measure, pair_of_measures
+from ..memory import chunk
 from ..multiscale import Boxes, Tree
 from .options import Options
 

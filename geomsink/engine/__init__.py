@@ -23,7 +23,6 @@ from .exponents import bounded
 from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
-from .memory import chunk
 from .pivots import chosen_points, gaussian
 from .rounding import UNIT, certain, rounding
 from .tiled import TiledPair, compiled
@@ -40,7 +39,6 @@ __all__ = [
     "certain",
     "check_name",
     "chosen_points",
-    "chunk",
     "costs",
     "describe",
     "diagonal",

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
+from ..memory import chunk
 from .blocks import Blocks
 from .gibbs import Gibbs, Pair
-from .memory import chunk
 
 STORED = 2**25
 """A cost matrix of at most this many entries is computed once and kept."""

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..guards import exactly
+from ..memory import chunk
 from . import build
 from .batch import BatchPair
 from .blocks import Blocks
 from .gibbs import Pair
-from .memory import chunk
 from .reduction import apart, reduce
 
 PairFunction = Callable[..., Any]

@@ -120,5 +120,5 @@ def _given(u: Tensor, v: Tensor, epsilon: float) -> dict[str, Tensor]:
     return {
         "u": u.reshape(-1, 1),
         "v": v.reshape(-1, 1),
-        "inverse": torch.tensor([1.0 / epsilon], dtype=torch.float64, device=u.device),
+        "inverse": torch.full((1,), 1.0 / epsilon, dtype=torch.float64, device=u.device),
     }

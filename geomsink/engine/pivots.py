@@ -49,7 +49,7 @@ def chosen_points(points: Tensor, accuracy: float, most: int) -> tuple[Tensor, T
     [[[0, 2]], [2], [True]]
     """
     most = min(most, points.shape[1])
-    found = triton_at_hand.run(_in_one_launch, points, accuracy, most) if points.is_cuda else None
+    found = triton_at_hand.run(points.device, _in_one_launch, points, accuracy, most) if points.is_cuda else None
     pivots, rank, left = found or _step_by_step(points, accuracy, most)
     return pivots[:, : max(int(rank.max()), 1)], rank, left <= accuracy**2
 

@@ -78,7 +78,7 @@ class TiledPair(KeopsPair):
 
     def _sums(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor | None, blocks: Blocks | None) -> Tensor | None:
         """Sums (N, E), or None where Triton has failed."""
-        return triton_at_hand.run(self._launched, u, v, epsilon, w, blocks)
+        return triton_at_hand.run(self.x.device, self._launched, u, v, epsilon, w, blocks)
 
     def _launched(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor | None, blocks: Blocks | None) -> Tensor:
         from . import tiles

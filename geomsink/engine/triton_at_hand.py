@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import warnings
@@ -26,12 +27,15 @@ def is_there() -> bool:
     return _installed() and not _failed
 
 
-def run(launch: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs) -> Found | None:
-    """What a function that launches a kernel gives, or None where Triton cannot be had or does not run."""
+def run(
+    device: torch.device, launch: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs
+) -> Found | None:
+    """What a function that launches a kernel on a device gives, or None where Triton cannot be had or does not run."""
     if not is_there():
         return None
     try:
-        return launch(*args, **kwargs)
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            return launch(*args, **kwargs)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ..choose import sparse_plan_fits
 from ..costs import Cost
-from ..engine import Blocks, chunk
+from ..engine import Blocks
 from ..measures import Measure
+from ..memory import chunk
 from ..solver import Penalty
 from .cellsums import Cloud
 from .truncation import pattern

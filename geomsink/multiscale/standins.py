@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine import chosen_points, chunk, gaussian
+from ..engine import chosen_points, gaussian
+from ..memory import chunk
 from .tree import Tree
 
 Slopes = Callable[[Tensor], Tensor]

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
-from ..engine import Blocks, chunk
+from ..engine import Blocks
+from ..memory import chunk
 
 BLOCK = 64
 """Points of a block, about: smaller ones are summed more slowly (measured: half as fast at 50 as at 128)."""

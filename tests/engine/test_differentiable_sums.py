@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.autograd import grad, gradcheck, gradgradcheck
 
-from geomsink import costs, engine
-from geomsink.engine import differentiable, memory
+from geomsink import costs, engine, memory
+from geomsink.engine import differentiable
 from geomsink.engine.differentiable import Pairs, weighted_sums
 
 ENGINES = ("dense", "keops")

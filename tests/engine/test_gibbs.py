@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from geomsink import costs, engine
-from geomsink.engine import Blocks, Gibbs, dense, memory, reduction
+from geomsink import costs, engine, memory
+from geomsink.engine import Blocks, Gibbs, dense, reduction
 
 EPSILON = 0.3
 # Rounding of exponents C/ε of a few tens, and of the sum.

@@ -83,7 +83,7 @@ def ranges(n, size):
 
 @pytest.mark.parametrize("chunk", [2**20, 500])
 def test_sparse_plans_keep_what_counts(chunk, monkeypatch):
-    monkeypatch.setattr("geomsink.engine.memory.CHUNK", chunk)
+    monkeypatch.setattr("geomsink.memory.CHUNK", chunk)
     p = problem(150, 130, 0.03, 50)
     found = sparse_plan(p).matrix(*tensors(p.u, p.v))
     exact = plan_of(p)

@@ -137,7 +137,7 @@ def test_chunks_of_rows_change_nothing(monkeypatch):
     slopes = rows.slopes(u), columns.slopes(v)
     whole = pattern(rows, columns, u, v, slopes, cost, epsilon, 1e-4)
     seven = 7 * columns.centre.numel()  # blocks of rows at a time
-    monkeypatch.setattr("geomsink.engine.memory.CHUNK", TEMPORARIES * seven)
+    monkeypatch.setattr("geomsink.memory.CHUNK", TEMPORARIES * seven)
     parts = pattern(rows, columns, u, v, slopes, cost, epsilon, 1e-4)
     assert np.array_equal(mask(whole.blocks, N, M), mask(parts.blocks, N, M))
     torch.testing.assert_close(whole.bound, parts.bound, rtol=1e-12, atol=0)
