@@ -17,6 +17,7 @@ import geomsink
 from geomsink import costs, generative, transport
 from geomsink.compat import pot
 from geomsink.compat.geomloss import SamplesLoss
+from geomsink.divergences import narrowing
 from geomsink.engine import diagonal
 
 DOUBLE = torch.float64
@@ -321,3 +322,17 @@ def test_results_are_those_of_the_cpu(name):
 def test_results_of_keops_are_those_of_the_cpu(name):
     log, there = compare(COMPILED[name])
     assert all(there) and log.count("keops") > 0
+
+
+@pytest.mark.parametrize(("cost", "dtype"), [("sqeuclidean", "float32"), ("euclidean", "float64")])
+def test_certificates_sum_in_float32_where_its_rounding_is_known(cost, dtype, monkeypatch):
+    """Roots and quotients of CUDA's fast math have no bound here."""
+    monkeypatch.setattr("geomsink.choose.CHEAP", 0)
+    asked = []
+    original = narrowing.Sides.full
+    monkeypatch.setattr(narrowing.Sides, "full", lambda problem, pair: asked.append(pair) or original(problem, pair))
+    with pretend():
+        x, y = (t.float().cuda() for t in (X, Y))
+        d = geomsink.solve(x, y, cost=cost, blur=0.7, dtype="float32", engine="dense", certify=True)
+        assert d.lower <= d.value <= d.upper
+    assert {str(pair.x.dtype) for pair in asked} == {f"torch.{dtype}"}

@@ -31,16 +31,21 @@ Intervals = dict[str, Interval]
 def sides_of(problems: Problems, solved: Solved, dtype: torch.dtype | None = None) -> Sides:
     """What certificates ask of a solved problem, in a precision or else in the solver's.
 
-    In float64 where it is not known how far the rounding of points puts the cost off, and where that costs little.
+    In float64 where it is not known how far the rounding of points, or of costs, puts them off, and where that costs
+    little.
     """
     problem, cost, request = solved.solver.problem, problems.request.cost, problems.request
     endless = problem.epsilon == math.inf
     products = by_products(problem.pair.x.shape[-1], cost.quadratic is not None)  # round in ways of their own
-    known = cost.modulus is not None and not products and not endless
+    # Roots and quotients of CUDA's fast math have no bound here; squares are as exact as on a CPU.
+    bounded = cost.quadratic is not None or problem.pair.x.device.type == "cpu"
+    known = cost.modulus is not None and not products and not endless and bounded
     dtype = dtype or certified_precision(problem.pairs, problem.pair.x.dtype, known)
     pair = problems.pair(problem.alpha, problem.beta, dtype)
-    bounded = cost.lower_bound is not None and not endless
-    if not skips_pairs(problem.pairs, request.container.device, bounded, request.batched):
+    skips = skips_pairs(
+        problem.pairs, request.container.device, cost.lower_bound is not None and not endless, request.batched
+    )
+    if not skips:
         return Sides.full(problem, pair)
     clouds = problems.cloud(problem.alpha), problems.cloud(problem.beta)
     skipped = SKIPPED * max(solved.solver.marginal_error, ROUNDING[torch.float64])
