@@ -53,6 +53,11 @@ def sums(dimension, parts):
             sizes = exact.apply(*given, w.double().abs(), blocks).clamp(min=1e-30)
             found = tiles.apply(u, v, epsilon, w, blocks)
             errors[f"{what}, {width} columns"] = relative(found, exact.apply(*given, w.double(), blocks), sizes)
+    without_weight = u.clone()
+    without_weight[::3] = -1e30  # which stands for −∞
+    found = tiles.row_sums(without_weight, v, epsilon)
+    expected = exact.row_sums(without_weight.double(), v.double(), epsilon)
+    errors["without weight"] = relative(found, expected, expected.clamp(min=1e-30))
     expected = exact.T.row_sums(v.double(), u.double(), epsilon)
     errors["transpose"] = relative(tiles.T.row_sums(v, u, epsilon), expected, expected)
     return errors

@@ -9,8 +9,8 @@ from ..costs import Cost
 from .blocks import Blocks
 from .tiled import compiled
 
-ROWS = 256
-"""Rows of a block: threads share the blocks."""
+ROWS = 192
+"""Rows of a block: threads share the blocks, and KeOps has as many threads for one on a GPU."""
 
 
 class BatchPair:

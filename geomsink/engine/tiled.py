@@ -32,6 +32,8 @@ SHORTEST = 512
 """Columns of a part, at least."""
 HALF = 2.0**-11
 """Of a number, at most, that its half in float16 leaves to the other."""
+PLACES = 2**31 - 1
+"""Of numbers in a tensor, at most: kernels count them in int32."""
 LONGEST = 2**17
 """Columns of a part, at most: sums in float32 keep their digits."""
 
@@ -77,7 +79,9 @@ class TiledPair(KeopsPair):
         return torch.cat(found, 1) if len(found) == len(parts) else super().apply(u, v, epsilon, w, blocks)
 
     def _sums(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor | None, blocks: Blocks | None) -> Tensor | None:
-        """Sums (N, E), or None where Triton has failed."""
+        """Sums (N, E), or None where Triton has failed, or numbers of places do not fit."""
+        if max(len(self.x), len(self.y)) * max(_padded_to(self.x.shape[1]), 1 if w is None else w.shape[1]) > PLACES:
+            return None
         return triton_at_hand.run(self.x.device, self._launched, u, v, epsilon, w, blocks)
 
     def _launched(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor | None, blocks: Blocks | None) -> Tensor:
@@ -90,7 +94,7 @@ class TiledPair(KeopsPair):
             kernel = tiles.by_differences
             rows, columns, warps, stages = ROWS, COLUMNS, WARPS, 1
         else:
-            d = max(16, 2 ** math.ceil(math.log2(d)))
+            d = _padded_to(d)
             points, (squares_x, squares_y), size = self._halves(d)
             exact, right = exact - scale * squares_x, right - scale * squares_y
             kernel, scales = tiles.by_products, (2.0 * scale * size**2, 2.0 * scale * size**2 * HALF)
@@ -100,8 +104,9 @@ class TiledPair(KeopsPair):
         if blocks is not None:
             pattern, most = blocks.compact(self.x.device), blocks.rows_at_most
         grid = len(pattern[0]), -(-most // rows)
-        parts, width = _parts(grid[0] * grid[1], m, self.x.device), 0 if w is None else w.shape[1]
+        width = 0 if w is None else w.shape[1]
         wide = next(b for b in BROAD if b >= width) if d > FEW and width else width  # of a product on matrix units
+        parts = _parts(grid[0] * grid[1], m, self.x.device, PLACES // max(1, n * max(wide, 1)))
         shape = (parts, n, wide) if wide > THIN else (max(width, 1), parts, n)
         out = torch.empty(shape, dtype=torch.float32, device=self.x.device)
         factors = right if w is None else w.T.contiguous() if wide == width <= THIN else _padded(w, wide)
@@ -109,9 +114,9 @@ class TiledPair(KeopsPair):
             *points, left, right, factors, out, *pattern, n, m, *scales,
             D=d, E=wide, ROWS=rows, COLUMNS=columns, num_warps=warps, num_stages=stages,
         )  # fmt: skip
-        # What rounding the rows' exponents has changed is known.
+        # What rounding the rows' exponents has changed is known; of −10³⁰, for −∞, it does not matter.
         sums = out.sum(0, dtype=torch.float64)[:, :width] if wide > THIN else out.sum(1, dtype=torch.float64).T
-        return (sums * torch.exp2(exact - left.double())[:, None]).float()
+        return (sums * torch.exp2((exact - left.double()).clamp(-1.0, 1.0))[:, None]).float()
 
     def _by_coordinates(self, scale: float) -> tuple[Tensor, ...]:
         """Points by coordinates, in units in which a squared distance is an exponent."""
@@ -140,6 +145,11 @@ def compiled(x: Tensor, y: Tensor, cost: Cost) -> KeopsPair:
     return (TiledPair if TiledPair.takes(x, cost) else KeopsPair)(x, y, cost)
 
 
+def _padded_to(dimension: int) -> int:
+    """Coordinates that points have in tiles."""
+    return dimension if dimension <= FEW else max(16, 2 ** math.ceil(math.log2(dimension)))
+
+
 def _padded(w: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(w, (0, width - w.shape[1])).contiguous()
 
@@ -153,8 +163,8 @@ def _every(n: int, m: int, rows: int, device: torch.device) -> tuple[Tensor, ...
 
 
 @functools.lru_cache(maxsize=64)
-def _parts(programs: int, columns: int, device: torch.device) -> int:
+def _parts(programs: int, columns: int, device: torch.device, most: int) -> int:
     """Parts that ranges of columns are cut into, so that a device is busy and sums are short."""
     wanted = PROGRAMS * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     busy = min(-(-wanted // max(1, programs)), -(-columns // SHORTEST))
-    return max(1, busy, -(-columns // LONGEST))
+    return max(1, min(most, max(busy, -(-columns // LONGEST))))

@@ -18,7 +18,7 @@ from ..measures import Measure
 from ..solver import SAFE, FullSums, Penalty, log_sums, residual
 from .standins import Bases, Slopes, StandIns
 from .tree import Tree
-from .truncation import Boxes, Pattern, pattern
+from .truncation import BLOCK, Boxes, Pattern, pattern
 
 Found = TypeVar("Found")
 
@@ -26,6 +26,8 @@ SLACK = 4.0
 """What exponents may rise by before a pattern is rebuilt: it is built for a bound that much lower."""
 FEW = 8
 """Points of a small box, at least."""
+KEOPS_BLOCK = 192
+"""Of a box on a GPU where KeOps sums, about: it has as many threads for a block of rows."""
 AUDITED = 1024
 """Rows, and columns, that are summed in full to see how far the others are off."""
 
@@ -51,7 +53,9 @@ class Cloud:
 
     @cached_property
     def boxes(self) -> Boxes:
-        return Boxes.of(self.tree.measure.points)
+        points = self.tree.measure.points
+        compiled = points.is_cuda and self.cost.quadratic is None
+        return Boxes.of(points, KEOPS_BLOCK if compiled else BLOCK)
 
     @cached_property
     def small_boxes(self) -> Boxes:

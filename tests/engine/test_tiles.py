@@ -66,6 +66,13 @@ def test_too_little_memory_is_not_taken_for_a_failure(failing, monkeypatch):
     assert triton_at_hand.is_there()
 
 
+def test_more_places_than_are_counted_in_are_summed_otherwise(failing, monkeypatch):
+    monkeypatch.setattr(tiled, "PLACES", 89)  # 30 points of 3 coordinates have 90
+    u = torch.zeros(30)
+    assert torch.isfinite(failing.row_sums(u, u, 0.1)).all() and triton_at_hand.is_there()
+    assert tiled._parts(1, 2**20, torch.device("cpu"), 5) == 5
+
+
 def test_certificates_sum_without_tiles(failing):
     certain = engine.certain(failing)
     assert type(certain) is not type(failing) and engine.certain(certain) is certain
