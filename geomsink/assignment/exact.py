@@ -31,7 +31,7 @@ CANDIDATES = 8
 """Pairs a row and a column at first, and a row that lacks some from then on."""
 ROUNDS = 200
 """Flows between candidates, at most; a few are enough."""
-SEARCHED, FARTHER = 100, 2
+SEARCHED, FARTHER = 100, 4
 """Columns that a path is looked for among at first, and how many times as many after each round that left rows: a path
 that is far is mostly one that candidates lack."""
 LEAST_LIFT, LIFTED = 1e-9, 4.0

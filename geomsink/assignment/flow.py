@@ -68,11 +68,10 @@ class Flow:
         How many rows are left with some: their potentials have risen, by ``lift`` more where all were reached.
         """
         graph = self.graph
-        begin, order = graph.by_columns
-        given = graph.by_rows, graph.j, graph.i, graph.costs, begin, order
+        given = graph.by_rows, graph.j, graph.i, graph.costs
         own = self.f, self.g, self.supply, self.demand, self.mass
         arrays = [np.ascontiguousarray(array) for array in (*given, *own)]
-        self.f, self.g, self.supply, self.demand, self.mass = arrays[6:]
+        self.f, self.g, self.supply, self.demand, self.mass = arrays[4:]
         try:
             return engine.shortest_paths(graph.shape, arrays, lift, most)
         except engine.BuildError:
@@ -93,8 +92,10 @@ class Flow:
     def _solve(self, lift: float, most: int) -> int:
         """The same where nothing can be compiled, some hundred times as slow."""
         graph, f, g, mass = self.graph, self.f, self.g, self.mass
-        begin, (column_begin, order) = graph.by_rows, graph.by_columns
-        stuck = 0
+        begin, stuck = graph.by_rows, 0
+        carrying: list[set[int]] = [set() for _ in range(graph.shape[1])]  # the edges with flow of each column
+        for e in np.flatnonzero(mass > 0.0).tolist():
+            carrying[graph.j[e]].add(e)
         for source in np.flatnonzero(self.supply > 0.0).tolist():
             while self.supply[source] > 0.0:
                 distance: dict[int, float] = {}
@@ -104,24 +105,27 @@ class Flow:
                 back: dict[int, int] = {}
                 heap: list[tuple[float, int]] = []
                 fresh, sink, reached = [source], -1, 0.0
+                enough = math.inf  # a column that lacks some is no farther
                 while sink < 0:
                     for i in fresh:
                         edges = slice(begin[i], begin[i + 1])
                         lengths = rows[i] + np.maximum(graph.costs[edges] - f[i] - g[graph.j[edges]], 0.0)
                         seen = range(begin[i], begin[i + 1]), graph.j[edges].tolist(), lengths.tolist()
                         for e, j, d in zip(*seen, strict=True):
-                            if j not in settled and d < distance.get(j, math.inf):
+                            if d < min(enough, distance.get(j, math.inf)):  # so not settled: distances do not fall
                                 distance[j], by[j] = d, e
                                 heapq.heappush(heap, (d, j))
-                                if d <= reached and self.demand[j] > 0.0:
-                                    sink = j
-                                    break
+                                if self.demand[j] > 0.0:
+                                    enough = d
+                                    if d <= reached:
+                                        sink = j
+                                        break
                         if sink >= 0:
                             break
                     if sink >= 0:
                         settled.add(sink)
                         break
-                    while heap and (heap[0][1] in settled or heap[0][0] > distance[heap[0][1]]):
+                    while heap and heap[0][0] > distance[heap[0][1]]:
                         heapq.heappop(heap)
                     if not heap or len(settled) == most:
                         break
@@ -130,9 +134,8 @@ class Flow:
                     if self.demand[j] > 0.0:
                         sink = j
                         break
-                    edges_in = order[column_begin[j] : column_begin[j + 1]]
                     fresh = []
-                    for e in edges_in[mass[edges_in] > 0.0].tolist():
+                    for e in carrying[j]:
                         i = int(graph.i[e])
                         if i not in rows:
                             rows[i], back[i] = reached, e
@@ -152,6 +155,8 @@ class Flow:
                 sent = min(self.supply[source], self.demand[sink], *mass[backwards])
                 mass[forwards] += sent
                 mass[backwards] -= sent
+                for e in (*forwards, *backwards):
+                    (carrying[graph.j[e]].add if mass[e] > 0.0 else carrying[graph.j[e]].discard)(e)
                 self.supply[source] -= sent
                 self.demand[sink] -= sent
         return stuck

@@ -64,12 +64,6 @@ class Graph:
         begin: Indices = np.searchsorted(self.i, np.arange(self.shape[0] + 1))
         return begin
 
-    @cached_property
-    def by_columns(self) -> tuple[Indices, Indices]:
-        """Where the edges of each column begin, shape (M + 1,), in the second: edges in the order of columns."""
-        order = np.argsort(self.j, kind="stable")
-        return np.searchsorted(self.j[order], np.arange(self.shape[1] + 1)), order
-
 
 def ranges(begin: Indices, some: Indices) -> tuple[Indices, Indices]:
     """The numbers from begin[k] to begin[k + 1], for some k one after the other; and which of them each belongs to.

@@ -23,8 +23,7 @@ def shortest_paths(sizes: tuple[int, int], arrays: Sequence[Any], lift: float, m
     ----------
     sizes : (int, int)
     arrays : sequence of array
-        begin, column, row, cost, column_begin, column_edge, f, g, supply, demand and flow, contiguous: int64 and
-        float64.
+        begin, column, row, cost, f, g, supply, demand and flow, contiguous: int64 and float64.
     lift : float
         By which potentials of rows rise that reach no demand.
     most : int

@@ -137,6 +137,29 @@ def test_without_a_compiler_the_same_comes_out(monkeypatch):
     assert plain.cost == pytest.approx(compiled.cost, rel=1e-14)
 
 
+def test_both_loops_send_weights_and_take_them_back_alike(monkeypatch):
+    """Columns with flow from many rows, which paths then take from some; and rows that reach nothing soon."""
+    random = np.random.default_rng(0)
+    n, m = 40, 12
+    supply, demand, _ = whole(random.random(n), random.random(m))
+    i, j = (index.ravel() for index in np.indices((n, m)))
+    costs, kept = random.random(n * m), random.random(n * m) < 0.4
+    kept[j == 0] = True
+    graph = Graph.of((n, m), i[kept], j[kept], costs[kept])
+    compiled, plain = (Flow(graph, supply, demand, np.zeros(m)) for _ in range(2))
+    left = [compiled.solve(0.5, 3), compiled.solve(0.5, 100)]
+
+    def refuse(*arguments):
+        raise engine.BuildError("none")
+
+    monkeypatch.setattr(engine, "shortest_paths", refuse)
+    assert left == [plain.solve(0.5, 3), plain.solve(0.5, 100)] and left[0] > 0
+    np.testing.assert_array_equal(plain.mass, compiled.mass)
+    np.testing.assert_allclose(plain.g - plain.g[0], compiled.g - compiled.g[0], rtol=0, atol=1e-13)
+    assert left[1] == 0 and (np.bincount(graph.i, plain.mass, n) == supply).all()
+    assert (plain.slack >= -1e-13).all() and np.abs(plain.slack[plain.mass > 0.0]).max() <= 1e-13
+
+
 def test_a_tolerance_stops_earlier_and_its_bounds_hold(monkeypatch):
     monkeypatch.setattr(exact, "COMPLETE", 0)
     random = np.random.default_rng(0)
