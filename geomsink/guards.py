@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .memory import fitting
+from .memory import attempts
 
 F = TypeVar("F", bound=Callable[..., Any])
 HALVES = (torch.float16, torch.bfloat16)
@@ -51,8 +51,11 @@ def guarded(function: F) -> F:
         if _autocasts():
             args = tuple(_widened(value) for value in args)
             kwargs = {name: _widened(value) for name, value in kwargs.items()}
-        with exactly():
-            return fitting(function.__qualname__.removesuffix(".forward"), lambda: function(*args, **kwargs))
+        with exactly():  # no further frames: warnings name the caller's line
+            for attempt in attempts(function.__qualname__.removesuffix(".forward")):
+                with attempt:
+                    return function(*args, **kwargs)
+        raise AssertionError("the last attempt ends with a result or an error")
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

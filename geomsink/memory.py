@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import torch
-
-Found = TypeVar("Found")
 
 CHUNK = 2**20
 """Numbers of the largest temporary on a CPU: what its caches hold."""
@@ -30,8 +27,9 @@ def chunk(device: torch.device) -> int:
     return max(CHUNK, min(MOST, share) // _divided_by[0])
 
 
-def fitting(name: str, call: Callable[[], Found]) -> Found:
-    """What a call gives; where a GPU's memory is not enough, it is made again with smaller pieces.
+def attempts(name: str) -> Iterator[contextlib.AbstractContextManager[None]]:
+    """Contexts for a call, one after the other, with smaller pieces from each to the next: what a GPU has too little
+    memory for ends them without an error, but for the last.
 
     Raises
     ------
@@ -39,8 +37,7 @@ def fitting(name: str, call: Callable[[], Found]) -> Found:
         If that is not enough either; in a sentence that begins with ``name``.
     """
     for divided_by in (1, *SMALLER):
-        with contextlib.suppress(torch.cuda.OutOfMemoryError), _pieces(divided_by):
-            return call()
+        yield _pieces(divided_by)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     raise torch.cuda.OutOfMemoryError(
@@ -53,6 +50,7 @@ def fitting(name: str, call: Callable[[], Found]) -> Found:
 def _pieces(divided_by: int) -> Iterator[None]:
     before, _divided_by[0] = _divided_by[0], max(divided_by, _divided_by[0])
     try:
-        yield
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            yield
     finally:
         _divided_by[0] = before

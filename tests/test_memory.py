@@ -39,6 +39,10 @@ def test_pieces_become_smaller(most, calls, gigabytes):
     assert memory.chunk(GPU) == 2**26  # for the next call
 
 
+def test_results_of_nothing_are_results(gigabytes):
+    assert guards.guarded(lambda: None)() is None
+
+
 def test_what_is_too_large_all_the_same_is_said(gigabytes):
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"loss: the GPU.s memory is not enough for .*float32"):
         needing(0, [])()

@@ -124,7 +124,12 @@ def least_transport(
     pricing = Pricing.of(x, y, cost, engine)
     zero = torch.zeros(len(x), dtype=x.dtype, device="cpu"), torch.zeros(len(y), dtype=y.dtype, device="cpu")
     given = zero if start is None else (start[0][trees[0].order], start[1][trees[1].order])
-    flow = Flow(_candidates(pricing, *given, candidates), supply, demand, given[1].numpy())
+    line = _Line.of(pricing, supply, demand) if x.shape[1] == 1 else None
+    graph = _candidates(pricing, *given, candidates, line)
+    flow = Flow(graph, supply, demand, given[1].numpy())
+    if line is not None and line.g is not None:
+        ordered = Flow(graph, supply, demand, line.g, line.plan)
+        flow = ordered if _Search(pricing, ordered, supply, demand, candidates).is_over else flow
     search = _Search(pricing, flow, supply, demand, candidates)
     largest = largest_cost(x, y, cost)
     first, most = _lift(flow, largest), SEARCHED
@@ -176,6 +181,12 @@ class _Search:
             size += cost.quadratic * float((pair.x**2).sum(1).max() + (pair.y**2).sum(1).max())
         return float(ROUNDED * size)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether what is carried is carried by tight edges, and potentials are feasible for all pairs."""
+        slack = self.flow.slack[self.flow.mass > 0.0].max(initial=0.0)
+        return bool(slack <= self.rounding) and len(self.price()[2][0]) == 0
+
     def price(self) -> tuple[Numbers, Numbers, tuple[Indices, Indices, Numbers]]:
         """Potentials feasible for all pairs, with ⟨a, f⟩ = ⟨b, g⟩, and pairs for which the flow's own are not."""
         flow = self.flow
@@ -189,13 +200,58 @@ class _Search:
         return feasible + shift, flow.g - shift, (i.numpy(), j.numpy(), costs.numpy())
 
 
-def _candidates(pricing: Pricing, f: Tensor, g: Tensor, count: int) -> Graph:
+@dataclass(frozen=True)
+class _Line:
+    """The plan that keeps the order of points on a line, and the corners of its staircase.
+
+    For convex costs of the distance that plan is optimal, and potentials that are feasible for these pairs are so for
+    all (Monge; Burkard, Klinz, Rudolf 1996, Discrete Appl. Math. 70).
+
+    Attributes
+    ----------
+    plan : arrays i, j, mass, each of shape (K,)
+    corners : pair of array
+    g : array, shape (M,), or None
+        Potentials for which the plan's pairs have no reduced cost, and of convex costs no pair a negative one; None
+        where points have no mass.
+    """
+
+    plan: tuple[Indices, Indices, Numbers]
+    corners: tuple[Indices, Indices]
+    g: Numbers | None
+
+    @classmethod
+    def of(cls, pricing: Pricing, supply: Numbers, demand: Numbers) -> _Line:
+        def costs(rows: Indices, columns: Indices) -> Numbers:
+            found: Numbers = pricing.costs(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
+            return found
+
+        rows, columns = (t[:, 0].argsort(stable=True).numpy() for t in (pricing.pair.x, pricing.pair.y))
+        ends = supply[rows].cumsum(), demand[columns].cumsum()
+        cuts = np.union1d(*(end[end > 0] for end in ends))
+        i, j = rows[np.searchsorted(ends[0], cuts)], columns[np.searchsorted(ends[1], cuts)]
+        plan, corners = (i, j, np.diff(cuts, prepend=0.0)), (np.append(i[:-1], i[1:]), np.append(j[1:], j[:-1]))
+        if not (supply.min() > 0 and demand.min() > 0):
+            return cls(plan, corners, None)
+        # From a step to the next, the corner above has a reduced cost of 0.
+        used = costs(i, j)
+        f = np.append(0.0, (used[1:] - costs(i[:-1], j[1:])).cumsum())
+        g = np.empty(len(columns))
+        g[j] = used - f
+        return cls(plan, corners, g)
+
+
+def _candidates(pricing: Pricing, f: Tensor, g: Tensor, count: int, line: _Line | None = None) -> Graph:
+    """The pairs of least reduced cost of each row and column, and those of a line; all, if they are few."""
     shape = len(f), len(g)
     if shape[0] * shape[1] <= COMPLETE:
         i, j = (index.ravel() for index in np.indices(shape))
     else:
         rows, columns = pricing.near(f, g, min(count, shape[1])), pricing.T.near(g, f, min(count, shape[0]))
         i, j = (torch.cat((rows[k], columns[1 - k])).numpy() for k in (0, 1))
+        if line is not None:
+            i = np.concatenate((i, line.plan[0], line.corners[0]))
+            j = np.concatenate((j, line.plan[1], line.corners[1]))
         keys = np.unique(i * shape[1] + j)
         i, j = keys // shape[1], keys % shape[1]
     return Graph.of(shape, i, j, pricing.costs(torch.from_numpy(i), torch.from_numpy(j)).numpy())

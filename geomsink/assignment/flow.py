@@ -29,6 +29,8 @@ class Flow:
         Whole numbers below 2^53, of the same sum.
     g : array, shape (M,), float64
         To start from: any; the better, the sooner.
+    plan : arrays i, j, mass, each of shape (K,), optional
+        Edges, each once, that are tight for that g, and what they carry at first. Default: found among tight ones.
 
     Attributes
     ----------
@@ -39,10 +41,19 @@ class Flow:
         On each edge.
     """
 
-    def __init__(self, graph: Graph, supply: Numbers, demand: Numbers, g: Numbers):
+    def __init__(
+        self, graph: Graph, supply: Numbers, demand: Numbers, g: Numbers,
+        plan: tuple[Indices, Indices, Numbers] | None = None,
+    ):  # fmt: skip
         self.graph, self.g = graph, g.copy()
         self.supply, self.demand, self.mass = supply.copy(), demand.copy(), np.zeros(len(graph))
         self.f = self._transform()
+        if plan is not None:
+            i, j, mass = plan
+            self.mass[graph.find(i, j)] = mass
+            np.subtract.at(self.supply, i, mass)
+            np.subtract.at(self.demand, j, mass)
+            return
         slack = self.slack
         for e in np.flatnonzero(slack <= 0.0).tolist():  # what tight edges can carry at once
             i, j = graph.i[e], graph.j[e]

@@ -28,6 +28,8 @@ def proposing(request: Request, options: dict[str, Any]) -> Request:
     nearest = min(nearest_cost(measure.points, measure.weights, cost) for measure in (request.alpha, request.beta))
     degree = cost.degree or 2.0
     epsilon = max(degree * BLURRED**degree * nearest, COLDEST * scale)
+    if request.alpha.points.shape[-1] == 1 and degree >= 1.0:  # sorting is better
+        options = options | {"max_iter": 1}
     return request.at(Options(**(options | {"epsilon": epsilon if epsilon > 0.0 else 1.0})))
 
 

@@ -123,6 +123,28 @@ def test_weighted_plans_are_those_of_a_linear_program(cost, complete, monkeypatc
         check_potentials(found, C)
 
 
+@pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.name)
+def test_points_of_a_line_are_sorted_where_costs_are_convex(cost, monkeypatch):
+    monkeypatch.setattr(exact, "COMPLETE", 0)
+    random = np.random.default_rng(1)
+    for draw in (random.random, lambda shape: random.integers(0, 9, shape).astype(float)):
+        found = check_assignment(draw((120, 1)), draw((120, 1)), cost)
+        assert (found.rounds == 1) == (cost.name not in ("power:0.5", "negative"))
+    x, y, a, b = random.random((50, 1)), random.random((40, 1)), random.random(50), random.random(40)
+    a[:3] *= 0.0
+    for weights in ((a, b), (a[3:], b)):  # with points without mass, and without them
+        points = x[-len(weights[0]) :]
+        alpha, beta = (
+            Measure(torch.as_tensor(p), torch.as_tensor(w / w.sum())) for p, w in zip((points, y), weights, strict=True)
+        )
+        found, C = least_transport(alpha, beta, cost), cost(alpha.points, beta.points).numpy()
+        check_potentials(found, C)
+        rows, columns = np.kron(np.eye(len(C)), np.ones(40)), np.kron(np.ones(len(C)), np.eye(40))
+        right = np.concatenate((alpha.weights.numpy(), beta.weights.numpy()))
+        best = linprog(C.ravel(), A_eq=np.vstack((rows, columns)), b_eq=right, method="highs").fun
+        assert found.cost == pytest.approx(best, abs=1e-9 * np.abs(C).max())
+
+
 def test_without_a_compiler_the_same_comes_out(monkeypatch):
     random = np.random.default_rng(0)
     x, y = random.random((120, 2)), random.integers(0, 3, (120, 2)) + 0.1
