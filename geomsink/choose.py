@@ -117,13 +117,15 @@ def skips_pairs(pairs: int, device: torch.device, bounded: bool, batched: bool =
     return bounded and pairs >= paying(device) and not batched
 
 
-STANDING_ON_GPU = 2**35
-"""Pairs from which on cells have stand-ins there: it takes longer to find them than to sum over all of fewer."""
+SKETCHED_ON_GPU = 2**35
+"""Pairs from which on clouds are sketched there: it takes longer than to sum over all of fewer."""
+FEW_NODES = 0.5
+"""Nodes of a sketch, in points of the cloud, up to which it takes the cloud's place."""
 
 
-def has_standins(pairs: int, device: torch.device) -> bool:
-    """Whether points of a cell have others that stand for them."""
-    return device.type == "cpu" or pairs >= STANDING_ON_GPU
+def pays_to_sketch(nodes: int, points: int) -> bool:
+    """Whether so many nodes take the place of so many points."""
+    return nodes <= FEW_NODES * points
 
 
 LOOKED_AT = 2**24, 2**26
@@ -246,6 +248,8 @@ class Facts:
         Of a batch.
     looked_up : bool, default False
         Whether points are positions in a table of costs, and have no cells.
+    sketched : callable, default False
+        Whether a few points stand for one of the clouds at least: they are looked for, so that it is asked last.
     """
 
     pairs: int
@@ -265,6 +269,7 @@ class Facts:
     fixed: bool = True
     items: int = 1
     looked_up: bool = False
+    sketched: Callable[[], bool] = lambda: False
 
 
 class Wanted(Protocol):
@@ -284,7 +289,7 @@ class Choice:
 
     Attributes
     ----------
-    strategy : {"one-level", "coarse-to-fine", "path-following", "item-by-item", "unrolled", "limit"}
+    strategy : {"one-level", "coarse-to-fine", "sketched", "path-following", "item-by-item", "unrolled", "limit"}
     dtype : torch.dtype
         The working precision.
     newton : bool
@@ -326,7 +331,9 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("limit", dtype)
     between = not problem.batched and not problem.looked_up
     kept = problem.quadratic and problem.pairs <= most_kept(device)  # a kernel, in memory
-    if between and _levels_pay(problem, options.multiscale, device):
+    if between and _sketch_pays(problem, options.multiscale, device):
+        plain = Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
+    elif between and _levels_pay(problem, options.multiscale, device):
         plain = Choice("coarse-to-fine", dtype)
     else:
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
@@ -344,7 +351,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if plain.strategy == "one-level":
         scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
         return replace(plain, newton=plain.newton and not scaled, otherwise=(followed, exact))
-    return replace(plain, otherwise=(followed,))
+    return replace(plain, otherwise=(*plain.otherwise, followed))
 
 
 def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:
@@ -353,6 +360,14 @@ def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:
         return False
     few = problem.pairs <= IN_MEMORY * problem.items or (problem.bounded and problem.dimension <= WIDEST)
     return cells and problem.smooth and not problem.is_self and few
+
+
+def _sketch_pays(problem: Facts, wanted: bool | None, device: torch.device) -> bool:
+    least = PAYS if device.type == "cpu" else SKETCHED_ON_GPU
+    few = problem.pairs < least or problem.dimension > WIDEST
+    if wanted is False or (wanted is None and few) or not problem.quadratic:
+        return False
+    return problem.sketched()
 
 
 def _precision(problem: Facts) -> torch.dtype:

@@ -23,21 +23,35 @@ class Measure:
     points : Tensor, shape (N, D) or (B, N, D)
         float32 or float64.
     weights : Tensor, shape (N,) or (B, N)
-        float64 whatever the points are, on their device; zeros are allowed.
+        float64 whatever the points are, on their device; zeros are allowed, and negative numbers in a sketch.
+    nearby : Tensor, shape (N,), optional
+        Of a sketch, the mass of the points that each one is nearest to, about.
     """
 
     points: Tensor
     weights: Tensor
+    nearby: Tensor | None = None
 
     @cached_property
     def mass(self) -> float:
         """Of one measure."""
         return float(self.weights.sum())
 
+    @property
+    def sizes(self) -> Tensor:
+        """Weights for means over the points, none negative, shape (N,) or (B, N)."""
+        return self.weights if self.nearby is None else self.nearby
+
+    @cached_property
+    def signs(self) -> Tensor | None:
+        """Of the weights, shape (N,), where some may be negative."""
+        return None if self.nearby is None else self.weights.sign()
+
     @cached_property
     def log_weights(self) -> Tensor:
-        """log a_i, with a finite number far below any exponent in place of log 0."""
-        return self.weights.log().clamp(min=-1e30)
+        """log |a_i|, with a finite number far below any exponent in place of log 0."""
+        weights = self.weights if self.nearby is None else self.weights.abs()
+        return weights.log().clamp(min=-1e30)
 
 
 class OutOfRange(ValueError):

@@ -1,6 +1,6 @@
-"""Fewer pairs: trees of cells, truncation, stand-ins, and Newton's step on cells or on a sparse plan.
+"""Fewer pairs: trees of cells, truncation, sketches, and Newton's step on cells or on a sparse plan.
 
-Imports `solver` and what is below it. Hands on the strategy `CoarseToFine`, `Newton`, clouds with their trees, and
+Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, `Newton`, clouds with their trees, and
 patterns of pairs.
 """
 
@@ -8,6 +8,8 @@ from .cellsums import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
+from .sketch import Nodes
+from .sketched import Sketched
 from .tree import Tree
 from .truncation import Boxes, Pattern, nearby, pattern
 
@@ -17,7 +19,9 @@ __all__ = [
     "CoarseToFine",
     "Levels",
     "Newton",
+    "Nodes",
     "Pattern",
+    "Sketched",
     "Tree",
     "nearby",
     "pairs_of",

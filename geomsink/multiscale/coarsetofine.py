@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import coarse_in_memory, has_standins
+from ..choose import coarse_in_memory
 from ..measures import Measure
 from ..progress import Progress
 from ..solver import (
@@ -26,11 +26,10 @@ from ..solver import (
     Problem,
     Solved,
     Solver,
-    rounding,
     temperatures,
-    value_error,
 )
-from .cellsums import Audit, CellSums, Cloud, Side
+from .audit import right_with
+from .cellsums import CellSums, Cloud, Side
 from .levels import Levels, SolvedLevel
 from .newton import Newton
 
@@ -44,11 +43,7 @@ SKIPPED = 0.03
 NEARBY = 0.02
 """Marginal error up to which given potentials are better than extended ones."""
 PATIENCE = 12
-"""Evaluations without progress after which finer stand-ins are taken."""
-ACCURACIES = (1.0, 0.03, 0.0)
-"""Accuracies of stand-ins, in ``tol``, that are tried until the audit is content; without any, at last."""
-SMOOTH = 4.0
-"""What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
+"""Evaluations without progress after which a problem between sketches is given up: finer ones may do better."""
 
 
 @dataclass(frozen=True)
@@ -88,42 +83,21 @@ class CoarseToFine:
         level, cells, sizes = self._coarse(problem, progress, start)
         correction = level.correction(problem.beta, cells[1], problem.pair.x.dtype)
         extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
-        newton = None if problem.is_self else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
+        newton = None if problem.is_self or problem.is_signed else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
         progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
-        stand_ins = has_standins(problem.pairs, problem.alpha.points.device)
-        for share in ACCURACIES if stand_ins else ACCURACIES[-1:]:
-            sums = self._sums(problem, level, share, extended)
-            patience = PATIENCE if share else None
-            wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
-            solver = Solver(problem, wanted, self.max_iter, progress, earlier, sums, correction, newton, patience)
-            if start is None or not sums.row_error(*start, problem.epsilon, problem.penalties[0]) <= NEARBY:
-                start = extended
-            status, state = solver.run(start, otherwise=extended), solver.state
-            found = state.f, state.g, state.log_rows, state.log_columns
-            audit = sums.audit(*found, problem.epsilon)
-            solver.missing_mass, solver.allowance = audit.missing, audit.off + sums.skipped
-            right = self._with_approximation(solver, audit)
-            if (solver.marginal_error <= self.goal.tol and right) or (status != "converged" and not share):
-                break
-            start, earlier = (state.f, state.g), solver
-        sources = len(sums.rows.sources), len(sums.columns.sources)
+        sums = self._sums(problem, level)
+        wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
+        patience = PATIENCE if problem.is_signed else None
+        solver = Solver(problem, wanted, self.max_iter, progress, earlier, sums, correction, newton, patience)
+        if start is None or not sums.row_error(*start, problem.epsilon, problem.penalties[0]) <= NEARBY:
+            start = extended
+        status, state = solver.run(start, otherwise=extended), solver.state
+        audit = sums.audit(state.f, state.g, state.log_rows, state.log_columns, problem.epsilon)
+        solver.missing_mass, solver.allowance = audit.missing, sums.skipped
+        right_with(solver, audit, self.goal)
         computed = 0.5 * (sums.rows.share + sums.columns.share)
-        solver.approximation = Approximation(tuple(sizes), computed, sums.skipped, sources, audit.off)
+        solver.approximation = Approximation(tuple(sizes), computed, sums.skipped, sizes[-1])
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
-
-    def _with_approximation(self, solver: Solver, audit: Audit) -> bool:
-        """Put what the sums do to the value into its error; whether that is small enough.
-
-        As it was found in some rows: the bound of what truncation does is much larger, and of first order in the value.
-        """
-        if solver.accuracy is None:
-            return not self.goal.asks_for_values
-        # Mass is counted in the value; what marginals are off by besides is as good as a residual.
-        off = solver.problem.epsilon * (audit.uncertain + 0.5 * SMOOTH * audit.square)
-        found = replace(solver.accuracy, left=solver.accuracy.left + off)
-        solver.accuracy = found
-        allowed = self.goal.allowed(solver.value(), rounding(solver, self.goal.sharp))
-        return bool((value_error(solver, found, self.goal.sharp) <= allowed).all())
 
     def _coarse(
         self, problem: Problem, progress: Progress, start: Potentials | None
@@ -162,24 +136,24 @@ class CoarseToFine:
         assert level is not None
         return level, parents, [*sizes, (len(problem.alpha.points), len(problem.beta.points))]
 
-    def _sums(self, problem: Problem, level: SolvedLevel, share: float, potentials: Potentials) -> CellSums:
-        """Of the points, over blocks of cells, with stand-ins of an accuracy that is this share of what is wanted."""
+    def _sums(self, problem: Problem, level: SolvedLevel) -> CellSums:
+        """Of the points, over blocks of cells."""
         cost, (alpha, beta) = problem.pair.cost, self.clouds
         slopes = backwards = None
         if cost.quadratic is not None:
             slopes = (lambda p: level.slopes(True, p)), (lambda p: level.slopes(False, p))
             backwards = slopes[1], slopes[0]
-        u = potentials[0] / problem.epsilon + problem.alpha.log_weights
-        v = potentials[1] / problem.epsilon + problem.beta.log_weights
-        wanted = self.goal.of_sums
-        shares, how = (SKIPPED * wanted, share * wanted), (self.engine, problem.pair.x.dtype)
-        rows = Side(alpha, beta, cost, slopes, *shares, v, *how)
-        columns = rows if problem.is_self else Side(beta, alpha, cost.transpose(), backwards, *shares, u, *how)
+        how = SKIPPED * self.goal.of_sums, self.engine, problem.pair.x.dtype
+        rows = Side(alpha, beta, cost, slopes, *how)
+        columns = rows if problem.is_self else Side(beta, alpha, cost.transpose(), backwards, *how)
         return CellSums(FullSums(problem.pair, problem.alpha, problem.beta), rows, columns)
 
 
 def _measure(cloud: Cloud, level: int | None) -> Measure:
-    return cloud.measure if level is None else cloud.tree.coarse(level)
+    """Of a level; that of single points counts each one of a sketch with the points near it."""
+    if level is not None:
+        return cloud.tree.coarse(level)
+    return Measure(cloud.measure.points, cloud.measure.sizes)
 
 
 def _cell_of(cloud: Cloud, level: int | None) -> Tensor:

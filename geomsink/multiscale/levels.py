@@ -54,14 +54,15 @@ class Levels:
 
     @classmethod
     def of(cls, alpha: Cloud, beta: Cloud, deep: bool = False) -> Levels | None:
-        """The levels that suit ε and the data, or None where both clouds are too small.
+        """The levels that suit ε and the data, or None where both clouds are too small and have no negative weights.
 
         Cells may hold single points if they are to go ``deep``.
         """
         finest = [cloud.once(("finest level", deep), partial(_finest, cloud, deep)) for cloud in (alpha, beta)]
         found = [level for level in finest if level is not None]
         if not found:
-            return None
+            signed = any(cloud.measure.signs is not None for cloud in (alpha, beta))
+            return cls((None,), (None,), 0.0) if signed else None
         top = max(level for level, _ in found)
         steps = range(-(-max(top - FIRST, 0) // STEP), -1, -1)
         alphas, betas = (tuple(None if end is None else max(end[0] - STEP * k, 1) for k in steps) for end in finest)

@@ -153,7 +153,7 @@ class Corrector(Judged):
     def _direction(self, shift: float) -> Tensor:
         """What Newton's step in g/ε has beside the plain update, shape (M,)."""
         state, equation = self.state, self._equation(ON_THE_WAY)
-        rho = self.missing(1, state.g, state.log_columns.clamp(max=LARGE), self.problem.epsilon)
+        rho = self.missing(1, state.log_columns.clamp(max=LARGE))
         equation.shift = shift
         _, step = equation.solve(torch.zeros_like(state.f), rho)
         local = rho / equation.columns

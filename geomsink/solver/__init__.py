@@ -9,7 +9,7 @@ from .annealing import largest_cost, temperatures
 from .audit import of_exponents
 from .decrement import accuracy, rounding, value_error
 from .goal import Goal, share_of
-from .iterate import Iterate
+from .iterate import Iterate, State
 from .judged import Correction, Judged
 from .kept import Kernel
 from .limit import Limit
@@ -48,6 +48,7 @@ __all__ = [
     "Problem",
     "Solved",
     "Solver",
+    "State",
     "Step",
     "Strategy",
     "Sums",

@@ -82,8 +82,8 @@ def accuracy(
     allowed = _share(solver) * allowed if sharp else allowed
     problem, state = solver.problem, solver.state
     epsilon, price = problem.epsilon, _price(solver)
-    r = solver.missing(0, state.f, state.log_rows, epsilon)
-    s = torch.zeros_like(r) if problem.is_self else solver.missing(1, state.g, state.log_columns, epsilon)
+    r = solver.missing(0, state.log_rows)
+    s = torch.zeros_like(r) if problem.is_self else solver.missing(1, state.log_columns)
     operator: Equation = equation or NewtonOperator(solver, sums)
 
     sizes: list[Tensor] = []
@@ -118,7 +118,7 @@ def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, 
     """From what the marginals miss, Newton's step, and what mass that this leaves uncorrected may cost."""
     problem = solver.problem
     weights = [
-        m.weights * log_sums.clamp(-300.0, 300.0).exp()
+        m.sizes * log_sums.clamp(-300.0, 300.0).exp()
         for m, log_sums in ((problem.alpha, solver.state.log_rows), (problem.beta, solver.state.log_columns))
     ]
     du, dv = (torch.where(w > 0.0, h, 0.0) for w, h in zip(weights, step, strict=True))
@@ -151,7 +151,7 @@ def _at_kinks(solver: Iterate) -> Tensor:
             after = solver.exact(side)[0]
             inside = [(h > penalty.low) & (h < penalty.high) for h in (potential, after)]
             turned = inside[0] != inside[1]
-            slope = measure.weights * log_sums.clamp(max=700.0).expm1().abs()
+            slope = measure.sizes * log_sums.clamp(max=700.0).expm1().abs()
             gained = gained + torch.where(turned, slope * (after - potential).abs(), 0.0).sum(-1)
     return KINKS * gained
 
@@ -159,26 +159,34 @@ def _at_kinks(solver: Iterate) -> Tensor:
 def of_self(solver: Iterate) -> Accuracy:
     """Of a self problem whose kernel is positive definite: Newton's matrix diag(P1) + P is at least diag(P1)."""
     problem, state = solver.problem, solver.state
-    r = solver.missing(0, state.f, state.log_rows, problem.epsilon)
+    r = -problem.alpha.sizes * solver.surplus(0, state.log_rows)
     step = r / marginal(solver, 0)
     return judged(solver, (r, r), (step, step), torch.zeros_like(r[..., 0]))
 
 
-def by_contraction(solver: Iterate, rho: Tensor, smooth: Tensor, contraction: float, left: float) -> Accuracy:
+def by_contraction(solver: Iterate, surplus: Tensor, smooth: Tensor, contraction: float, left: float) -> Accuracy:
     """After a row update, from an approximate Newton step that makes errors smaller by a known factor c: the step
     itself is 1 − c of Newton's, at least.
 
-    ``rho`` is what columns miss, ``smooth`` what the step has beside the plain update, and mass that it has ``left``
-    counts at the highest price.
+    ``surplus`` is what columns have too much of, in units of their weights, ``smooth`` what the step has beside the
+    plain update, and mass that it has ``left`` counts at the highest price.
     """
     epsilon, remains = solver.problem.epsilon, 1.0 - min(max(contraction, 0.0), WORST)
+    rho = -solver.problem.beta.sizes * surplus
     step = (smooth / epsilon + rho / marginal(solver, 1)) / remains
     of_rows = (-step.abs()).amin(-1, keepdim=True).expand_as(solver.state.f)  # bounds a mean of steps
     cost = left * _price(solver).amax(-1)
     found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), cost)
     return replace(
-        found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _deviation(solver.problem.beta.weights, step)
+        found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _deviation(solver.problem.beta.sizes, step)
     )
+
+
+def unknown(solver: Iterate) -> Accuracy:
+    """Where nothing tells."""
+    zeros, infinite = (torch.full_like(solver.state.f[..., 0], size) for size in (0.0, math.inf))
+    step = torch.zeros_like(solver.state.f), torch.zeros_like(solver.state.g)
+    return Accuracy(infinite, zeros, zeros, zeros, step, zeros)
 
 
 def marginal(solver: Iterate, side: int) -> Tensor:
@@ -186,7 +194,7 @@ def marginal(solver: Iterate, side: int) -> Tensor:
     problem, state = solver.problem, solver.state
     measure, log_sums = ((problem.alpha, state.log_rows), (problem.beta, state.log_columns))[side]
     kappa = problem.penalties[side].curvature((state.f, state.g)[side], problem.epsilon)
-    return (measure.weights * log_sums.clamp(-300.0, 300.0).exp() * kappa).clamp(min=1e-300)
+    return (measure.sizes * log_sums.clamp(-300.0, 300.0).exp() * kappa).clamp(min=1e-300)
 
 
 def value_error(solver: Iterate, found: Accuracy, sharp: bool = False) -> Tensor:
@@ -228,9 +236,9 @@ def _rounding_of_sums(solver: Iterate) -> Tensor:
         size = problem.epsilon * problem.masses[0].maximum(problem.masses[1])
     kappa, dimension = problem.pair.cost.quadratic, problem.pair.x.shape[-1]
     for measure, potential in ((problem.alpha, state.f), (problem.beta, state.g)):
-        size = size + (measure.weights * potential.abs()).sum(-1)
+        size = size + (measure.sizes * potential.abs()).sum(-1)
         if kappa is not None and by_products(dimension):  # costs are rounded like the squares that they are made of
-            size = size + kappa * (measure.weights * measure.points.square().sum(-1)).sum(-1)
+            size = size + kappa * (measure.sizes * measure.points.square().sum(-1)).sum(-1)
     return ROUNDED * ROUNDING[problem.pair.x.dtype] * size
 
 
@@ -242,14 +250,14 @@ def spread(solver: Iterate) -> Tensor:
     if solver.balanced:  # ⟨P, C²⟩ ≤ ⟨P, C⟩ max C, and ⟨P, C⟩ is below the value for costs that are not negative
         return largest.sqrt() * solver.value().abs().clamp(max=problem.cost_scale).sqrt()
     sides = (problem.alpha, state.f), (problem.beta, state.g)
-    sizes = [torch.where(m.weights > 0.0, h.abs(), 0.0).amax(-1) for m, h in sides]
+    sizes = [torch.where(m.sizes > 0.0, h.abs(), 0.0).amax(-1) for m, h in sides]
     return (largest + sizes[0] + sizes[1]) * solver.transported.sqrt()
 
 
 def spread_of_potentials(solver: Iterate) -> Tensor:
     """In units of ε, and one at least: the larger standard deviation of the two."""
     problem, state = solver.problem, solver.state
-    f, g = (_deviation(m.weights, h) for m, h in ((problem.alpha, state.f), (problem.beta, state.g)))
+    f, g = (_deviation(m.sizes, h) for m, h in ((problem.alpha, state.f), (problem.beta, state.g)))
     return (f.maximum(g) / problem.epsilon).clamp(min=1.0)
 
 
@@ -266,11 +274,11 @@ def _price(solver: Iterate) -> Tensor:
     problem, state = solver.problem, solver.state
     kappa, (alpha, beta) = problem.pair.cost.quadratic, (problem.alpha, problem.beta)
     if kappa is not None:
-        share = (beta.weights / beta.weights.sum(-1, keepdim=True))[..., None]
+        share = (beta.sizes / beta.sizes.sum(-1, keepdim=True))[..., None]
         mean, square = (share * beta.points).sum(-2, keepdim=True), (share * beta.points.square()).sum((-2, -1))
         costs = kappa * (alpha.points.square().sum(-1) - 2.0 * (alpha.points * mean).sum(-1) + square[..., None])
         price = costs - state.f - (share[..., 0] * state.g).sum(-1, keepdim=True)
     else:
-        lowest = [torch.where(m.weights > 0.0, h, math.inf).amin(-1) for m, h in ((alpha, state.f), (beta, state.g))]
+        lowest = [torch.where(m.sizes > 0.0, h, math.inf).amin(-1) for m, h in ((alpha, state.f), (beta, state.g))]
         price = (problem.cost_scale - lowest[0] - lowest[1])[..., None].expand_as(state.f)
     return price.clamp(min=0.0) + problem.epsilon

@@ -115,8 +115,9 @@ class Iterate:
         return self.once(("marginal errors", epsilon), lambda: self._marginal_errors(epsilon)) + self.allowance
 
     def _marginal_errors(self, epsilon: float) -> Tensor:
-        rows = self._surplus(0, self.state.f, self.state.log_rows, epsilon).abs().sum(-1)
-        columns = self._surplus(1, self.state.g, self.state.log_columns, epsilon).abs().sum(-1)
+        problem, state = self.problem, self.state
+        rows = (problem.alpha.sizes * self._surplus(0, state.f, state.log_rows, epsilon).abs()).sum(-1)
+        columns = (problem.beta.sizes * self._surplus(1, state.g, state.log_columns, epsilon).abs()).sum(-1)
         return (rows + columns) / self.mass
 
     def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
@@ -187,16 +188,20 @@ class Iterate:
         v = state.g / problem.epsilon + problem.beta.log_weights
         return Gibbs(problem.pair, u.to(problem.pair.x.dtype), v.to(problem.pair.x.dtype), problem.epsilon)
 
-    def missing(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
-        """What a marginal has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
-        return -self._surplus(side, potential, log_sums, epsilon)
+    def missing(self, side: int, log_sums: Tensor) -> Tensor:
+        """What the marginal that belongs to such sums has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
+        return -(self.problem.alpha, self.problem.beta)[side].weights * self.surplus(side, log_sums)
+
+    def surplus(self, side: int, log_sums: Tensor) -> Tensor:
+        """What it has too much of, in units of the weights."""
+        potential = (self.state.f, self.state.g)[side]
+        return self._surplus(side, potential, log_sums, self.problem.epsilon)
 
     def _surplus(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
-        """What it has too much of."""
         excess = _excess(log_sums)
         if not isinstance(self.problem.penalties[side], Balanced):
             excess = excess - _excess(self._wanted(side, potential, log_sums, epsilon))
-        return (self.problem.alpha, self.problem.beta)[side].weights * excess
+        return excess
 
     def _wanted(self, side: int, potential: Tensor, log_sums: Tensor, epsilon: float) -> Tensor:
         """log of the marginal that the potentials ask for, over the weight: 0 where it is fixed."""

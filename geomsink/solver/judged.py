@@ -10,7 +10,7 @@ from torch import Tensor
 from ..choose import plan_is_stored
 from ..progress import Progress
 from .accuracy import Accuracy
-from .decrement import accuracy, by_contraction, of_self, rounding, spread_of_potentials, value_error
+from .decrement import accuracy, by_contraction, of_self, rounding, spread_of_potentials, unknown, value_error
 from .goal import LOOSE, Goal
 from .iterate import Iterate
 from .problem import Problem
@@ -104,12 +104,17 @@ class Judged(Iterate):
         if problem.is_self and pair.cost.quadratic is not None and not stored:
             return of_self(self)
         if self._smoother is not None:
-            rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), problem.epsilon)
+            sums = state.log_columns.clamp(max=50.0)
+            rho = self.missing(1, sums)
             smooth = self._smoother.step(state.f, state.g, rho, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):
-                found = by_contraction(self, rho, smooth, self._contraction, self._smoother.left)
-                if bool((found.value <= allowed).all()):
+                found = by_contraction(
+                    self, self.surplus(1, sums), smooth, self._contraction, self._smoother.left
+                )
+                if problem.is_signed or bool((found.value <= allowed).all()):
                     return found
+        if problem.is_signed:  # and Newton's matrix may not be positive
+            return unknown(self)
         return accuracy(self, allowed, None if full else self.sums, self.goal.sharp)
 
     def _plain_cycle(self) -> None:
@@ -158,7 +163,7 @@ class Judged(Iterate):
     def _complete(self) -> None:
         """Potentials of points without weight, which nothing else depends on, by sums over all pairs."""
         state, epsilon, (rows, columns) = self.state, self.problem.epsilon, self.problem.penalties
-        weightless = [m.weights <= 0.0 for m in (self.problem.alpha, self.problem.beta)]
+        weightless = [m.sizes <= 0.0 for m in (self.problem.alpha, self.problem.beta)]
         if bool(weightless[1].any()):
             found = relaxed(columns, state.g, self.full_sums.log_columns(state.f, state.g, epsilon), 1.0, epsilon)
             state.g = torch.where(weightless[1], found[0], state.g)
@@ -170,4 +175,4 @@ class Judged(Iterate):
 
     def _translated(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         problem = self.problem
-        return translated(problem.penalties, (problem.alpha.weights, problem.beta.weights), f, g)
+        return translated(problem.penalties, (problem.alpha, problem.beta), f, g)

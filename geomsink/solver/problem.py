@@ -52,6 +52,11 @@ class Problem:
     def is_self(self) -> bool:
         return self.beta is self.alpha
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether weights may be negative: one of the measures is a sketch."""
+        return self.alpha.signs is not None or self.beta.signs is not None
+
     @cached_property
     def masses(self) -> tuple[Tensor, Tensor]:
         """Of the two measures, shape () or (B,)."""

@@ -213,13 +213,13 @@ class Solver(Judged):
         """
         state, epsilon, failures, caution = self.state, self.problem.epsilon, 0, CAUTION
         columns = self.problem.penalties[1]
-        scale, acceleration = self.problem.beta.weights.sqrt(), Acceleration()
+        scale, acceleration = self.problem.beta.sizes.sqrt(), Acceleration()
         errors = [self.marginal_error]
         self._smoother, self._contraction = correction if accelerated else None, 0.5
         while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
             error, value = errors[-1], self.value()
             before = state.f, state.g, state.log_rows, state.log_columns
-            rho = self.missing(1, state.g, state.log_columns.clamp(max=50.0), epsilon)
+            rho = self.missing(1, state.log_columns.clamp(max=50.0))
             smooth = correction.step(state.f, state.g, rho, caution * error)
             if smooth is None or not bool(smooth.isfinite().all()):
                 break
@@ -256,7 +256,7 @@ class Solver(Judged):
         penalty = self.problem.penalties[0]
         first = otherwise or (torch.zeros_like(state.f), torch.zeros_like(state.f))
         state.f = state.g = (start or first)[0]
-        scale, acceleration = self.problem.alpha.weights.sqrt(), Acceleration()
+        scale, acceleration = self.problem.alpha.sizes.sqrt(), Acceleration()
         while True:
             error = self._find(0, epsilon)
             if start is not None and not error <= USELESS:

@@ -81,19 +81,23 @@ class FullSums:
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         pair, u, v = self._exponents(0, f, g, epsilon)
-        return _products(pair, u, v, epsilon, w)
+        return _products(pair, u, v, epsilon, _signed(self.beta, w))
 
     def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         pair, u, v = self._exponents(1, f, g, epsilon)
-        return _products(pair, u, v, epsilon, w)
+        return _products(pair, u, v, epsilon, _signed(self.alpha, w))
 
     def attempt(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Attempt:
         """`log_rows` (side 0) or `log_columns` (1), if all goes well."""
-        return _attempt(*self._exponents(side, f, g, epsilon), epsilon)
+        return _attempt(*self._exponents(side, f, g, epsilon), epsilon, self._signs(side))
 
     def carefully(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         """The same where it has not: with the maxima taken out."""
-        return _carefully(*self._exponents(side, f, g, epsilon), epsilon)
+        return _carefully(*self._exponents(side, f, g, epsilon), epsilon, self._signs(side))
+
+    def _signs(self, side: int) -> Tensor | None:
+        """Of what is summed over."""
+        return (self.beta, self.alpha)[side].signs
 
     def _log_sums(self, side: int, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         found = self.attempt(side, f, g, epsilon)
@@ -110,8 +114,12 @@ def _products(pair: Pair, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Te
     return Gibbs(pair, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
 
 
-def log_sums(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
-    """log Σ_j exp(u_i + v_j − C_ij/ε) over all columns.
+def _signed(measure: Measure, w: Tensor) -> Tensor:
+    return w if measure.signs is None else measure.signs[:, None] * w
+
+
+def log_sums(pair: Pair, u: Tensor, v: Tensor, epsilon: float, signs: Tensor | None = None) -> Tensor:
+    """log Σ_j s_j exp(u_i + v_j − C_ij/ε) over all columns.
 
     Parameters
     ----------
@@ -121,29 +129,35 @@ def log_sums(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
     v : Tensor, shape (M,)
         float64; u may be far from the answer, which costs a second reduction.
     epsilon : float
+    signs : Tensor, shape (M,), optional
+        s; without them, 1.
 
     Returns
     -------
     Tensor, shape (N,)
         float64, with u's rounding to the working precision undone.
     """
-    found = _attempt(pair, u, v, epsilon)
-    return found.log_sums if found.is_right(read(*found.extremes)) else _carefully(pair, u, v, epsilon)
+    found = _attempt(pair, u, v, epsilon, signs)
+    return found.log_sums if found.is_right(read(*found.extremes)) else _carefully(pair, u, v, epsilon, signs)
 
 
-def _attempt(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Attempt:
+def _attempt(pair: Pair, u: Tensor, v: Tensor, epsilon: float, signs: Tensor | None) -> Attempt:
     dtype = pair.x.dtype
     rounded = u.to(dtype)
-    logs = Gibbs(pair, rounded, v.to(dtype), epsilon).row_sums().double().log()
+    logs = _sums(Gibbs(pair, rounded, v.to(dtype), epsilon), signs).double().log()
     most = math.log(SAFE[dtype])
     return Attempt(logs if rounded is u else logs + (u - rounded.double()), tuple(logs.aminmax()), (most, most))
 
 
-def _carefully(pair: Pair, u: Tensor, v: Tensor, epsilon: float) -> Tensor:
+def _sums(K: Gibbs, signs: Tensor | None) -> Tensor:
+    return K.row_sums() if signs is None else K.apply(signs.to(K.v)[:, None])[:, 0]
+
+
+def _carefully(pair: Pair, u: Tensor, v: Tensor, epsilon: float, signs: Tensor | None) -> Tensor:
     dtype = pair.x.dtype
     v = v.to(dtype)
     largest = Gibbs(pair, u.to(dtype), v, epsilon).row_max()
-    sums = Gibbs(pair, -largest, v, epsilon).row_sums().double()
+    sums = _sums(Gibbs(pair, -largest, v, epsilon), signs).double()
     return sums.log() + largest.double() + u
 
 
@@ -156,20 +170,30 @@ class Approximation:
     levels : tuple of (int, int)
         Points of the two measures on each level, coarse to fine.
     share : float
-        Pairs that one evaluation of the finest level computes, of all N M.
+        Pairs that one evaluation computes, of all N M.
     skipped : float
         Bound of what truncation does to the marginal error: no more than this share of the mass of the rows, and of
         the columns, is left out.
-    sources : tuple of (int, int)
-        Points that the rows, and the columns, are summed over: stand-ins included, where cells have some.
+    nodes : tuple of (int, int)
+        Points that stand for the two measures: all of them, where there is no sketch.
+    negative : tuple of (float, float)
+        Share of the mass that has negative weights in the two sketches.
+    accuracy : float
+        Share of the kernel that sketches may miss at a point; 0 without any.
     audit : float
-        What stand-ins, truncation and rounding together were found to do to the marginal error, on rows and
-        columns drawn at random and summed in full: the mean difference and three of its standard errors. Zero
-        if there are no stand-ins.
+        What sketches, truncation and rounding together were found to do to the marginal error, on rows and columns
+        drawn at random and summed in full: the mean difference and three of its standard errors. Zero without
+        sketches.
+    audited : tuple of (bool, bool)
+        Whether the points of the two measures were at hand: of a `geomsink.Sketch` only the nodes are, and the audit
+        tells nothing of how well they stand for the cloud.
     """
 
     levels: tuple[tuple[int, int], ...]
     share: float
     skipped: float
-    sources: tuple[int, int]
-    audit: float
+    nodes: tuple[int, int]
+    negative: tuple[float, float] = (0.0, 0.0)
+    accuracy: float = 0.0
+    audit: float = 0.0
+    audited: tuple[bool, bool] = (True, True)

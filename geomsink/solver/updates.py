@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from ..measures import Measure
 from .penalties import KL, L2, Balanced, Penalty
 
 
@@ -42,7 +43,7 @@ def within(penalty: Penalty, f: Tensor) -> Tensor:
 
 
 def translated(
-    penalties: tuple[Penalty, Penalty], weights: tuple[Tensor, Tensor], f: Tensor, g: Tensor
+    penalties: tuple[Penalty, Penalty], measures: tuple[Measure, Measure], f: Tensor, g: Tensor
 ) -> tuple[Tensor, Tensor]:
     """f + t and g − t with the best constant t, which changes no entry of the plan.
 
@@ -52,12 +53,12 @@ def translated(
     first, second = penalties
     if isinstance(first, Balanced) and isinstance(second, Balanced):
         return f, g
-    sides = list(zip(penalties, weights, (f, g), strict=True))
+    sides = list(zip(penalties, measures, (f, g), strict=True))
     if isinstance(first, L2) or isinstance(second, L2):  # masses that are asked for change linearly
-        asked = [(w * (1.0 - h / p.rho)).sum(-1) if isinstance(p, L2) else w.sum(-1) for p, w, h in sides]
-        t = (asked[0] - asked[1]) / sum(w.sum(-1) / p.rho for p, w, _ in sides if isinstance(p, L2))
+        asked = [(m.weights * (1.0 - h / p.rho if isinstance(p, L2) else 1.0)).sum(-1) for p, m, h in sides]
+        t = (asked[0] - asked[1]) / sum(m.weights.sum(-1) / p.rho for p, m, _ in sides if isinstance(p, L2))
     else:
-        logs = [_log_mass(p, w, h) for p, w, h in sides]
+        logs = [_log_mass(p, m, h) for p, m, h in sides]
         slope = sum(1.0 / p.rho for p in penalties if isinstance(p, KL))
         difference = logs[0] - logs[1]
         t = difference / slope if slope else difference.sign().masked_fill(difference.abs() < 1e-9, 0.0) * math.inf
@@ -74,7 +75,11 @@ def _of_items(end: float | Tensor) -> float | Tensor:
     return end[..., 0] if isinstance(end, Tensor) else end
 
 
-def _log_mass(penalty: Penalty, weights: Tensor, f: Tensor) -> Tensor:
+def _log_mass(penalty: Penalty, measure: Measure, f: Tensor) -> Tensor:
     """log of the marginal's mass that potentials ask for, if they may be anything."""
+    weights = measure.weights if measure.signs is None else measure.weights.abs()
     exponents = weights.log() - f / penalty.rho if isinstance(penalty, KL) else weights.log()
-    return exponents.logsumexp(-1)
+    if measure.signs is None:
+        return exponents.logsumexp(-1)
+    top = exponents.amax(-1)
+    return top + (measure.signs * (exponents - top[..., None]).exp()).sum(-1).log()

@@ -1,0 +1,117 @@
+"""How far sums are from those over all pairs of points, over rows and columns drawn at random."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .. import engine
+from ..engine import Pair
+from ..measures import Measure
+from ..solver import Goal, Iterate, log_sums, rounding, value_error
+
+AUDITED = 1024
+"""Rows, and columns, that are summed in full to see how far the others are off."""
+SMOOTH = 4.0
+"""What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What sums were found to be off by, relative to their sizes of 1.
+
+    Attributes
+    ----------
+    off : float
+        The mean absolute difference from full sums, and three standard errors.
+    missing, uncertain : float
+        The mean of full sums less claimed ones, and three standard errors of it.
+    square : float
+        The mean squared difference.
+    """
+
+    off: float = 0.0
+    missing: float = 0.0
+    uncertain: float = 0.0
+    square: float = 0.0
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The sums of a problem's rows over its columns, all of them, for some rows.
+
+    Attributes
+    ----------
+    rows, columns : Measure
+    pair : Pair
+        Of the two, for its cost, engine and precision.
+    """
+
+    rows: Measure
+    columns: Measure
+    pair: Pair
+
+    def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """Some rows, drawn with their weights' probability, and their full sums log Σ_j b_j exp((f_i + g_j − C_ij)/ε)."""
+        weights, dtype = self.rows.sizes, self.pair.x.dtype
+        places = torch.rand(AUDITED, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        total = weights.cumsum(0)
+        drawn = torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(weights) - 1)
+        x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
+        pair = engine.pair(x, y, self.pair.cost, self.pair.name)
+        exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
+        return drawn, log_sums(pair, f[drawn] / epsilon, exponents, epsilon, self.columns.signs)
+
+    def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float) -> Audit:
+        """How far claimed sums are from full ones."""
+        drawn, full = self.sample(f, g, epsilon)
+        off = full.exp() - claimed[drawn].exp()
+        errors = 3.0 * off.abs().std() / math.sqrt(AUDITED), 3.0 * off.std() / math.sqrt(AUDITED)
+        found = off.abs().mean() + errors[0], off.mean(), errors[1], off.square().mean()
+        return Audit(*torch.stack(found).tolist())
+
+
+def audit(
+    pair: Pair,
+    measures: tuple[Measure, Measure],
+    potentials: tuple[Tensor, Tensor],
+    claimed: tuple[Tensor, Tensor],
+    epsilon: float,
+) -> Audit:
+    """What approximate sums are found to do to the marginal error of a problem, and to the mass of its plan.
+
+    Parameters
+    ----------
+    pair : Pair
+        All points, on an engine.
+    measures : pair of Measure
+        The same twice for a self problem.
+    potentials : pair of Tensor, shapes (N,) and (M,)
+    claimed : pair of Tensor, shapes (N,) and (M,)
+        Logarithms of row and of column sums, over the weights.
+    epsilon : float
+    """
+    (alpha, beta), (f, g), (log_rows, log_columns) = measures, potentials, claimed
+    columns = rows = Audited(beta, alpha, pair.T).against(g, f, log_columns, epsilon)
+    if alpha is not beta:
+        rows = Audited(alpha, beta, pair).against(f, g, log_rows, epsilon)
+    off = (columns.off * beta.mass + rows.off * alpha.mass) / (0.5 * (alpha.mass + beta.mass))
+    square = columns.square * beta.mass + rows.square * alpha.mass
+    return Audit(off, columns.missing * beta.mass, columns.uncertain * beta.mass, square)
+
+
+def right_with(solver: Iterate, found: Audit, goal: Goal) -> bool:
+    """Put what the sums do to the value into its error; whether that is small enough.
+
+    As it was found in some rows: the bound of what truncation does is much larger, and of first order in the value.
+    """
+    if solver.accuracy is None:
+        return not goal.asks_for_values
+    # Mass is counted in the value; what marginals are off by besides is as good as a residual.
+    off = solver.problem.epsilon * (found.uncertain + 0.5 * SMOOTH * found.square)
+    solver.accuracy = replace(solver.accuracy, left=solver.accuracy.left + off)
+    allowed = goal.allowed(solver.value(), rounding(solver, goal.sharp))
+    return bool((value_error(solver, solver.accuracy, goal.sharp) <= allowed).all())

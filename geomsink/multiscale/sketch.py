@@ -1,0 +1,355 @@
+"""Sketches: a few points of a cloud, with weights of any sign, that take the place of all in sums of a Gaussian kernel.
+
+On a cell not much wider than σ, every y ↦ exp(−κ‖x − y‖²/ε) is nearly a combination of the kernel's values at a few
+of the cell's own points z_k (a pivoted Cholesky factorisation of the kernel matrix finds them; the part that is left
+out is known). With the coefficients φ(y) = G⁻¹ (K(z_k, y))_k, G the kernel between the z_k,
+
+    Σ_j w_j h(y_j) ≈ Σ_k ω_k h(z_k),   ω = Σ_j φ(y_j) w_j = G⁻¹ Σ_j K(z, y_j) w_j,
+
+for all functions h that are as smooth as the kernel: e^{g/ε} K(x, ·) is, since the potential g is a softmin at the same
+scale. In the other direction, h(y) ≈ φ(y)ᵀ h(z). (Kernel interpolation: Harbrecht, Peters, Schneider 2012, Appl. Numer.
+Math. 62.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .. import engine
+from ..costs import Cost
+from ..engine import Blocks, Gibbs, chosen_points, gaussian
+from ..measures import Measure
+from ..memory import chunk
+from .tree import Tree
+
+WIDTH = 3.0
+"""Width of the cells that are tried first, in σ."""
+WIDEST = 6.0
+"""Width, in σ, above which a cell is cut."""
+BATCH = 256
+"""Cells that are worked on at a time on a CPU."""
+TEMPORARIES = 8
+"""Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
+SAMPLE = 384
+"""Points of a cell among which its nodes are looked for."""
+MOST = 128
+"""Nodes of a cell, at most."""
+WORTH = 0.6
+"""A cell whose nodes would be more than this share of its points is left as it is."""
+FINEST = 3e-7
+"""Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
+TRIED = 16
+"""Cells that tell whether a sketch is worth it."""
+FEWEST = 32
+"""Cells of fewer points are left as they are."""
+NARROWER = 8.0
+"""By what ε is divided for the kernel that shares the points among the nodes near them."""
+RIDGE = 0.05
+"""Of the fit of linear functions, in σ² a node, so that thin cells have no slope across."""
+CHECKED = 8
+"""Points of a cell at which interpolated numbers are looked at."""
+ROWS = 1024
+"""Points of a block of sums, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Points of a cloud that stand for all of it.
+
+    Attributes
+    ----------
+    tree : Tree
+        The cloud's, in whose order points are counted here.
+    index : Tensor, shape (K,), int64
+        Which of the points they are, increasing.
+    cells : Tensor, shape (C, 2), int64
+        Where each cell's points begin and end; together all points, in order.
+    ends : Tensor, shape (C, 2), int64
+        The same of its nodes.
+    alone : Tensor, shape (C,), bool
+        Cells whose points are all nodes.
+    cost : Cost
+    epsilon : float
+    engine : str
+    """
+
+    tree: Tree
+    index: Tensor
+    cells: Tensor
+    ends: Tensor
+    alone: Tensor
+    cost: Cost
+    epsilon: float
+    engine: str
+
+    @classmethod
+    def of(cls, tree: Tree, cost: Cost, epsilon: float, accuracy: float, engine_name: str = "auto") -> Nodes:
+        """Of the points of a tree.
+
+        Parameters
+        ----------
+        tree : Tree
+        cost : Cost
+            With ``quadratic``.
+        epsilon : float
+        accuracy : float
+            Largest share of the kernel at a point that its cell's nodes may miss, 3e-7 at best.
+        engine_name : {"auto", "keops", "dense"}
+            Of sums within cells.
+        """
+        points, n = tree.measure.points, len(tree)
+        sigma, device = width(cost, epsilon), points.device
+        level, pending = first_level(tree, sigma), torch.arange(0, device=device)
+        if level is not None:
+            pending = torch.arange(2**level, device=device)
+        chosen = torch.zeros(n, dtype=torch.bool, device=device)
+        found = []
+        while level is not None and len(pending) and n >> level >= FEWEST and level <= tree.depth:
+            done = _choose(tree, level, pending, sigma, max(accuracy, FINEST), chosen)
+            found.append(_ranges(tree, level, pending[done]))
+            left = pending[~done]
+            pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
+            level += 1
+        if level is None:
+            rest = torch.tensor([[0, n]], device=device)
+        else:
+            rest = _ranges(tree, level, pending)
+        for begin, end in rest.tolist():
+            chosen[begin:end] = True
+        cells = torch.cat((*found, rest))
+        alone = torch.arange(len(cells), device=device) >= len(cells) - len(rest)
+        order = cells[:, 0].argsort()
+        index = chosen.nonzero()[:, 0]
+        cells = cells[order].contiguous()
+        return cls(tree, index, cells, torch.searchsorted(index, cells), alone[order], cost, epsilon, engine_name)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The sketch of the cloud: its nodes in the tree's order, with signed weights."""
+        whole = self.tree.measure
+        weights = self.project(whole.weights[:, None])[:, 0]
+        return Measure(whole.points[self.index], weights, self._shares(whole.weights))
+
+    def project(self, w: Tensor) -> Tensor:
+        """Σ_j φ_k(y_j) w_j, shape (K, E), for w over the points, shape (N, E)."""
+        out = self._solved(self._sums(self.epsilon, w))
+        out[self._own] = w[self.index[self._own]]
+        return out
+
+    def interpolate(self, values: Tensor) -> Tensor:
+        """Smooth functions at the points, shape (N, E), from what they are at the nodes, shape (K, E).
+
+        Linear functions close to them on each cell are taken out first: what is left is small.
+        """
+        slopes, means = self._linear(values)
+        rest = values - _at(self._offsets(self.index, self._cell_of_nodes), self._cell_of_nodes, slopes, means)
+        out = self._sums(self.epsilon, self._solved(rest), back=True)
+        cell = self._cell_of_points
+        out += _at(self._offsets(None, cell), cell, slopes, means)
+        out[self.index] = values
+        return out
+
+    def checks(self) -> tuple[Tensor, Tensor]:
+        """Some points of each cell, in the caller's order, shape (C', k), to compare what is interpolated with; and which
+        cells these are: those with other points than nodes."""
+        cells = (~self.alone).nonzero()[:, 0]
+        begin, size = self.cells[cells, :1], self.cells[cells].diff()
+        places = torch.arange(CHECKED, device=size.device)
+        return self.tree.order[begin + (2 * places + 1) * size // (2 * CHECKED)], cells
+
+    def points_of(self, cells: Tensor) -> Tensor:
+        """Of some cells, in the caller's order."""
+        inside = torch.zeros(len(self.cells), dtype=torch.bool, device=cells.device)
+        inside[cells] = True
+        return self.tree.order[inside[self._cell_of_points]]
+
+    # ------------------------------------------------------------------ cells
+
+    @cached_property
+    def _own(self) -> Tensor:
+        """Nodes that stand for themselves alone, shape (K,), bool."""
+        return self.alone[self._cell_of_nodes]
+
+    @cached_property
+    def _cell_of_nodes(self) -> Tensor:
+        return _owners(self.ends, len(self.index))
+
+    @property
+    def _cell_of_points(self) -> Tensor:
+        return _owners(self.cells, len(self.tree))
+
+    @cached_property
+    def _centre(self) -> Tensor:
+        """Of the nodes of each cell, shape (C, D)."""
+        return self._means(self.tree.measure.points[self.index].double())
+
+    def _offsets(self, index: Tensor | None, cell: Tensor) -> Tensor:
+        """Of points from the centres of their cells."""
+        points = self.tree.measure.points if index is None else self.tree.measure.points[index]
+        return points.double() - self._centre[cell]
+
+    def _means(self, values: Tensor) -> Tensor:
+        """Over the nodes of each cell, shape (C, E)."""
+        sums = values.new_zeros(len(self.cells), values.shape[1]).index_add_(0, self._cell_of_nodes, values)
+        return sums / self.ends.diff().to(values)
+
+    def _linear(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Slopes (C, D, E) and means (C, E) of linear functions close to values (K, E) on each cell."""
+        cell, means = self._cell_of_nodes, self._means(values)
+        t = self._offsets(self.index, cell)
+        d, sigma = t.shape[1], width(self.cost, self.epsilon)
+        gram = t.new_zeros(len(self.cells), d, d).index_add_(0, cell, t[:, :, None] * t[:, None])
+        counts = self.ends.diff().to(t)
+        gram += (RIDGE * sigma**2 * counts)[..., None] * torch.eye(d, dtype=t.dtype, device=t.device)
+        rest = values - means[cell]
+        right = t.new_zeros(len(self.cells), d, values.shape[1]).index_add_(0, cell, t[:, :, None] * rest[:, None])
+        return torch.linalg.solve(gram, right), means
+
+    # ------------------------------------------------------------------ sums within cells
+
+    def _sums(self, epsilon: float, w: Tensor, back: bool = False) -> Tensor:
+        """Σ_j exp(−C(z_k, y_j)/ε) w_j over the points of a node's cell; ``back``, over the nodes of a point's."""
+        pair, blocks = (self._pair.T, self._backward) if back else (self._pair, self._forward)
+        zeros = (pair.x.new_zeros(len(p)) for p in (pair.x, pair.y))
+        return Gibbs(pair, *zeros, epsilon, blocks).apply(w)
+
+    @cached_property
+    def _pair(self) -> engine.Pair:
+        points = self.tree.measure.points.double()
+        return engine.pair(points[self.index], points, self.cost, self.engine)
+
+    @cached_property
+    def _forward(self) -> Blocks:
+        return _within(self.ends, self.cells, self.alone)
+
+    @cached_property
+    def _backward(self) -> Blocks:
+        return _within(self.cells, self.ends, self.alone)
+
+    def _shares(self, weights: Tensor) -> Tensor:
+        """Of the points' weights, those of the points near each node: its share of a narrower kernel."""
+        narrow = self.epsilon / NARROWER
+        ones = torch.ones(len(self.index), 1, dtype=weights.dtype, device=weights.device)
+        total = self._sums(narrow, ones, back=True)[:, 0]
+        total[self.index[self._own]] = 1.0
+        shares = self._sums(narrow, (weights / total)[:, None])[:, 0]
+        return torch.where(self._own, weights[self.index], shares)
+
+    @cached_property
+    def _inverses(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For cells of about as many nodes at a time, these (B, r), which of them are none, and G⁻¹: a product with it
+        takes a tenth of solving with its factor."""
+        made, sigma = [], width(self.cost, self.epsilon)
+        counts = self.ends.diff()[:, 0]
+        sizes, order = torch.where(self.alone, 0, counts).sort()
+        for cells in order[sizes > 0].split(BATCH):
+            most = int(counts[cells].max())
+            place = torch.arange(most, device=counts.device)
+            unused = place >= counts[cells, None]
+            nodes = torch.where(unused, self.ends[cells, :1], self.ends[cells, :1] + place)
+            z = self.tree.measure.points[self.index[nodes]].double() / sigma
+            gram = gaussian(z, z)
+            gram.masked_fill_(unused[:, None, :] | unused[:, :, None], 0.0)
+            gram.diagonal(dim1=1, dim2=2).masked_fill_(unused, 1.0)
+            made.append((nodes, unused, torch.cholesky_inverse(torch.linalg.cholesky(gram))))
+        return made
+
+    def _solved(self, right: Tensor) -> Tensor:
+        """G⁻¹ of each cell times the numbers at its nodes, shape (K, E)."""
+        out = torch.zeros_like(right)
+        for nodes, unused, inverse in self._inverses:
+            found = inverse @ right[nodes].masked_fill_(unused[..., None], 0.0)
+            out[nodes[~unused]] = found[~unused]
+        return out
+
+
+def _at(offsets: Tensor, cell: Tensor, slopes: Tensor, means: Tensor) -> Tensor:
+    """Linear functions of cells at points of theirs."""
+    out = means[cell]
+    for k in range(offsets.shape[1]):
+        out += offsets[:, k, None] * slopes[cell, k]
+    return out
+
+
+def width(cost: Cost, epsilon: float) -> float:
+    """σ of the Gaussian kernel."""
+    assert cost.quadratic is not None
+    return math.sqrt(0.5 * epsilon / cost.quadratic)
+
+
+def first_level(tree: Tree, sigma: float) -> int | None:
+    """The coarsest level whose cells are mostly narrow enough; None where those of no level with enough points are."""
+    points = tree.measure.points
+    for level in range(tree.depth + 1):
+        if len(tree) >> level < FEWEST:
+            break
+        inside = points[tree.members(level)[0]]
+        if float((inside.amax(1) - inside.amin(1)).amax(1).median()) <= WIDTH * sigma:
+            return level
+    return None
+
+
+def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[int, int]:
+    """The nodes that stand for some of the points, and how many of these there are."""
+    sigma, n = width(cost, epsilon), len(tree)
+    level = first_level(tree, sigma)
+    if level is None:
+        return n, n
+    cells = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
+    chosen = torch.zeros(n, dtype=torch.bool, device=tree.order.device)
+    done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
+    sizes = tree.bounds(level).diff()[cells]
+    return int(chosen.sum() + sizes[~done].sum()), int(sizes.sum())
+
+
+def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor) -> Tensor:
+    """Mark the nodes of cells of a level; which of the cells have some that are worth it, shape (B,), bool."""
+    points, size = tree.measure.points, len(tree) >> level
+    at_once = BATCH
+    if points.device.type != "cpu":
+        at_once = max(1, TEMPORARIES * chunk(points.device) // (MOST * size))
+    done = []
+    members = tree.members(level)[0]
+    for some in cells.split(at_once):
+        inside = points[members[some]].double()
+        low, high = inside.amin(1, keepdim=True), inside.amax(1, keepdim=True)
+        step = -(-inside.shape[1] // SAMPLE)
+        places = ((inside[:, ::step] - 0.5 * (low + high)) / sigma).contiguous()
+        most = min(MOST, max(1, math.ceil(WORTH * inside.shape[1])))
+        pivots, rank, reached = chosen_points(places, accuracy, most)
+        narrow = (high - low).amax((1, 2)) <= WIDEST * sigma
+        worth = reached & narrow & (rank <= WORTH * size)
+        used = worth[:, None] & (torch.arange(pivots.shape[1], device=rank.device) < rank[:, None])
+        chosen[members[some].gather(1, pivots * step)[used]] = True
+        done.append(worth)
+    return torch.cat(done)
+
+
+def _ranges(tree: Tree, level: int, cells: Tensor) -> Tensor:
+    bounds = tree.bounds(level)
+    return torch.stack((bounds[cells], bounds[cells + 1]), 1)
+
+
+def _owners(ranges: Tensor, n: int) -> Tensor:
+    """Which of some ranges, which are all numbers below n, each one is in."""
+    return torch.arange(len(ranges), device=ranges.device).repeat_interleave(ranges.diff()[:, 0], output_size=n)
+
+
+def _within(rows: Tensor, columns: Tensor, alone: Tensor) -> Blocks:
+    """Rows of each cell see its columns, unless these stand for themselves."""
+    pieces = -(-rows.diff()[:, 0] // ROWS)
+    cell = torch.arange(len(rows), device=rows.device).repeat_interleave(pieces)
+    piece = torch.arange(len(cell), device=rows.device) - (pieces.cumsum(0) - pieces)[cell]
+    begin = rows[cell, 0] + piece * ROWS
+    seen = ~alone[cell]
+    first = torch.nn.functional.pad(seen.long().cumsum(0), (1, 0))
+    end = (begin + ROWS).minimum(rows[cell, 1])
+    return Blocks(begin, end, first, columns[cell[seen], 0].contiguous(), columns[cell[seen], 1].contiguous())

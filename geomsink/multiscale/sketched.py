@@ -1,0 +1,268 @@
+"""Between sketches: solve between a few points of each cloud, carry the potentials over to all points, and look there.
+
+The sketches of two clouds make up a problem like any other, but for signs: its solution is that of the clouds as far as
+their sketches stand for them, which an audit of all points tells.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .. import engine
+from ..choose import pays_to_sketch
+from ..engine import Gibbs
+from ..measures import Measure
+from ..progress import Progress
+from ..solver import Approximation, Goal, Iterate, Potentials, Problem, Solved, State, log_sums
+from .audit import Audit, audit, right_with
+from .cellsums import CellSums, Cloud
+from .coarsetofine import CoarseToFine
+from .levels import Levels
+from .sketch import Nodes
+
+ACCURACIES = (1.0, 0.03)
+"""Accuracies of sketches, in ``tol``, that are tried until the audit is content."""
+OFF = 1.0
+"""What sums interpolated in a cell may be off by, the mean square, in units of the accuracy."""
+ROOM = 0.3
+"""Share of ``tol`` that a problem between sketches is solved to: what is left is for what they are off by."""
+
+
+class Stand:
+    """What stands for a cloud: its nodes, or, where there would be too many of them, its points.
+
+    Parameters
+    ----------
+    cloud : Cloud
+    accuracy : float
+        Of the nodes.
+    """
+
+    def __init__(self, cloud: Cloud, accuracy: float):
+        self.cloud, self.inner = cloud, cloud
+        self.nodes: Nodes | None = None
+        if cloud.measure.signs is None:
+            nodes = cloud.nodes(accuracy)
+            if pays_to_sketch(len(nodes), len(nodes.tree)):
+                self.nodes = nodes
+                self.inner = cloud.once(("sketch", accuracy), lambda: Cloud(nodes.measure, cloud.cost, cloud.epsilon))
+                self._index = nodes.tree.order[nodes.index]
+
+    @property
+    def measure(self) -> Measure:
+        return self.inner.measure
+
+    def at(self, values: Tensor) -> Tensor:
+        """Of numbers over the points, those of the nodes."""
+        return values if self.nodes is None else values[self._index]
+
+    def project(self, w: Tensor) -> Tensor:
+        """What stands for factors w of the points, shape (N, E)."""
+        return w if self.nodes is None else self.nodes.project(w[self.nodes.tree.order])
+
+    def interpolate(self, values: Tensor) -> Tensor:
+        """Smooth functions at the points, from what they are at the nodes."""
+        return values if self.nodes is None else self.nodes.interpolate(values)[self.nodes.tree.rank]
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """Solves between the sketches of two clouds.
+
+    Attributes
+    ----------
+    goal : Goal
+        When to stop.
+    max_iter : int
+        Cycles, at most, on each level.
+    scaling : float
+        Of the annealing on the coarsest level.
+    engine : str
+        Of the sums.
+    clouds : pair of Cloud
+        The problem's measures; those that are sketches already stand for themselves.
+    """
+
+    goal: Goal
+    max_iter: int
+    scaling: float
+    engine: str
+    clouds: tuple[Cloud, Cloud]
+
+    name: ClassVar[str] = "sketched"
+
+    def solve(
+        self, problem: Problem, progress: Progress, start: Potentials | None = None, before: Solved | None = None
+    ) -> Solved:
+        """See `geomsink.solver.Strategy`; the state is that of all points."""
+        began, earlier, wanted = time.perf_counter(), before, self.goal.of_sums
+        for share in ACCURACIES:
+            alpha = Stand(self.clouds[0], share * wanted)
+            beta = alpha if problem.is_self else Stand(self.clouds[1], share * wanted)
+            first = None if start is None else (alpha.at(start[0]), beta.at(start[1]))
+            inner = self._between(problem, alpha, beta, progress, first, earlier)
+            solver = SketchedSums(inner.solver, alpha, beta, problem, share * wanted).iterate(self.goal.tol, progress)
+            state, measures = solver.state, (problem.alpha, problem.beta)
+            claimed = state.log_rows, state.log_columns
+            found = audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon)
+            solver.missing_mass, solver.allowance = found.missing, found.off
+            solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
+            right = right_with(solver, found, self.goal)
+            if inner.converged and right and solver.marginal_error <= self.goal.tol:
+                break
+            if alpha.nodes is None and beta.nodes is None:
+                break
+            start, earlier = (state.f, state.g), replace(inner, solver=solver)
+        return Solved(solver, inner.status, time.perf_counter() - began, self.name).after(before)
+
+    def _between(
+        self,
+        problem: Problem,
+        alpha: Stand,
+        beta: Stand,
+        progress: Progress,
+        start: Potentials | None,
+        before: Solved | None,
+    ) -> Solved:
+        """The problem of what stands for the two clouds."""
+        dtype, old = problem.pair.x.dtype, problem.pair
+        x, y = alpha.measure.points.to(dtype), beta.measure.points.to(dtype)
+        pair = engine.pair(x, x if problem.is_self else y, old.cost, old.name)
+        inner = replace(problem, alpha=alpha.measure, beta=beta.measure, pair=pair)
+        levels = Levels.of(alpha.inner, beta.inner)
+        assert levels is not None
+        goal = replace(self.goal, tol=ROOM * self.goal.tol)
+        clouds = alpha.inner, beta.inner
+        strategy = CoarseToFine(goal, self.max_iter, self.scaling, self.engine, clouds, levels)
+        return strategy.solve(inner, progress, start, before)
+
+
+class SketchedSums:
+    """Sums of all points by way of those between sketches, at which potentials are known.
+
+    Implements `geomsink.solver.Sums`, at the problem's temperature.
+
+    Parameters
+    ----------
+    inner : Iterate
+        The solved problem between the sketches.
+    alpha, beta : Stand
+    problem : Problem
+        That of the points.
+    accuracy : float
+        Of the sketches, and of what is interpolated.
+    """
+
+    def __init__(self, inner: Iterate, alpha: Stand, beta: Stand, problem: Problem, accuracy: float):
+        self._inner, self._problem = inner, problem
+        self._stands, self._accuracy = (alpha, beta), accuracy
+        self._rough = [torch.zeros(0, dtype=torch.int64, device=problem.alpha.points.device)] * 2
+        f, log_rows = self._extended(0)
+        g, log_columns = (f, log_rows) if problem.is_self else self._extended(1)
+        self.state = State(f, g, log_rows, log_columns)
+        self._known = f, g
+
+    def iterate(self, tol: float, progress: Progress) -> Iterate:
+        """The inner problem's state, carried over to all points."""
+        solver, state = Iterate(self._problem, tol, progress, self._inner, self), self.state
+        solver.state = state
+        if self._inner.accuracy is not None:
+            step = torch.zeros_like(state.f), torch.zeros_like(state.g)
+            solver.accuracy = replace(self._inner.accuracy, step=step)
+        return solver
+
+    def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        return self._products(0, f, g, torch.ones_like(g)[:, None])[:, 0].log()
+
+    def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        return self._products(1, g, f, torch.ones_like(f)[:, None])[:, 0].log()
+
+    def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        return self._products(0, f, g, w)
+
+    def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
+        return self._products(1, g, f, w)
+
+    def _extended(self, side: int) -> Potentials:
+        """A potential, and logarithms of the sums of its side, at the points: interpolated from the nodes but where that
+        is found to be off, as where the map is not smooth."""
+        problem, state, nodes = self._problem, self._inner.state, self._stands[side].nodes
+        at_nodes = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
+        if nodes is None:
+            return at_nodes
+        potential, sums = self._stands[side].interpolate(torch.stack(at_nodes, 1)).unbind(1)
+        points, cells = nodes.checks()
+        checked = points.flatten()
+        off = (self._directly(side, checked, potential[checked])[0] - sums[checked]).expm1().reshape(points.shape)
+        wrong = off.square().mean(1).sqrt() > OFF * self._accuracy
+        self._rough[side] = nodes.points_of(cells[wrong])
+        if len(rough := self._rough[side]):
+            epsilon, penalty = problem.epsilon, problem.penalties[side]
+            softmin = potential[rough] - epsilon * self._directly(side, rough, potential[rough])[0]
+            potential, sums = potential.clone(), sums.clone()
+            potential[rough] = penalty.update(softmin, epsilon)
+            sums[rough] = (potential[rough] - softmin) / epsilon
+        return potential, sums
+
+    def _products(self, side: int, here: Tensor, there: Tensor, w: Tensor) -> Tensor:
+        """Σ_j b_j exp((here_i + there_j − C_ij)/ε) w_j."""
+        problem, inner, epsilon = self._problem, self._inner, self._problem.epsilon
+        potentials = (inner.state.f, inner.state.g) if side == 0 else (inner.state.g, inner.state.f)
+        weights, known = (problem.beta, problem.alpha)[side].weights, self._known[1 - side]
+        if there is not known:
+            weights = weights * ((there - known) / epsilon).exp()
+        w = self._stands[1 - side].project(weights[:, None] * w)
+        u, v = (h / epsilon for h in potentials)
+        sums = None
+        if isinstance(inner.sums, CellSums):
+            sums = (inner.sums.rows, inner.sums.columns)[side].products(u, v, epsilon, w)
+        if sums is None:
+            pair = inner.problem.pair if side == 0 else inner.problem.pair.T
+            dtype = pair.x.dtype
+            sums = Gibbs(pair, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
+        sums = self._stands[side].interpolate(sums)
+        if len(rough := self._rough[side]):
+            logs, found = self._directly(side, rough, self._known[side][rough], w)
+            sums[rough] = found * logs.exp()[:, None]
+        if here is not self._known[side]:
+            sums = sums * ((here - self._known[side]) / epsilon).exp()[:, None]
+        return sums
+
+    def _directly(
+        self, side: int, points: Tensor, potential: Tensor, w: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """For some points, the logarithm of Σ_k ω_k exp((f + g_k − C_k)/ε) over what stands for the other side, and
+        ratios to that of sums with w in the place of ω."""
+        problem, state, stand = self._problem, self._inner.state, self._stands[1 - side]
+        x, y = (problem.alpha, problem.beta)[side].points[points], stand.measure.points
+        pair, dtype, epsilon = problem.pair if side == 0 else problem.pair.T, problem.pair.x.dtype, problem.epsilon
+        between = engine.pair(x.to(dtype), y.to(dtype), pair.cost, pair.name)
+        u, v = potential / epsilon, (state.g, state.f)[side] / epsilon
+        logs = log_sums(between, u, v + stand.measure.log_weights, epsilon, stand.measure.signs)
+        if w is None:
+            return logs, logs.new_zeros(len(logs), 0)
+        return logs, Gibbs(between, (u - logs).to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
+
+
+def _approximation(
+    problem: Problem, inner: Iterate, stands: tuple[Stand, Stand], accuracy: float, found: Audit
+) -> Approximation:
+    """What stood for what."""
+    sizes = len(stands[0].measure.points), len(stands[1].measure.points)
+    assert inner.approximation is not None
+    first, second = (float(-m.weights.clamp(max=0.0).sum() / m.mass) for m in (stands[0].measure, stands[1].measure))
+    return replace(
+        inner.approximation,
+        share=inner.approximation.share * sizes[0] * sizes[1] / problem.pairs,
+        levels=(*inner.approximation.levels, (len(problem.alpha.points), len(problem.beta.points))),
+        nodes=sizes,
+        negative=(first, second),
+        accuracy=accuracy if any(stand.nodes for stand in stands) else 0.0,
+        audit=found.off,
+        audited=(stands[0].cloud.measure.signs is None, stands[1].cloud.measure.signs is None),
+    )
