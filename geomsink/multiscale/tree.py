@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +40,6 @@ class Tree:
 
     measure: Measure
     order: Tensor
-    _cells: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, measure: Measure) -> Tree:
@@ -73,15 +72,12 @@ class Tree:
 
     def cell_of(self, level: int) -> Tensor:
         """Each point's cell, shape (N,)."""
-        if level not in self._cells:
-            cells = torch.arange(2**level, device=self.order.device)
-            self._cells[level] = cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
-        return self._cells[level]
+        cells = torch.arange(2**level, device=self.order.device)
+        return cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
 
     def sums(self, level: int, values: Tensor) -> Tensor:
         """Sums over each cell of values in the tree's order, shape (N, ...)."""
-        out = values.new_zeros(2**level, *values.shape[1:])
-        return out.index_add_(0, self.cell_of(level), values)
+        return torch.segment_reduce(values, "sum", offsets=self.bounds(level), axis=0)
 
     def coarse(self, level: int) -> Measure:
         """One point a cell: its weights' sum at its weighted centroid, or at its centroid if it has no weight."""
@@ -89,8 +85,8 @@ class Tree:
         mass = self.sums(level, weights)
         # A trace of uniform weight changes no centroid but those of cells without weight.
         share = weights + 1e-200
-        centroid = self.sums(level, share[:, None] * points.double()) / self.sums(level, share)[:, None]
-        return Measure(centroid.to(points.dtype), mass)
+        moments = torch.stack([self.sums(level, share * x) for x in points.unbind(1)], dim=1)
+        return Measure((moments / self.sums(level, share)[:, None]).to(points.dtype), mass)
 
 
 def _depth(n: int) -> int:
