@@ -17,6 +17,15 @@ import triton.language as tl
 
 
 @triton.jit
+def part_of(BEGIN, END, r):
+    """A program's part of the r-th range: where it begins and ends."""
+    begin, end = tl.load(BEGIN + r), tl.load(END + r)
+    length = (end - begin + tl.num_programs(2) - 1) // tl.num_programs(2)
+    begin += tl.program_id(2) * length
+    return begin, tl.minimum(end, begin + length)
+
+
+@triton.jit
 def by_differences(
     X, Y, U, V, W, OUT, ROW_BEGIN, ROW_END, FIRST, BEGIN, END, n, m,
     D: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -44,10 +53,7 @@ def by_differences(
     if E > 3:
         fourth = tl.zeros((ROWS, COLUMNS), tl.float32)
     for r in range(tl.load(FIRST + k), tl.load(FIRST + k + 1)):
-        begin, end = tl.load(BEGIN + r), tl.load(END + r)
-        length = (end - begin + parts - 1) // parts
-        begin += part * length
-        end = tl.minimum(end, begin + length)
+        begin, end = part_of(BEGIN, END, r)
         for start in range(begin, end, COLUMNS):
             # Of shape (1, COLUMNS) from the start: a vector would pass through shared memory to become one.
             j = start + tl.arange(0, COLUMNS)[None, :]
@@ -95,7 +101,7 @@ def by_products(
     x is X + rest X_REST / scale, of (N, D) for a D of 16, 32, 64 or 128, and so is y; W is (M, E), and OUT then (parts,
     N, E).
     """
-    k, part, parts = tl.program_id(0), tl.program_id(2), tl.num_programs(2)
+    k, part = tl.program_id(0), tl.program_id(2)
     i = tl.load(ROW_BEGIN + k) + tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     inside = i < tl.load(ROW_END + k)
     d = tl.arange(0, D)
@@ -105,10 +111,7 @@ def by_products(
     e = tl.arange(0, E if E > 0 else 1)
     total = tl.zeros((ROWS,), tl.float32) if E == 0 else tl.zeros((ROWS, E), tl.float32)
     for r in range(tl.load(FIRST + k), tl.load(FIRST + k + 1)):
-        begin, end = tl.load(BEGIN + r), tl.load(END + r)
-        length = (end - begin + parts - 1) // parts
-        begin += part * length
-        end = tl.minimum(end, begin + length)
+        begin, end = part_of(BEGIN, END, r)
         for start in range(begin, end, COLUMNS):
             j = start + tl.arange(0, COLUMNS)
             here = j < end

@@ -280,7 +280,7 @@ class Newton:
         self._penalties = penalties
         self._plan: SparsePlan | None = None
         self.left = 0.0
-        self._built_for: tuple[Tensor, Tensor] | None = None
+        self._built_for: tuple[Tensor, ...] = ()
 
     def step(self, f: Tensor, g: Tensor, rho: Tensor, shift: float) -> Tensor | None:
         """See `geomsink.solver.Correction`; None where too many pairs carry mass, or none at all."""
@@ -288,8 +288,7 @@ class Newton:
         potentials = f[self._rows.tree.order] / self._epsilon, g[order] / self._epsilon
         alpha, beta = self._rows.tree.measure, self._columns.tree.measure
         rho = rho[order]
-        drifted = self._built_for is None or self._drift(potentials, self._built_for) > DRIFTED * float(rho.abs().sum())
-        if self._plan is None or drifted:
+        if self._plan is None or self._drift(potentials) > DRIFTED * float(rho.abs().sum()):
             self._plan, self._built_for = self._sparse_plan(*potentials), potentials
         if self._plan is None:
             return None
@@ -303,10 +302,10 @@ class Newton:
         self.left = system.left
         return self._epsilon * smooth
 
-    def _drift(self, potentials: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> float:
+    def _drift(self, potentials: tuple[Tensor, Tensor]) -> float:
         """Mass at which exponents may have changed by more than the plan in memory has room for."""
         weights = self._rows.tree.measure.weights, self._columns.tree.measure.weights
-        changes = [new - old for new, old in zip(potentials, before, strict=True)]
+        changes = [new - old for new, old in zip(potentials, self._built_for, strict=True)]
         middle = float((changes[0].median() - changes[1].median()) / 2)  # a constant may pass from one to the other
         changes = [changes[0] - middle, changes[1] + middle]
         return sum(float(w[c > MARGIN / 2].sum()) for w, c in zip(weights, changes, strict=True))

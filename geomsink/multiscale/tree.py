@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..measures import Measure
+from ..memory import chunk
 
 DEEPEST = 14
 """Levels, at most: 16,384 cells are more than anything here asks for."""
@@ -17,7 +19,7 @@ DEEPEST = 14
 
 @dataclass(frozen=True)
 class Tree:
-    """A kd-tree: every cell is cut at the median of its widest coordinate.
+    """A kd-tree: every cell is cut at the median of its widest coordinate, equal ones in the caller's order.
 
     Attributes
     ----------
@@ -38,22 +40,11 @@ class Tree:
 
     measure: Measure
     order: Tensor
-    _cells: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, measure: Measure) -> Tree:
         """The tree of a measure's points, in any dimension."""
-        points, n = measure.points, len(measure.points)
-        order = torch.arange(n, device=points.device)
-        for level in range(_depth(n)):
-            members, padding = _members(n, level, points.device)
-            x = points[order[members]]
-            width = x.amax(1) - x.amin(1)  # the padding repeats a point of the cell
-            key = x.gather(2, width.argmax(1)[:, None, None].expand(-1, x.shape[1], 1))[..., 0]
-            key[padding] = math.inf
-            within = key.argsort(dim=1, stable=True)
-            kept = members.gather(1, within)
-            order = order[kept[~padding] if n % 2**level else kept.flatten()]
+        points, order = measure.points, _order(measure.points.detach())
         return cls(Measure(points[order], measure.weights[order]), order)
 
     def __len__(self) -> int:
@@ -73,7 +64,7 @@ class Tree:
 
     def bounds(self, level: int) -> Tensor:
         """Where the 2^level cells begin and end, shape (2^level + 1,), int64."""
-        return torch.arange(2**level + 1, device=self.order.device) * len(self) >> level
+        return _bounds(len(self), level, self.order.device)
 
     def members(self, level: int) -> tuple[Tensor, Tensor]:
         """Indices of each cell's points, shape (2^level, w), and which of them only pad a smaller cell."""
@@ -81,15 +72,12 @@ class Tree:
 
     def cell_of(self, level: int) -> Tensor:
         """Each point's cell, shape (N,)."""
-        if level not in self._cells:
-            cells = torch.arange(2**level, device=self.order.device)
-            self._cells[level] = cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
-        return self._cells[level]
+        cells = torch.arange(2**level, device=self.order.device)
+        return cells.repeat_interleave(self.bounds(level).diff(), output_size=len(self))
 
     def sums(self, level: int, values: Tensor) -> Tensor:
         """Sums over each cell of values in the tree's order, shape (N, ...)."""
-        out = values.new_zeros(2**level, *values.shape[1:])
-        return out.index_add_(0, self.cell_of(level), values)
+        return torch.segment_reduce(values, "sum", offsets=self.bounds(level), axis=0)
 
     def coarse(self, level: int) -> Measure:
         """One point a cell: its weights' sum at its weighted centroid, or at its centroid if it has no weight."""
@@ -97,16 +85,75 @@ class Tree:
         mass = self.sums(level, weights)
         # A trace of uniform weight changes no centroid but those of cells without weight.
         share = weights + 1e-200
-        centroid = self.sums(level, share[:, None] * points.double()) / self.sums(level, share)[:, None]
-        return Measure(centroid.to(points.dtype), mass)
+        moments = torch.stack([self.sums(level, share * x) for x in points.unbind(1)], dim=1)
+        return Measure((moments / self.sums(level, share)[:, None]).to(points.dtype), mass)
 
 
 def _depth(n: int) -> int:
     return min(n.bit_length() - 1, DEEPEST)
 
 
+def _bounds(n: int, level: int, device: torch.device) -> Tensor:
+    return torch.arange(2**level + 1, device=device) * n >> level
+
+
+def _order(points: Tensor) -> Tensor:
+    """The caller's indices, cell by cell of the finest level, and in ascending order in each of them.
+
+    Cells of a level are rows of equal length, whatever N: there is room for finest cells of the larger of their two
+    sizes, and what a cell has no points for is at the end of its row.
+    """
+    (n, dimension), device, depth = points.shape, points.device, _depth(len(points))
+    room = -(-n >> depth) << depth
+    order = torch.arange(room, device=device)
+    places = points.new_zeros(dimension, room)
+    places[:, :n] = points.T
+    for level in range(depth):
+        halves = _bounds(n, level + 1, device).diff().view(-1, 2)
+        cells, x = order.view(2**level, -1), places.view(dimension, 2**level, -1)
+        at_once = max(1, chunk(device) // ((dimension + 1) * cells.shape[1]))
+        for some in zip(cells.split(at_once), x.split(at_once, dim=1), halves.split(at_once), strict=True):
+            _cut(*some, fewest=n >> level)
+    return order[order < n]
+
+
+def _cut(order: Tensor, places: Tensor, halves: Tensor, fewest: int) -> None:
+    """Sort cells, of at least so many points each, into halves of these sizes: (B, w), (D, B, w), (B, 2); in place."""
+    device, half, sizes = order.device, order.shape[1] // 2, halves.sum(1, keepdim=True)
+    column = torch.arange(fewest, 2 * half, device=device)
+    empty, end = column >= sizes, places[..., fewest:]
+    end.copy_(torch.where(empty, places[..., :1], end))  # a point of the cell, which makes it no wider
+    widest = (places.amax(2) - places.amin(2)).argmax(0)
+    key = places[widest, torch.arange(len(widest), device=device)]
+    # Of what is empty, the smaller half gets as much as it has no points for.
+    key[:, fewest:].masked_fill_(empty, -math.inf).masked_fill_(column >= sizes + half - halves[:, :1], math.inf)
+    within = _halves(key)
+    order.copy_(order.gather(1, within))
+    places.copy_(places.gather(2, within.expand(len(places), -1, -1)))
+
+
+def _halves(key: Tensor) -> Tensor:
+    """Where the smaller half of each row is, and then the larger one, both as they are ordered; shape (B, w).
+
+    Of equal keys the first are the smaller ones.
+    """
+    rows, half = len(key), key.shape[1] // 2
+    if key.device.type != "cpu":
+        return key.argsort(dim=1, stable=True).view(rows, 2, half).sort().values.view(rows, -1)
+    keys = key.numpy()  # its partition takes much less time than a sort
+    last = np.partition(keys, half - 1, axis=1)[:, half - 1 : half]
+    left = keys <= last
+    tied = np.flatnonzero(np.count_nonzero(left, axis=1) > half)
+    if len(tied):
+        less, equal = keys[tied] < last[tied], keys[tied] == last[tied]
+        left[tied] = less | (equal & (equal.cumsum(1) <= half - np.count_nonzero(less, axis=1)[:, None]))
+    within = np.hstack([np.flatnonzero(side).reshape(rows, half) for side in (left, ~left)])
+    within -= 2 * half * np.arange(rows)[:, None]
+    return torch.from_numpy(within)
+
+
 def _members(n: int, level: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    bounds = torch.arange(2**level + 1, device=device) * n >> level
+    bounds = _bounds(n, level, device)
     members = bounds[:-1, None] + torch.arange(-(-n >> level), device=device)
     padding = members >= bounds[1:, None]
     return members.clamp(max=n - 1).where(~padding, bounds[:-1, None]), padding

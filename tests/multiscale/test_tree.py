@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from pretend import pretend
 
 from geomsink.measures.measures import Measure
 from geomsink.multiscale import tree as module
@@ -27,6 +28,19 @@ def measure(n, d, seed=0, dtype=torch.float64):
 def cells(tree, level):
     bounds = tree.bounds(level).tolist()
     return [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
+
+
+def straightforward(points, depth):
+    """The order, cell by cell."""
+    order = np.arange(len(points))
+    for level in range(depth):
+        bounds = [k * len(points) >> level + 1 for k in range(2 ** (level + 1) + 1)]
+        for begin, middle, end in zip(bounds[:-1:2], bounds[1::2], bounds[2::2], strict=True):
+            here = order[begin:end]
+            key = points[here, np.ptp(points[here], axis=0).argmax()]
+            smaller = np.sort(key.argsort(kind="stable")[: middle - begin])
+            order[begin:end] = np.concatenate((here[smaller], np.delete(here, smaller)))
+    return order
 
 
 def check_cuts(points, tree):
@@ -66,6 +80,21 @@ def test_cells_are_near_equal_ranges_that_refine_the_ones_above(n, d):
 def test_cells_are_cut_at_the_median_of_their_widest_coordinate(n, d):
     tree = Tree.of(measure(n, d))
     check_cuts(tree.measure.points.numpy(), tree)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float32), ("cpu", torch.float64), ("cuda", torch.float32)])
+@pytest.mark.parametrize("values", [None, 5, 2, 1], ids=["distinct", "few values", "two values", "one value"])
+def test_the_order_is_a_straightforward_ones(monkeypatch, device, dtype, values):
+    """Bit for bit, whatever is equal, and whatever is sorted at a time; a GPU sorts in another way."""
+    monkeypatch.setattr(module, "chunk", lambda device: 500)  # cells of upper levels one by one, of lower ones some
+    random = np.random.default_rng(3)
+    for n, d in [(1, 2), (2, 1), (3, 2), (13, 2), (127, 3), (129, 10), (256, 1), (300, 3)]:
+        points = random.normal(size=(n, d)) if values is None else random.integers(values, size=(n, d))
+        given = torch.as_tensor(points).to(dtype)
+        with pretend():
+            tree = Tree.of(Measure(given.to(device), torch.full((n,), 1 / n, dtype=torch.float64, device=device)))
+            order = tree.order.cpu()
+        np.testing.assert_array_equal(order.numpy(), straightforward(given.numpy(), tree.depth))
 
 
 def test_levels_are_limited(monkeypatch):
