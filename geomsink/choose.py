@@ -346,12 +346,14 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if not _path_fits(problem, options, device.type == "cpu" and not problem.batched):
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
+    if plain.strategy == "sketched":  # where points are much denser than σ
+        return replace(plain, otherwise=(*plain.otherwise, followed))
     if problem.nearest() >= NEAR[(problem.pairs > KEPT) + (problem.pairs > IN_MEMORY)] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     if plain.strategy == "one-level":
         scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
         return replace(plain, newton=plain.newton and not scaled, otherwise=(followed, exact))
-    return replace(plain, otherwise=(*plain.otherwise, followed))
+    return replace(plain, otherwise=(followed,))
 
 
 def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:

@@ -13,10 +13,16 @@ from ..engine import Pair
 from ..measures import Measure
 from ..solver import Goal, Iterate, log_sums, rounding, value_error
 
-AUDITED = 1024
-"""Rows, and columns, that are summed in full to see how far the others are off."""
+AUDITED = 256, 1024, 2**28
+"""Rows, and columns, that are summed in full to see how far the others are off: at least, at most, and how many pairs
+they have between these."""
 SMOOTH = 4.0
 """What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
+
+
+def _drawn(columns: int) -> int:
+    least, most, pairs = AUDITED
+    return max(least, min(most, pairs // columns))
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Audited:
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and their full sums log Σ_j b_j exp((f_i + g_j − C_ij)/ε)."""
         weights, dtype = self.rows.sizes, self.pair.x.dtype
-        places = torch.rand(AUDITED, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        places = torch.rand(_drawn(len(self.columns.points)), dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
         total = weights.cumsum(0)
         drawn = torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(weights) - 1)
         x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
@@ -69,7 +75,8 @@ class Audited:
         """How far claimed sums are from full ones."""
         drawn, full = self.sample(f, g, epsilon)
         off = full.exp() - claimed[drawn].exp()
-        errors = 3.0 * off.abs().std() / math.sqrt(AUDITED), 3.0 * off.std() / math.sqrt(AUDITED)
+        root = math.sqrt(len(drawn))
+        errors = 3.0 * off.abs().std() / root, 3.0 * off.std() / root
         found = off.abs().mean() + errors[0], off.mean(), errors[1], off.square().mean()
         return Audit(*torch.stack(found).tolist())
 

@@ -150,11 +150,19 @@ class Nodes:
         Linear functions close to them on each cell are taken out first: what is left is small.
         """
         slopes, means = self._linear(values)
-        rest = values - _at(self._offsets(self.index, self._cell_of_nodes), self._cell_of_nodes, slopes, means)
+        rest = values - self._at(self.tree.measure.points[self.index], self.ends, slopes, means)
         out = self._sums(self.epsilon, self._solved(rest), back=True)
-        cell = self._cell_of_points
-        out += _at(self._offsets(None, cell), cell, slopes, means)
+        out += self._at(self.tree.measure.points, self.cells, slopes, means)
         out[self.index] = values
+        return out
+
+    def _at(self, points: Tensor, ranges: Tensor, slopes: Tensor, means: Tensor) -> Tensor:
+        """Linear functions of cells at points of theirs, whose ranges are given."""
+        out = points.new_empty(len(points), means.shape[1], dtype=torch.float64)
+        offsets = means - (self._centre[:, None] @ slopes)[:, 0]
+        for k, (begin, end) in enumerate(ranges.tolist()):
+            if not self._alone[k]:
+                torch.addmm(offsets[k], points[begin:end].double(), slopes[k], out=out[begin:end])
         return out
 
     def checks(self) -> tuple[Tensor, Tensor]:
@@ -172,6 +180,10 @@ class Nodes:
         return self.tree.order[inside[self._cell_of_points]]
 
     # ------------------------------------------------------------------ cells
+
+    @cached_property
+    def _alone(self) -> list[bool]:
+        return self.alone.tolist()
 
     @cached_property
     def _own(self) -> Tensor:
@@ -271,14 +283,6 @@ class Nodes:
         return out
 
 
-def _at(offsets: Tensor, cell: Tensor, slopes: Tensor, means: Tensor) -> Tensor:
-    """Linear functions of cells at points of theirs."""
-    out = means[cell]
-    for k in range(offsets.shape[1]):
-        out += offsets[:, k, None] * slopes[cell, k]
-    return out
-
-
 def width(cost: Cost, epsilon: float) -> float:
     """σ of the Gaussian kernel."""
     assert cost.quadratic is not None
@@ -287,11 +291,12 @@ def width(cost: Cost, epsilon: float) -> float:
 
 def first_level(tree: Tree, sigma: float) -> int | None:
     """The coarsest level whose cells are mostly narrow enough; None where those of no level with enough points are."""
-    points = tree.measure.points
+    n = len(tree)
     for level in range(tree.depth + 1):
-        if len(tree) >> level < FEWEST:
+        if n >> level < FEWEST:
             break
-        inside = points[tree.members(level)[0]]
+        step = max(1, (n >> level) // FEWEST)
+        inside = tree.measure.points[tree.bounds(level)[:-1, None] + step * torch.arange(FEWEST, device=tree.order.device)]
         if float((inside.amax(1) - inside.amin(1)).amax(1).median()) <= WIDTH * sigma:
             return level
     return None

@@ -27,7 +27,7 @@ from .sketch import Nodes
 
 ACCURACIES = (1.0, 0.03)
 """Accuracies of sketches, in ``tol``, that are tried until the audit is content."""
-OFF = 1.0
+OFF = 2.0
 """What sums interpolated in a cell may be off by, the mean square, in units of the accuracy."""
 ROOM = 0.3
 """Share of ``tol`` that a problem between sketches is solved to: what is left is for what they are off by."""
@@ -198,12 +198,12 @@ class SketchedSums:
         potential, sums = self._stands[side].interpolate(torch.stack(at_nodes, 1)).unbind(1)
         points, cells = nodes.checks()
         checked = points.flatten()
-        off = (self._directly(side, checked, potential[checked])[0] - sums[checked]).expm1().reshape(points.shape)
+        off = (self._directly(side, checked, potential[checked]) - sums[checked]).expm1().reshape(points.shape)
         wrong = off.square().mean(1).sqrt() > OFF * self._accuracy
         self._rough[side] = nodes.points_of(cells[wrong])
         if len(rough := self._rough[side]):
             epsilon, penalty = problem.epsilon, problem.penalties[side]
-            softmin = potential[rough] - epsilon * self._directly(side, rough, potential[rough])[0]
+            softmin = potential[rough] - epsilon * self._directly(side, rough, potential[rough])
             potential, sums = potential.clone(), sums.clone()
             potential[rough] = penalty.update(softmin, epsilon)
             sums[rough] = (potential[rough] - softmin) / epsilon
@@ -227,26 +227,22 @@ class SketchedSums:
             sums = Gibbs(pair, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
         sums = self._stands[side].interpolate(sums)
         if len(rough := self._rough[side]):
-            logs, found = self._directly(side, rough, self._known[side][rough], w)
-            sums[rough] = found * logs.exp()[:, None]
+            sums[rough] = self._directly(side, rough, self._known[side][rough], w)
         if here is not self._known[side]:
             sums = sums * ((here - self._known[side]) / epsilon).exp()[:, None]
         return sums
 
-    def _directly(
-        self, side: int, points: Tensor, potential: Tensor, w: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """For some points, the logarithm of Σ_k ω_k exp((f + g_k − C_k)/ε) over what stands for the other side, and
-        ratios to that of sums with w in the place of ω."""
+    def _directly(self, side: int, points: Tensor, potential: Tensor, w: Tensor | None = None) -> Tensor:
+        """For some points, the logarithm of Σ_k ω_k exp((f + g_k − C_k)/ε) over what stands for the other side, or such
+        sums with w in the place of ω."""
         problem, state, stand = self._problem, self._inner.state, self._stands[1 - side]
         x, y = (problem.alpha, problem.beta)[side].points[points], stand.measure.points
         pair, dtype, epsilon = problem.pair if side == 0 else problem.pair.T, problem.pair.x.dtype, problem.epsilon
         between = engine.pair(x.to(dtype), y.to(dtype), pair.cost, pair.name)
         u, v = potential / epsilon, (state.g, state.f)[side] / epsilon
-        logs = log_sums(between, u, v + stand.measure.log_weights, epsilon, stand.measure.signs)
         if w is None:
-            return logs, logs.new_zeros(len(logs), 0)
-        return logs, Gibbs(between, (u - logs).to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
+            return log_sums(between, u, v + stand.measure.log_weights, epsilon, stand.measure.signs)
+        return Gibbs(between, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
 
 
 def _approximation(
