@@ -63,7 +63,12 @@ class Audited:
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and their full sums log Σ_j b_j exp((f_i + g_j − C_ij)/ε)."""
         weights, dtype = self.rows.sizes, self.pair.x.dtype
-        places = torch.rand(_drawn(len(self.columns.points)), dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        places = torch.rand(
+            _drawn(len(self.columns.points)),
+            dtype=torch.float64,
+            generator=torch.Generator().manual_seed(0),
+            device="cpu",
+        )
         total = weights.cumsum(0)
         drawn = torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(weights) - 1)
         x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)

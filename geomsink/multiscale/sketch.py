@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .. import engine
 from ..costs import Cost
-from ..engine import Blocks, Gibbs, chosen_points, gaussian
+from ..engine import Blocks, Gibbs, Pair, chosen_points, gaussian
 from ..measures import Measure
 from ..memory import chunk
 from .tree import Tree
@@ -131,12 +131,12 @@ class Nodes:
     def __len__(self) -> int:
         return len(self.index)
 
-    @cached_property
-    def measure(self) -> Measure:
-        """The sketch of the cloud: its nodes in the tree's order, with signed weights."""
-        whole = self.tree.measure
-        weights = self.project(whole.weights[:, None])[:, 0]
-        return Measure(whole.points[self.index], weights, self._shares(whole.weights))
+    def sketch(self, measure: Measure) -> Measure:
+        """The nodes in the tree's order, with signed weights: of a measure on the tree's points, in the caller's order,
+        which may be a sketch itself."""
+        order = self.tree.order
+        weights = self.project(measure.weights[order, None])[:, 0]
+        return Measure(self.tree.measure.points[self.index], weights, self._shares(measure.sizes[order]))
 
     def project(self, w: Tensor) -> Tensor:
         """Σ_j φ_k(y_j) w_j, shape (K, E), for w over the points, shape (N, E)."""
@@ -230,11 +230,10 @@ class Nodes:
     def _sums(self, epsilon: float, w: Tensor, back: bool = False) -> Tensor:
         """Σ_j exp(−C(z_k, y_j)/ε) w_j over the points of a node's cell; ``back``, over the nodes of a point's."""
         pair, blocks = (self._pair.T, self._backward) if back else (self._pair, self._forward)
-        zeros = (pair.x.new_zeros(len(p)) for p in (pair.x, pair.y))
-        return Gibbs(pair, *zeros, epsilon, blocks).apply(w)
+        return Gibbs(pair, pair.x.new_zeros(len(pair.x)), pair.y.new_zeros(len(pair.y)), epsilon, blocks).apply(w)
 
     @cached_property
-    def _pair(self) -> engine.Pair:
+    def _pair(self) -> Pair:
         points = self.tree.measure.points.double()
         return engine.pair(points[self.index], points, self.cost, self.engine)
 
@@ -296,7 +295,9 @@ def first_level(tree: Tree, sigma: float) -> int | None:
         if n >> level < FEWEST:
             break
         step = max(1, (n >> level) // FEWEST)
-        inside = tree.measure.points[tree.bounds(level)[:-1, None] + step * torch.arange(FEWEST, device=tree.order.device)]
+        inside = tree.measure.points[
+            tree.bounds(level)[:-1, None] + step * torch.arange(FEWEST, device=tree.order.device)
+        ]
         if float((inside.amax(1) - inside.amin(1)).amax(1).median()) <= WIDTH * sigma:
             return level
     return None

@@ -50,7 +50,9 @@ class Stand:
             nodes = cloud.nodes(accuracy)
             if pays_to_sketch(len(nodes), len(nodes.tree)):
                 self.nodes = nodes
-                self.inner = cloud.once(("sketch", accuracy), lambda: Cloud(nodes.measure, cloud.cost, cloud.epsilon))
+                self.inner = cloud.once(
+                    ("sketch", accuracy), lambda: Cloud(nodes.sketch(cloud.measure), cloud.cost, cloud.epsilon)
+                )
                 self._index = nodes.tree.order[nodes.index]
 
     @property

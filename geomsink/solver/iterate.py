@@ -189,7 +189,7 @@ class Iterate:
         return Gibbs(problem.pair, u.to(problem.pair.x.dtype), v.to(problem.pair.x.dtype), problem.epsilon)
 
     def missing(self, side: int, log_sums: Tensor) -> Tensor:
-        """What the marginal that belongs to such sums has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
+        """What the marginal of such sums has too little of, shape (N,) or (M,): a − P1 where it is fixed."""
         return -(self.problem.alpha, self.problem.beta)[side].weights * self.surplus(side, log_sums)
 
     def surplus(self, side: int, log_sums: Tensor) -> Tensor:

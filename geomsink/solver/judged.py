@@ -108,9 +108,7 @@ class Judged(Iterate):
             rho = self.missing(1, sums)
             smooth = self._smoother.step(state.f, state.g, rho, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):
-                found = by_contraction(
-                    self, self.surplus(1, sums), smooth, self._contraction, self._smoother.left
-                )
+                found = by_contraction(self, self.surplus(1, sums), smooth, self._contraction, self._smoother.left)
                 if problem.is_signed or bool((found.value <= allowed).all()):
                     return found
         if problem.is_signed:  # and Newton's matrix may not be positive
