@@ -273,7 +273,7 @@ class Nodes:
         made, sigma = [], width(self.cost, self.epsilon)
         counts = self.ends.diff()[:, 0]
         sizes, order = torch.where(self.alone, 0, counts).sort()
-        for cells in order[sizes > 0].split(BATCH):
+        for cells in filter(len, order[sizes > 0].split(BATCH)):  # of none, torch makes one piece
             most = int(counts[cells].max())
             place = torch.arange(most, device=counts.device)
             unused = place >= counts[cells, None]
