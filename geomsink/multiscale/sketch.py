@@ -45,7 +45,7 @@ WORTH = 0.6
 FINEST = 3e-7
 """Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
 TRIED = 16
-"""Cells that tell whether a sketch is worth it."""
+"""Cells of a level that tell whether a sketch is worth it."""
 FEWEST = 32
 """Cells of fewer points are left as they are."""
 NARROWER = 8.0
@@ -320,16 +320,22 @@ def first_level(tree: Tree, sigma: float) -> int | None:
 
 
 def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[int, int]:
-    """The nodes that stand for some of the points, and how many of these there are."""
-    sigma, n = width(cost, epsilon), len(tree)
+    """About how many nodes stand for the points, from some cells of each level; and how many of these there are."""
+    sigma, n, device = width(cost, epsilon), len(tree), tree.order.device
     level = first_level(tree, sigma)
     if level is None:
         return n, n
-    cells = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
-    chosen = torch.zeros(n, dtype=torch.bool, device=tree.order.device)
-    done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
-    sizes = tree.bounds(level).diff()[cells]
-    return int(chosen.sum() + sizes[~done].sum()), int(sizes.sum())
+    chosen = torch.zeros(n, dtype=torch.bool, device=device)
+    pending, share, nodes = torch.arange(2**level, device=device), 1.0, 0.0
+    while len(pending) and n >> level >= FEWEST and level <= tree.depth:
+        some, before = pending[:: max(1, len(pending) // TRIED)], int(chosen.sum())
+        done = _choose(tree, level, some, sigma, max(accuracy, FINEST), chosen)
+        sizes = tree.bounds(level).diff()[some]
+        nodes += share * (int(chosen.sum()) - before) / int(sizes.sum())
+        share *= int(sizes[~done].sum()) / int(sizes.sum())
+        left, level = some[~done], level + 1
+        pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
+    return round(n * (nodes + share)), n
 
 
 def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor) -> Tensor:
