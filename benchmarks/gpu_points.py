@@ -1,6 +1,6 @@
 """Points of gpu.py's solves, drawn once and kept in a folder; millions of them while the GPU is busy elsewhere.
 
-    python benchmarks/gpu_points.py FOLDER SHARED x 100000 1000000
+python benchmarks/gpu_points.py FOLDER SHARED x 100000 1000000
 """
 
 from __future__ import annotations

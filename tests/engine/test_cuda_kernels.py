@@ -79,9 +79,7 @@ def test_derivatives(name, width, with_costs, dtype):
 
 
 @pytest.mark.parametrize("dtype", REALS, ids=str)
-@pytest.mark.parametrize(
-    ("name", "width", "of"), [("sqeuclidean", 4, "xyfgew"), ("euclidean", 1, "xyw")]
-)
+@pytest.mark.parametrize(("name", "width", "of"), [("sqeuclidean", 4, "xyfgew"), ("euclidean", 1, "xyw")])
 def test_second_derivatives(name, width, of, dtype):
     """Those of the cosine cost are half of the squared one's."""
     ask = functools.partial(derivatives, width=width, with_costs=False, of=of)
