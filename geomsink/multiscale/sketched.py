@@ -198,25 +198,30 @@ class SketchedSums:
 
     def _extended(self, side: int) -> Potentials:
         """A potential, and logarithms of the sums of its side, at the points: interpolated from the nodes, but where
-        that is found to be off, as where the map is not smooth."""
+        that is found to be off, as where the map is not smooth.
+
+        What is interpolated is a softmin, and how far the potential is from an update by it, which is next to nothing:
+        the potential itself has kinks where it is as large as a penalty lets it be, and a value that is of first order
+        in how far it is from there.
+        """
         problem, state, nodes = self._problem, self._inner.state, self._stands[side].nodes
         at_nodes = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
         if nodes is None:
             return at_nodes
-        if bool((at_nodes[1] == 0.0).all()):  # after an update of this side
-            potential = self._stands[side].interpolate(at_nodes[0][:, None])[:, 0]
-            sums = torch.zeros_like(potential)
-        else:
-            potential, sums = self._stands[side].interpolate(torch.stack(at_nodes, 1)).unbind(1)
+        epsilon, penalty = problem.epsilon, problem.penalties[side]
+        softmin = at_nodes[0] - epsilon * at_nodes[1]
+        rest = at_nodes[0] - penalty.update(softmin, epsilon)
+        columns = (softmin, rest) if bool(rest.any()) else (softmin,)  # after an update of this side
+        softmin, *more = self._stands[side].interpolate(torch.stack(columns, 1)).unbind(1)
+        potential = sum(more, penalty.update(softmin, epsilon).clone())
+        sums = (potential - softmin) / epsilon
         points, cells = nodes.checks()
         checked = points.flatten()
         off = (self._directly(side, checked, potential[checked]) - sums[checked]).expm1().reshape(points.shape)
         wrong = off.square().mean(1).sqrt() > OFF * self._accuracy
         self._rough[side] = nodes.points_of(cells[wrong])
         if len(rough := self._rough[side]):
-            epsilon, penalty = problem.epsilon, problem.penalties[side]
             softmin = potential[rough] - epsilon * self._directly(side, rough, potential[rough])
-            potential, sums = potential.clone(), sums.clone()
             potential[rough] = penalty.update(softmin, epsilon)
             sums[rough] = (potential[rough] - softmin) / epsilon
         return potential, sums
