@@ -115,7 +115,8 @@ class Sketched:
             claimed = state.log_rows, state.log_columns
             near = partial(sums.between, 0), partial(sums.between, 1)
             found = audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon, near)
-            solver.missing_mass, solver.allowance = found.missing, found.off
+            # Errors of what is transported count relative to that.
+            solver.missing_mass, solver.allowance = found.missing, found.off * float(problem.mass / solver.mass)
             solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
             right = right_with(solver, found, self.goal) and solver.marginal_error <= self.goal.tol
             if right or not inner.converged or (alpha.nodes is None and beta.nodes is None):
