@@ -420,7 +420,7 @@ def test_audits_of_unequal_masses():
 
 
 def test_an_audit_counts_in_the_error_of_the_value():
-    """ε times what is uncertain of the mass, and twice the mean square: a goal that has no room for it is not reached."""
+    """ε times what is uncertain of the mass, and twice the mean square: a goal without room for it is not reached."""
     p = problem()
     problem_ = Problem(p.alpha, p.beta, full(p).pair, (EPSILON,), 2.0)
     found = OneLevel(Goal(1e-6, share=1e-6), 2000).solve(problem_, Progress(False)).solver

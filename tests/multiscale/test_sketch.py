@@ -13,7 +13,7 @@ from geomsink.multiscale.tree import Tree
 
 COST = costs.get("sqeuclidean")
 # Points, coordinates and σ, of many spacings: few nodes stand for all.
-WIDE = [(2000, 1, 0.02), (4000, 2, 0.15), (4000, 3, 0.6)]
+WIDE = [(2000, 1, 0.02), (3000, 2, 0.15), (3000, 3, 0.7)]
 # What float64 leaves of sums of a thousand numbers, and of solving with a kernel of condition 1/accuracy².
 ROUNDING = 1e-12
 
@@ -55,7 +55,7 @@ def positions(nodes):
 
 def errors(nodes, points, w, sigma, slope=0.0, rows=None):
     """Of Σ_j w_j exp(slope · Σ y_j/σ) K(x, y_j) at rows, relative to the sums of |w_j|: over nodes against over all."""
-    rows = points[:: max(1, len(points) // 500)] if rows is None else rows
+    rows = points[:: max(1, len(points) // 200)] if rows is None else rows
     found = nodes.sketch(Measure(points, w)) if bool((w >= 0).all()) else None
     omega = nodes.project(w[nodes.tree.order, None])[:, 0] if found is None else found.weights
     all_, some = (slope / sigma * p.double().sum(1).numpy() for p in (points, positions(nodes)))

@@ -7,14 +7,14 @@ import pytest
 import torch
 from reference import squared_distances
 
-import geomsink
 from geomsink import SinkhornDivergence, choose, costs, shapes, sinkhorn_divergence, solve
 from geomsink.measures import Measure
-from geomsink.multiscale import Cloud, CoarseToFine, Nodes, Sketched
-from geomsink.multiscale.sketched import ACCURACIES, Stand
+from geomsink.multiscale import Cloud, Nodes, Sketched
+from geomsink.multiscale.sketched import Stand
 
 TIGHT = dict(multiscale=False, dtype="float64", tol=1e-10, max_iter=20_000)
 TOL = 1e-3
+COST = costs.get("sqeuclidean")
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,21 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """How many points each cloud had that was sketched, and how accurately."""
+    sketched, of = [], Nodes.of.__func__
+
+    def counting(cls, tree, cost, epsilon, accuracy, *rest):
+        sketched.append((len(tree), accuracy))
+        return of(cls, tree, cost, epsilon, accuracy, *rest)
+
+    monkeypatch.setattr(Nodes, "of", classmethod(counting))
+    return sketched
+
+
 def surfaces(shift=0.0):
-    x, y = shapes.sample("knot", 2000, seed=0), shapes.sample("star", 1800, seed=1)
+    x, y = shapes.sample("knot", 1500, seed=0), shapes.sample("star", 1300, seed=1)
     return x.astype(np.float64), y.astype(np.float64) + shift
 
 
@@ -40,21 +53,25 @@ def uneven(n, seed=2):
     return w / w.sum()
 
 
-SURFACES = dict(zip("xy", surfaces(), strict=True), blur=0.2)
-APART = dict(zip("xy", surfaces(0.3), strict=True), blur=0.2)
+def measure(points):
+    points = torch.from_numpy(points)
+    return Measure(points, torch.full((len(points),), 1.0 / len(points), dtype=torch.float64))
+
+
+SURFACES = dict(zip("xy", surfaces(), strict=True), blur=0.25)
+APART = dict(zip("xy", surfaces(0.3), strict=True), blur=0.25)
 CASES = {
     "surfaces": SURFACES,
-    "uneven weights": {**SURFACES, "a": uneven(2000), "b": uneven(1800, 3)},
-    "another mass": {**SURFACES, "a": np.full(2000, 3.0 / 2000), "b": np.full(1800, 3.0 / 1800)},
-    "weights of zero": {**SURFACES, "a": np.r_[np.zeros(1000), np.full(1000, 1e-3)]},
-    "a square": dict(x=uniform(2400, 2), y=uniform(1600, 2, 1) ** 2, blur=0.12),
-    "a cube": dict(x=uniform(3000, 3), y=uniform(2500, 3, 1) ** 2, blur=0.4, tol=2e-3),
-    "a line": dict(x=uniform(2000, 1), y=uniform(1500, 1, 1) ** 2, blur=0.03),
+    "uneven weights": {**SURFACES, "a": 3.0 * uneven(1500), "b": 3.0 * uneven(1300, 3)},
+    "weights of zero": {**SURFACES, "a": np.r_[np.zeros(700), np.full(800, 1 / 800)]},
+    "a square": dict(x=uniform(1800, 2), y=uniform(1400, 2, 1) ** 2, blur=0.15),
+    "a cube": dict(x=uniform(2000, 3), y=uniform(1800, 3, 1) ** 2, blur=0.5, tol=2e-3),
+    "a line": dict(x=uniform(1500, 1), y=uniform(1500, 1, 1) ** 2, blur=0.03),
     "far from the origin": {**SURFACES, "x": SURFACES["x"] + 100.0, "y": SURFACES["y"] + 100.0},
     "one side": dict(x=uniform(1500, 2), y=uniform(300, 2, 1) ** 2, blur=0.12),
     "reach": {**APART, "reach": 0.3},
     "reach of one side": {**SURFACES, "reach": (0.5, None)},
-    "reach and two masses": {**SURFACES, "reach": 0.5, "b": np.full(1800, 2.0 / 1800)},
+    "reach and two masses": {**SURFACES, "reach": 0.5, "b": np.full(1300, 2.0 / 1300)},
     "l2": {**APART, "reach": 0.3, "penalty": "l2"},
     "tv": {**APART, "reach": 0.3, "penalty": "tv"},
     "partial": {**APART, "reach": 0.3, "penalty": "partial"},
@@ -75,7 +92,11 @@ def marginals_wanted(case, f, g):
         if own is None:
             yield np.ones_like(potential)
         else:
-            yield np.exp(-potential / (2.0 * own**2)) if kind == "kl" else np.clip(1.0 - potential / (2.0 * own**2), 0.0, None)
+            yield (
+                np.exp(-potential / (2.0 * own**2))
+                if kind == "kl"
+                else np.clip(1.0 - potential / (2.0 * own**2), 0.0, None)
+            )
 
 
 def full_marginal_error(case, f, g, epsilon):
@@ -105,22 +126,14 @@ def test_what_the_result_says():
     found = solve(**SURFACES, tol=TOL, multiscale=True)
     used = found.approximation
     nodes = tuple(len(Cloud(measure(SURFACES[k]), COST, found.epsilon).nodes(TOL)) for k in "xy")
-    assert used.nodes == nodes and max(nodes) < choose.FEW_NODES * 1800
-    assert used.levels[-2:] == (nodes, (2000, 1800))
+    assert used.nodes == nodes and max(nodes) < choose.FEW_NODES * 1300
+    assert used.levels[-2:] == (nodes, (1500, 1300))
     assert all(sizes[0] <= nodes[0] and sizes[1] <= nodes[1] for sizes in used.levels[:-1])
-    assert 0.0 < used.share <= nodes[0] * nodes[1] / (2000 * 1800)
+    assert 0.0 < used.share <= nodes[0] * nodes[1] / (1500 * 1300)
     assert all(0.0 < share < 0.1 for share in used.negative)
     assert used.accuracy == TOL and 0.0 < used.audit <= found.marginal_error <= TOL and used.audited == (True, True)
-    assert len(found.potentials[0]) == 2000 and len(found.potentials[1]) == 1800
-    assert found.plan.shape == (2000, 1800) and found.plan.sharp_value > 0.0
-
-
-COST = costs.get("sqeuclidean")
-
-
-def measure(points):
-    points = torch.from_numpy(points)
-    return Measure(points, torch.full((len(points),), 1.0 / len(points), dtype=torch.float64))
+    assert len(found.potentials[0]) == 1500 and len(found.potentials[1]) == 1300
+    assert found.plan.shape == (1500, 1300) and found.plan.sharp_value > 0.0
 
 
 def test_the_negative_share_is_that_of_the_sketch():
@@ -129,7 +142,7 @@ def test_the_negative_share_is_that_of_the_sketch():
     sketch = cloud.nodes(TOL).sketch(cloud.measure)
     assert found.approximation.nodes == (len(sketch.points), 300)
     wanted = float(-sketch.weights[sketch.weights < 0].sum() / sketch.weights.sum())
-    assert found.approximation.negative == pytest.approx((wanted, 0.0), rel=1e-12)
+    assert found.approximation.negative == pytest.approx((wanted, 0.0), rel=1e-6)
 
 
 def test_in_float32():
@@ -143,10 +156,11 @@ def test_in_float32():
     assert full_marginal_error(SURFACES, *(h.astype(np.float64) for h in found.potentials), found.epsilon) < TOL
 
 
-@pytest.mark.parametrize("tol", [1e-2, 1e-3])
-def test_self_problems_and_divergences(tol):
-    x, y = SURFACES["x"], SURFACES["y"]
+def test_self_problems_and_divergences(counted):
+    x, y, tol = SURFACES["x"], SURFACES["y"], TOL
     found = sinkhorn_divergence(**SURFACES, tol=tol, multiscale=True)
+    # Each cloud once for an accuracy, whatever the problems that it is part of.
+    assert len(set(counted)) == len(counted) and {size for size, _ in counted} == {1500, 1300}
     exact = sinkhorn_divergence(**SURFACES, **TIGHT)
     for one, other, points in ((found.xx, exact.xx, x), (found.yy, exact.yy, y)):
         assert one.strategy == "sketched" and one.converged
@@ -175,7 +189,7 @@ def test_where_no_sketch_is_good_enough():
     """An accuracy of 3e-7 is the best there is: a solve to 1e-8 is by another strategy, and right."""
     case = {**CASES["a line"], "tol": 1e-8}
     found = solve(**case, multiscale=True)
-    assert found.converged and found.strategy == "coarse-to-fine" and found.approximation.nodes == (2000, 1500)
+    assert found.converged and found.strategy == "coarse-to-fine" and found.approximation.nodes == (1500, 1500)
     assert found.approximation.accuracy == 0.0 and found.approximation.negative == (0.0, 0.0)
     assert found.value == pytest.approx(references("a line").value, rel=1e-10)
     assert full_marginal_error(case, *found.potentials, found.epsilon) <= 1e-8
@@ -200,37 +214,21 @@ def test_when_clouds_are_not_sketched(options, strategy, monkeypatch):
 # ------------------------------------------------------------------------ from solve to solve
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """How many points each cloud had that was sketched."""
-    sizes, of = [], Nodes.of.__func__
-
-    def counting(cls, tree, *arguments, **options):
-        sizes.append(len(tree))
-        return of(cls, tree, *arguments, **options)
-
-    monkeypatch.setattr(Nodes, "of", classmethod(counting))
-    return sizes
-
-
-def test_a_cloud_is_sketched_once_for_its_problems(counted):
-    sinkhorn_divergence(**SURFACES, tol=1e-2, multiscale=True)
-    assert sorted(counted) == [1800, 2000]
-
-
 def test_a_fixed_target_is_sketched_once(counted):
-    loss = SinkhornDivergence(blur=0.2, tol=1e-2, multiscale=True)
-    x, y = (torch.from_numpy(SURFACES[k]) for k in "xy")
-    values = []
-    for step in range(3):
-        values.append(float(loss(x + 0.02 * step, y)))
+    """For each accuracy: the problem of two clouds that is part of a divergence asks for more than one."""
+    loss = SinkhornDivergence(blur=0.2, tol=TOL, multiscale=True)
+    x, y = torch.from_numpy(uniform(1200, 2)), torch.from_numpy(uniform(1000, 2, 1) ** 2)
+    for step in range(2):
+        value = float(loss(x + 0.02 * step, y))
         assert loss.report.xy.strategy == "sketched"
-    assert counted.count(1800) == 1 and counted.count(2000) == 3
-    exact = sinkhorn_divergence(x + 0.04, y, blur=0.2, **TIGHT)
-    assert values[-1] == pytest.approx(float(exact.value), rel=1e-4)
+    of_target = [accuracy for size, accuracy in counted if size == 1000]
+    assert len(set(of_target)) == len(of_target) > 0
+    assert [accuracy for size, accuracy in counted if size == 1200].count(TOL) == 2
+    exact = sinkhorn_divergence(x + 0.02, y, blur=0.2, **TIGHT)
+    assert value == pytest.approx(float(exact.value), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["surfaces", "reach", "partial"])
+@pytest.mark.parametrize("name", ["surfaces", "reach"])
 def test_init(name):
     """Solutions are kept by what starts from them; and after a small move there is less to do."""
     case = {**CASES[name], "tol": TOL, "multiscale": True}
@@ -246,7 +244,7 @@ def test_init(name):
 
 def test_other_potentials_to_start_from_do_no_harm():
     random = np.random.default_rng(5)
-    start = random.normal(size=2000), random.normal(size=1800)
+    start = random.normal(size=1500), random.normal(size=1300)
     found = solve(**SURFACES, tol=TOL, multiscale=True, init=start)
     assert found.converged and found.value == pytest.approx(references("surfaces").value, rel=1e-5)
 
@@ -282,7 +280,6 @@ def test_gradients_are_those_of_all_pairs(name):
     found = gradients(case, "sketched", tol=TOL, multiscale=True)
     exact = gradients(case, "one-level", **TIGHT)
     for one, other in zip(found, exact, strict=True):
-        print(name, float((one-other).norm()/other.norm()))
         if name in ("surfaces", "a square") and one.ndim == 1:
             one, other = one - one.mean(), other - other.mean()  # a constant means nothing with fixed masses
         assert float((one - other).norm()) < 2e-3 * float(other.norm())
@@ -292,14 +289,13 @@ def test_gradients_are_those_of_all_pairs(name):
 def test_implicit_differentiation_after_a_sketched_solve():
     """Of ⟨P, C⟩, which feels the potentials: by the equation of all pairs."""
     options = dict(differentiation="implicit", loss=lambda found: found.transport_cost)
-    case = {**CASES["a square"], "blur": 0.2}
+    case = dict(x=uniform(1000, 2), y=uniform(800, 2, 1) ** 2, blur=0.25)
     found = gradients(case, "sketched", tol=TOL, multiscale=True, **options)
     exact = gradients(case, "one-level", **TIGHT, **options)
     for one, other in zip(found, exact, strict=True):
         if one.ndim == 1:
             one, other = one - one.mean(), other - other.mean()
-        print("implicit", float((one-other).norm()/other.norm()))
-        assert float((one - other).norm()) < 1e-2 * float(other.norm())
+        assert float((one - other).norm()) < 2e-3 * float(other.norm())
 
 
 # ------------------------------------------------------------------------------- its parts
@@ -318,9 +314,11 @@ def test_what_stands_for_a_cloud():
     back = stand.interpolate(at[:, None])[:, 0]
     assert torch.equal(stand.at(back), at) and float((back - smooth).abs().max()) < TOL
     # Sums of what is projected, against sums over all points.
-    w = torch.from_numpy(uniform(2000, 2, 4)) / 2000
+    w = torch.from_numpy(uniform(1500, 2, 4)) / 1500
     rows = SURFACES["x"][::20]
-    kernel = [np.exp(-squared_distances(rows, p.numpy()) / epsilon) for p in (cloud.measure.points, stand.measure.points)]
+    kernel = [
+        np.exp(-squared_distances(rows, p.numpy()) / epsilon) for p in (cloud.measure.points, stand.measure.points)
+    ]
     np.testing.assert_allclose(kernel[1] @ stand.project(w).numpy(), kernel[0] @ w.numpy(), rtol=0.1 * TOL)
 
 
@@ -349,4 +347,4 @@ def test_a_sketch_that_no_audit_is_content_with_is_not_converged(monkeypatch):
     found = solve(**SURFACES, tol=TOL, multiscale=True)
     assert found.strategy == "coarse-to-fine" and found.converged
     assert found.value == pytest.approx(references("surfaces").value, rel=1e-5)
-    monkeypatch.setattr(CoarseToFine, "solve", lambda *arguments, **options: pytest.fail("not reached"))
+    assert found.approximation.accuracy == 0.0
