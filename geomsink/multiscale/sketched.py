@@ -214,7 +214,10 @@ class SketchedSums:
         rest = at_nodes[0] - penalty.update(softmin, epsilon)
         columns = (softmin, rest) if bool(rest.any()) else (softmin,)  # after an update of this side
         softmin, *more = self._stands[side].interpolate(torch.stack(columns, 1)).unbind(1)
-        potential = sum(more, penalty.update(softmin, epsilon).clone())
+        updated = penalty.update(softmin, epsilon)
+        potential = sum(more, updated.clone())
+        if penalty.kinked:  # an update is cut off at the bounds
+            potential = torch.where(updated == softmin, penalty.update(potential, epsilon), updated)
         sums = (potential - softmin) / epsilon
         points, cells = nodes.checks()
         checked = points.flatten()
