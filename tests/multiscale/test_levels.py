@@ -11,8 +11,8 @@ from geomsink import costs, shapes, sinkhorn_divergence, solve
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOL = 1e-6
-# Values are of second order in the marginal error, 1e-12 here; what stand-ins leave out of the plan's mass, up to
-# TOL, is estimated from 1,024 points and corrected, to a few hundredths of it times epsilon.
+# Values are of second order in the marginal error, 1e-12 here; what sketches and truncation leave out of the plan's
+# mass, up to TOL, is estimated from 1,024 points and corrected, to a few hundredths of it times epsilon.
 WITHIN = 3e-6
 
 
