@@ -103,29 +103,14 @@ class Nodes:
         engine_name : {"auto", "keops", "dense"}
             Of sums within cells.
         """
-        points, n = tree.measure.points, len(tree)
-        sigma, device = width(cost, epsilon), points.device
-        level, pending = first_level(tree, sigma), torch.arange(0, device=device)
-        if level is not None:
-            pending = torch.arange(2**level, device=device)
-        chosen = torch.zeros(n, dtype=torch.bool, device=device)
-        found = []
-        while level is not None and len(pending) and n >> level >= FEWEST and level <= tree.depth:
-            done = _choose(tree, level, pending, sigma, max(accuracy, FINEST), chosen)
-            found.append(_ranges(tree, level, pending[done]))
-            left = pending[~done]
-            pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
-            level += 1
+        sigma, device = width(cost, epsilon), tree.order.device
+        level = first_level(tree, sigma)
         if level is None:
-            rest = torch.tensor([[0, n]], device=device)
+            chosen, cells = tree.order >= 0, torch.tensor([[0, len(tree)]], device=device)
+            alone = cells[:, 0] == 0
         else:
-            rest = _ranges(tree, level, pending)
-        for begin, end in rest.tolist():
-            chosen[begin:end] = True
-        cells = torch.cat((*found, rest))
-        alone = torch.arange(len(cells), device=device) >= len(cells) - len(rest)
-        order = cells[:, 0].argsort()
-        index = chosen.nonzero()[:, 0]
+            chosen, cells, alone = _chosen(tree, level, torch.arange(2**level, device=device), sigma, accuracy)
+        order, index = cells[:, 0].argsort(), chosen.nonzero()[:, 0]
         cells = cells[order].contiguous()
         return cls(tree, index, cells, torch.searchsorted(index, cells), alone[order], cost, epsilon, engine_name)
 
@@ -325,11 +310,26 @@ def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[i
     level = first_level(tree, sigma)
     if level is None:
         return n, n
-    cells = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
-    chosen = torch.zeros(n, dtype=torch.bool, device=tree.order.device)
-    done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
-    sizes = tree.bounds(level).diff()[cells]
-    return int(chosen.sum() + sizes[~done].sum()), int(sizes.sum())
+    tried = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
+    chosen, cells, _ = _chosen(tree, level, tried, sigma, accuracy)
+    return int(chosen.sum()), int(cells.diff().sum())
+
+
+def _chosen(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Nodes of cells of a level, as a mask over all points; the cells that these are cut into, shape (C, 2); and which
+    of them have no nodes but their points."""
+    n, device = len(tree), tree.order.device
+    chosen, found = torch.zeros(n, dtype=torch.bool, device=device), []
+    while len(cells) and n >> level >= FEWEST and level <= tree.depth:
+        done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
+        found.append(_ranges(tree, level, cells[done]))
+        cells = torch.stack((2 * cells[~done], 2 * cells[~done] + 1), 1).flatten()
+        level += 1
+    rest = _ranges(tree, level, cells)
+    for begin, end in rest.tolist():
+        chosen[begin:end] = True
+    alone = torch.zeros(sum(map(len, found)), dtype=torch.bool, device=device)
+    return chosen, torch.cat((*found, rest)), torch.cat((alone, torch.ones_like(rest[:, 0], dtype=torch.bool)))
 
 
 def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor) -> Tensor:
