@@ -45,7 +45,7 @@ WORTH = 0.6
 FINEST = 3e-7
 """Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
 TRIED = 16
-"""Cells of a level that tell whether a sketch is worth it."""
+"""Cells that tell whether a sketch is worth it."""
 FEWEST = 32
 """Cells of fewer points are left as they are."""
 NARROWER = 8.0
@@ -103,29 +103,14 @@ class Nodes:
         engine_name : {"auto", "keops", "dense"}
             Of sums within cells.
         """
-        points, n = tree.measure.points, len(tree)
-        sigma, device = width(cost, epsilon), points.device
-        level, pending = first_level(tree, sigma), torch.arange(0, device=device)
-        if level is not None:
-            pending = torch.arange(2**level, device=device)
-        chosen = torch.zeros(n, dtype=torch.bool, device=device)
-        found = []
-        while level is not None and len(pending) and n >> level >= FEWEST and level <= tree.depth:
-            done = _choose(tree, level, pending, sigma, max(accuracy, FINEST), chosen)
-            found.append(_ranges(tree, level, pending[done]))
-            left = pending[~done]
-            pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
-            level += 1
+        sigma, device = width(cost, epsilon), tree.order.device
+        level = first_level(tree, sigma)
         if level is None:
-            rest = torch.tensor([[0, n]], device=device)
+            chosen, cells = tree.order >= 0, torch.tensor([[0, len(tree)]], device=device)
+            alone = cells[:, 0] == 0
         else:
-            rest = _ranges(tree, level, pending)
-        for begin, end in rest.tolist():
-            chosen[begin:end] = True
-        cells = torch.cat((*found, rest))
-        alone = torch.arange(len(cells), device=device) >= len(cells) - len(rest)
-        order = cells[:, 0].argsort()
-        index = chosen.nonzero()[:, 0]
+            chosen, cells, alone = _chosen(tree, level, torch.arange(2**level, device=device), sigma, accuracy)
+        order, index = cells[:, 0].argsort(), chosen.nonzero()[:, 0]
         cells = cells[order].contiguous()
         return cls(tree, index, cells, torch.searchsorted(index, cells), alone[order], cost, epsilon, engine_name)
 
@@ -320,22 +305,31 @@ def first_level(tree: Tree, sigma: float) -> int | None:
 
 
 def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[int, int]:
-    """About how many nodes stand for the points, from some cells of each level; and how many of these there are."""
-    sigma, n, device = width(cost, epsilon), len(tree), tree.order.device
+    """The nodes that stand for some of the points, and how many of these there are."""
+    sigma, n = width(cost, epsilon), len(tree)
     level = first_level(tree, sigma)
     if level is None:
         return n, n
-    chosen = torch.zeros(n, dtype=torch.bool, device=device)
-    pending, share, nodes = torch.arange(2**level, device=device), 1.0, 0.0
-    while len(pending) and n >> level >= FEWEST and level <= tree.depth:
-        some, before = pending[:: max(1, len(pending) // TRIED)], int(chosen.sum())
-        done = _choose(tree, level, some, sigma, max(accuracy, FINEST), chosen)
-        sizes = tree.bounds(level).diff()[some]
-        nodes += share * (int(chosen.sum()) - before) / int(sizes.sum())
-        share *= int(sizes[~done].sum()) / int(sizes.sum())
-        left, level = some[~done], level + 1
-        pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
-    return round(n * (nodes + share)), n
+    tried = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
+    chosen, cells, _ = _chosen(tree, level, tried, sigma, accuracy)
+    return int(chosen.sum()), int(cells.diff().sum())
+
+
+def _chosen(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Nodes of cells of a level, as a mask over all points; the cells that these are cut into, shape (C, 2); and which
+    of them have no nodes but their points."""
+    n, device = len(tree), tree.order.device
+    chosen, found = torch.zeros(n, dtype=torch.bool, device=device), []
+    while len(cells) and n >> level >= FEWEST and level <= tree.depth:
+        done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
+        found.append(_ranges(tree, level, cells[done]))
+        cells = torch.stack((2 * cells[~done], 2 * cells[~done] + 1), 1).flatten()
+        level += 1
+    rest = _ranges(tree, level, cells)
+    for begin, end in rest.tolist():
+        chosen[begin:end] = True
+    alone = torch.zeros(sum(map(len, found)), dtype=torch.bool, device=device)
+    return chosen, torch.cat((*found, rest)), torch.cat((alone, torch.ones_like(rest[:, 0], dtype=torch.bool)))
 
 
 def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor) -> Tensor:

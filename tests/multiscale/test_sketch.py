@@ -396,8 +396,8 @@ def test_first_level():
 def test_the_number_that_is_expected(n, d, sigma, accuracy):
     """From sixteen cells or so of a level, and where these need too many, as in a cube, of the next."""
     nodes = nodes_of(uniform(n, d), sigma, accuracy)
-    found, all_ = expected(nodes.tree, COST, nodes.epsilon, accuracy)
-    assert all_ == n and found == pytest.approx(len(nodes), rel=0.1)
+    found, looked_at = expected(nodes.tree, COST, nodes.epsilon, accuracy)
+    assert 0 < looked_at <= n and found / looked_at == pytest.approx(len(nodes) / n, rel=0.1)
 
 
 def test_none_are_expected_for_narrow_kernels():
