@@ -15,7 +15,7 @@ from .figures import check_figure, plotting
 from .group import exit_unless
 from .problem import BLUR, Problem
 
-DEMO_SAMPLES = 100_000
+DEMO_SAMPLES = 1_000_000
 PARTS = ("xy", "xx", "yy")
 
 

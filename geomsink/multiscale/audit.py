@@ -58,15 +58,18 @@ class Audited:
     rows, columns : Measure
     pair : Pair
         Of the two, for its cost, engine and precision.
+    effort : int, default 1
+        Times the rows that are drawn.
     """
 
     rows: Measure
     columns: Measure
     pair: Pair
+    effort: int = 1
 
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
-        dtype, drawn = self.pair.x.dtype, self._drawn(_rows(len(self.columns.points)))
+        dtype, drawn = self.pair.x.dtype, self._drawn(self.effort * _rows(len(self.columns.points)))
         x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
         pair = engine.pair(x, y, self.pair.cost, self.pair.name)
         exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
@@ -84,7 +87,7 @@ class Audited:
         if near is None:
             parts = [full.exp() - claimed[drawn].exp()]
         else:
-            many = self._drawn(MANY)
+            many = self._drawn(self.effort * MANY)
             parts = [full.exp() - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
         off = sum((part.abs().mean() + 3.0 * part.abs().std() / math.sqrt(len(part)) for part in parts), 0.0 * full[0])
         missing = torch.stack([part.mean() for part in parts]).sum()
@@ -100,6 +103,7 @@ def audit(
     claimed: tuple[Tensor, Tensor],
     epsilon: float,
     near: tuple[Near | None, Near | None] = (None, None),
+    effort: int = 1,
 ) -> Audit:
     """What approximate sums are found to do to the marginal error of a problem, and to the mass of its plan.
 
@@ -115,11 +119,13 @@ def audit(
     epsilon : float
     near : pair of callables, optional
         Logarithms of row sums, and of column sums, at points of given indices, that are cheap and nearly right.
+    effort : int, default 1
+        Times the rows and columns that are drawn.
     """
     (alpha, beta), (f, g), (log_rows, log_columns) = measures, potentials, claimed
-    columns = rows = Audited(beta, alpha, pair.T).against(g, f, log_columns, epsilon, near[1])
+    columns = rows = Audited(beta, alpha, pair.T, effort).against(g, f, log_columns, epsilon, near[1])
     if alpha is not beta:
-        rows = Audited(alpha, beta, pair).against(f, g, log_rows, epsilon, near[0])
+        rows = Audited(alpha, beta, pair, effort).against(f, g, log_rows, epsilon, near[0])
     off = (columns.off * beta.mass + rows.off * alpha.mass) / (0.5 * (alpha.mass + beta.mass))
     square = columns.square * beta.mass + rows.square * alpha.mass
     return Audit(off, columns.missing * beta.mass, columns.uncertain * beta.mass, square)

@@ -19,7 +19,7 @@ from ..choose import pays_to_sketch
 from ..engine import Gibbs
 from ..measures import Measure
 from ..progress import Progress
-from ..solver import Approximation, Goal, Iterate, Potentials, Problem, Solved, State, log_sums
+from ..solver import Accuracy, Approximation, Goal, Iterate, Potentials, Problem, Solved, State, log_sums
 from .audit import Audit, audit, right_with
 from .cellsums import CellSums, Cloud
 from .coarsetofine import CoarseToFine
@@ -30,6 +30,11 @@ ACCURACIES = (1.0, 0.03)
 """Accuracies of sketches, in ``tol``, that are tried until the audit is content."""
 OFF = 2.0
 """What sums interpolated in a cell may be off by, the mean square, in units of the accuracy."""
+EFFORTS = 1, 4
+"""Times the usual number of rows that are audited, one after the other, while it is the chance in them that leaves the
+value uncertain."""
+UNCERTAIN = 0.03
+"""Uncertainty of the plan's mass, in what single sums are off by, from which on it may be chance."""
 ROOM = 0.3
 """Share of ``tol`` that a problem between sketches is solved to: what is left is for what they are off by."""
 
@@ -111,14 +116,16 @@ class Sketched:
             inner = self._between(problem, alpha, beta, progress, first, earlier)
             sums = SketchedSums(inner.solver, alpha, beta, problem, share * wanted)
             solver = sums.iterate(self.goal.tol, progress)
-            state, measures = solver.state, (problem.alpha, problem.beta)
-            claimed = state.log_rows, state.log_columns
-            near = partial(sums.between, 0), partial(sums.between, 1)
-            found = audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon, near)
-            # Errors of what is transported count relative to that.
-            solver.missing_mass, solver.allowance = found.missing, found.off * float(problem.mass / solver.mass)
+            for effort in EFFORTS:
+                found = sums.audit(effort)
+                solver.accuracy, solver.missing_mass = sums.accuracy, found.missing
+                # Errors of what is transported count relative to that.
+                solver.allowance = found.off * float(problem.mass / solver.mass)
+                right = right_with(solver, found, self.goal) and solver.marginal_error <= self.goal.tol
+                if right or not inner.converged or found.uncertain < found.off * UNCERTAIN:
+                    break
+            state = solver.state
             solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
-            right = right_with(solver, found, self.goal) and solver.marginal_error <= self.goal.tol
             if right or not inner.converged or (alpha.nodes is None and beta.nodes is None):
                 break
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
@@ -176,12 +183,24 @@ class SketchedSums:
         """The inner problem's state, carried over to all points."""
         solver, state = Iterate(self._problem, tol, progress, self._inner, self), self.state
         solver.state = state
-        if self._inner.accuracy is not None:
-            step = torch.zeros_like(state.f), torch.zeros_like(state.g)
-            solver.accuracy = replace(self._inner.accuracy, step=step)
         return solver
 
-    def between(self, side: int, points: Tensor) -> Tensor:
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """That of the inner problem's state."""
+        if self._inner.accuracy is None:
+            return None
+        return replace(self._inner.accuracy, step=(torch.zeros_like(self.state.f), torch.zeros_like(self.state.g)))
+
+    def audit(self, effort: int) -> Audit:
+        """What the state's sums are found to be off by, over so many times the usual number of points."""
+        problem, state = self._problem, self.state
+        claimed = state.log_rows, state.log_columns
+        near = partial(self._between, 0), partial(self._between, 1)
+        measures = problem.alpha, problem.beta
+        return audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon, near, effort)
+
+    def _between(self, side: int, points: Tensor) -> Tensor:
         """Logarithms of row (side 0) or column sums of the state at some points, over what stands for the others."""
         return self._directly(side, points, self._known[side][points])
 
@@ -223,7 +242,7 @@ class SketchedSums:
         checked = points.flatten()
         off = (self._directly(side, checked, potential[checked]) - sums[checked]).expm1().reshape(points.shape)
         wrong = off.square().mean(1).sqrt() > OFF * self._accuracy
-        self._rough[side] = nodes.points_of(cells[wrong])
+        self._rough[side] = torch.cat((nodes.points_of(cells[wrong]), nodes.remote)).unique()
         if len(rough := self._rough[side]):
             softmin = potential[rough] - epsilon * self._directly(side, rough, potential[rough])
             potential[rough] = penalty.update(softmin, epsilon)
