@@ -12,7 +12,7 @@ from .. import engine
 from ..choose import Choice, Facts, choose, is_final, tried
 from ..derivatives import Terms, Unrolled
 from ..measures import Measure
-from ..multiscale import Cloud, CoarseToFine, Levels, Newton, Sketched
+from ..multiscale import Cloud, CoarseToFine, Levels, Newton, Sketched, stepped
 from ..path import ItemByItem, PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
@@ -118,7 +118,7 @@ class Problems:
             quadratic=request.cost.quadratic is not None,
             items=len(alpha.weights) if request.batched else 1,
             looked_up=request.cost.looked_up,
-            sketched=lambda: any(self.cloud(m).is_sketched(goal.of_sums) for m in (alpha, beta)),
+            sketched=lambda: any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta)),
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)

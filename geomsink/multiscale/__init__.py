@@ -9,7 +9,7 @@ from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
 from .sketch import Nodes
-from .sketched import Sketched
+from .sketched import Sketched, stepped
 from .tree import Tree
 from .truncation import Boxes, Pattern, nearby, pattern
 
@@ -26,4 +26,5 @@ __all__ = [
     "nearby",
     "pairs_of",
     "pattern",
+    "stepped",
 ]

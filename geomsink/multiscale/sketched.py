@@ -6,6 +6,7 @@ their sketches stand for them, which an audit of all points tells.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,8 +36,21 @@ EFFORTS = 1, 4
 value uncertain."""
 UNCERTAIN = 0.03
 """Uncertainty of the plan's mass, in what single sums are off by, from which on it may be chance."""
+STEPS, NEARLY = 2, 1.1
+"""Steps of accuracies in a power of ten, and by how much one may be missed."""
 ROOM = 0.3
 """Share of ``tol`` that a problem between sketches is solved to: what is left is for what they are off by."""
+
+
+def stepped(accuracy: float) -> float:
+    """About an accuracy, and one of a few, so that sketches serve again.
+
+    Examples
+    --------
+    >>> [f"{stepped(accuracy):.1e}" for accuracy in (1e-3, 9.6e-4, 5e-4)]
+    ['1.0e-03', '1.0e-03', '3.2e-04']
+    """
+    return 10.0 ** (math.floor(STEPS * math.log10(NEARLY * accuracy)) / STEPS)
 
 
 class Stand:
@@ -108,7 +122,7 @@ class Sketched:
         self, problem: Problem, progress: Progress, start: Potentials | None = None, before: Solved | None = None
     ) -> Solved:
         """See `geomsink.solver.Strategy`; the state is that of all points."""
-        began, earlier, wanted = time.perf_counter(), before, self.goal.of_sums
+        began, earlier, wanted = time.perf_counter(), before, stepped(self.goal.of_sums)
         for share in ACCURACIES:
             alpha = Stand(self.clouds[0], share * wanted)
             beta = alpha if problem.is_self else Stand(self.clouds[1], share * wanted)
@@ -130,7 +144,9 @@ class Sketched:
                 break
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
         status = "sketches are off by more than tol" if inner.converged and not right else inner.status
-        return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
+        stands = problem.is_signed or alpha.nodes is not None or beta.nodes is not None
+        name = self.name if stands else CoarseToFine.name
+        return Solved(solver, status, time.perf_counter() - began, name).after(before)
 
     def _between(
         self,
@@ -291,7 +307,9 @@ def _approximation(
     """What stood for what."""
     sizes = len(stands[0].measure.points), len(stands[1].measure.points)
     assert inner.approximation is not None
-    first, second = (float(-m.weights.clamp(max=0.0).sum() / m.mass) for m in (stands[0].measure, stands[1].measure))
+    first, second = (
+        float(m.weights.clamp(max=0.0).sum().abs() / m.mass) for m in (stands[0].measure, stands[1].measure)
+    )
     return replace(
         inner.approximation,
         share=inner.approximation.share * sizes[0] * sizes[1] / problem.pairs,
