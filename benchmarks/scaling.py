@@ -1,6 +1,6 @@
 """How seconds and memory of a Sinkhorn divergence grow with the number of points.
 
-    python benchmarks/scaling.py [--sizes 25000 50000 ...] [--blur 0.05] [--fit-from 50000]
+    python benchmarks/scaling.py [--sizes 100000 1000000 ...] [--blur 0.05] [--fit-from 100000]
 
 Each size runs in a fresh process, after a small run that compiles. The exponents are those of N, by least squares in
 logarithms.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,10 @@ from common import (
     publish,
     save,
     table,
-    timed,
     work,
 )
 
-SIZES = (25_000, 50_000, 100_000, 200_000, 400_000, 800_000)
+SIZES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 WARM = 5_000
 HEAD = (
     "points a side",
@@ -43,9 +43,15 @@ HEAD = (
     "above a small run",
     "marginal error",
     "evaluations, xy",
-    "share of pairs, xy",
+    "nodes, xy",
+    "sketch, s",
+    "solve, s",
+    "extend, s",
+    "audit, s",
     "remark",
 )
+PARTS = ("sketch", "solve", "extend", "audit")
+"""Of the seconds: trees and nodes; between nodes; to the points; of some rows over all points."""
 MEASURED = {"seconds": "seconds", "memory": "MB above a small run"}
 """What grows; memory without that of the imported libraries and of a small run, which is the same for every size."""
 
@@ -58,13 +64,45 @@ def measure(task: dict[str, Any], report: Callable[..., None]) -> None:
         x, y = points["x"], points["y"]
     geomsink.sinkhorn_divergence(x[:WARM], y[:WARM], blur=task["blur"])
     report(before=peak_memory())
-    seconds, r = timed(lambda: geomsink.sinkhorn_divergence(x, y, blur=task["blur"]))
+    parts, began = clocked(), time.perf_counter()
+    r = geomsink.sinkhorn_divergence(x, y, blur=task["blur"])
+    seconds = time.perf_counter() - began
     approximation = r.xy.approximation
     report(
         seconds=seconds, value=r.value, peak=peak_memory(), marginal_error=r.marginal_error,
-        evaluations=r.xy.history[-1].evaluations, share=approximation.share if approximation else 1.0,
-        remark="" if r.converged else r.status,
+        evaluations=r.xy.history[-1].evaluations, nodes=approximation.nodes if approximation else (len(x), len(y)),
+        **parts, remark="" if r.converged else r.status,
     )  # fmt: skip
+
+
+def clocked() -> dict[str, float]:
+    """Seconds of the parts of all solves from now on."""
+    from geomsink.multiscale import cellsums, sketched
+
+    seconds, running = dict.fromkeys(PARTS, 0.0), list[str]()
+
+    def clock(owner: Any, name: str, part: str) -> None:
+        inner = getattr(owner, name)
+
+        def outer(*given: Any, **named: Any) -> Any:
+            if running:
+                return inner(*given, **named)
+            running.append(part)
+            began = time.perf_counter()
+            try:
+                return inner(*given, **named)
+            finally:
+                running.pop()
+                seconds[part] += time.perf_counter() - began
+
+        setattr(owner, name, outer)
+
+    clock(cellsums.Cloud, "is_sketched", "sketch")
+    clock(sketched.Stand, "__init__", "sketch")
+    clock(sketched.Sketched, "_between", "solve")
+    clock(sketched.SketchedSums, "__init__", "extend")
+    clock(sketched.SketchedSums, "audit", "audit")
+    return seconds
 
 
 def exponent(rows: list[dict[str, Any]], key: str, start: int) -> tuple[float, float] | None:
@@ -81,8 +119,8 @@ def markdown(report: dict[str, Any]) -> str:
         (
             f"{row['n']:,}", number(row.get("seconds"), ".3g"), number(row.get("peak"), ".0f"),
             number(row.get("memory"), ".0f"), number(row.get("marginal_error"), ".1e"),
-            number(row.get("evaluations"), "d"),
-            number(row.get("share"), ".1%"), row.get("failed") or row.get("remark", ""),
+            number(row.get("evaluations"), "d"), " x ".join(f"{n:,}" for n in row.get("nodes", ())),
+            *(number(row.get(part), ".3g") for part in PARTS), row.get("failed") or row.get("remark", ""),
         )
         for row in report["rows"]
     ]  # fmt: skip
@@ -126,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="points a side")
     parser.add_argument("--blur", type=float, default=0.05)
-    parser.add_argument("--fit-from", type=int, default=50_000, metavar="N", help="smallest size that is fitted")
+    parser.add_argument("--fit-from", type=int, default=100_000, metavar="N", help="smallest size that is fitted")
     parser.add_argument(
         "--shapes", nargs=2, default=default_shapes(), help="files, names of them, or procedural shapes"
     )

@@ -50,7 +50,7 @@ def stepped(accuracy: float) -> float:
     >>> [f"{stepped(accuracy):.1e}" for accuracy in (1e-3, 9.6e-4, 5e-4)]
     ['1.0e-03', '1.0e-03', '3.2e-04']
     """
-    return 10.0 ** (math.floor(STEPS * math.log10(NEARLY * accuracy)) / STEPS)
+    return math.pow(10.0, math.floor(STEPS * math.log10(NEARLY * accuracy)) / STEPS)
 
 
 class Stand:
