@@ -21,7 +21,7 @@ import geomsink
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 SMALLER = {
-    "README.md": {"100_000": "10_000", "20_000": "2_000", "1_000": "300"},
+    "README.md": {"1_000_000": "10_000", "20_000": "2_000", "1_000": "300"},
     "docs/generative.md": {"batch=5_000": "batch=500", "Targets(200, 250)": "Targets(20, 250)", "steps=50": "steps=20"},
     "docs/losses.md": {"1_000": "300"},
     "docs/certificates.md": {"1_000": "300"},
