@@ -262,6 +262,8 @@ class Nodes:
         counts = self.ends.diff()[:, 0]
         sizes, order = torch.where(self.alone, 0, counts).sort()
         for cells in order[sizes > 0].split(BATCH):
+            if not len(cells):  # all points stand for themselves
+                break
             most = int(counts[cells].max())
             place = torch.arange(most, device=counts.device)
             unused = place >= counts[cells, None]
