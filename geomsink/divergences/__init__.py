@@ -13,6 +13,7 @@ from .mmd import Discrepancy, mmd
 from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
 from .partial import partial_transport
 from .requests import Request
+from .sketches import Sketch, sketch
 from .solution import ConvergenceWarning, Divergence, Solution
 from .transforms import c_transform
 from .wasserstein import WassersteinBounds, wasserstein_bounds
@@ -33,6 +34,7 @@ __all__ = [
     "Reach",
     "Request",
     "SinkhornDivergence",
+    "Sketch",
     "Solution",
     "WassersteinBounds",
     "c_transform",
@@ -43,6 +45,7 @@ __all__ = [
     "partial_transport",
     "proposing",
     "sinkhorn_divergence",
+    "sketch",
     "solve",
     "transport",
     "warn_of",

@@ -8,12 +8,13 @@ from .cellsums import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
-from .sketch import Nodes
+from .sketch import FINEST, Nodes, width
 from .sketched import Sketched
 from .tree import Tree
 from .truncation import Boxes, Pattern, nearby, pattern
 
 __all__ = [
+    "FINEST",
     "Boxes",
     "Cloud",
     "CoarseToFine",
@@ -26,4 +27,5 @@ __all__ = [
     "nearby",
     "pairs_of",
     "pattern",
+    "width",
 ]
