@@ -1,7 +1,7 @@
 """Fewer pairs: trees of cells, truncation, sketches, and Newton's step on cells or on a sparse plan.
 
-Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, `Newton`, clouds with their trees, and
-patterns of pairs.
+Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, `Newton`, clouds with
+their trees and nodes, and patterns of pairs.
 """
 
 from .cellsums import Cloud

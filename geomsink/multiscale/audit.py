@@ -61,7 +61,7 @@ class Audited:
     pair: Pair
 
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-        """Some rows, drawn with their weights' probability, and their full sums log Σ_j b_j exp((f_i + g_j − C_ij)/ε)."""
+        """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
         weights, dtype = self.rows.sizes, self.pair.x.dtype
         places = torch.rand(
             _drawn(len(self.columns.points)),

@@ -166,7 +166,7 @@ class Nodes:
         return out
 
     def checks(self) -> tuple[Tensor, Tensor]:
-        """Some points of each cell, in the caller's order, shape (C', k), to compare what is interpolated with; and which
+        """Some points of each cell, in the caller's order, shape (C', k), to look at what is interpolated; and which
         cells these are: those with other points than nodes."""
         cells = (~self.alone).nonzero()[:, 0]
         begin, size = self.cells[cells, :1], self.cells[cells].diff()

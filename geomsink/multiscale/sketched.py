@@ -114,13 +114,12 @@ class Sketched:
             found = audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon)
             solver.missing_mass, solver.allowance = found.missing, found.off
             solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
-            right = right_with(solver, found, self.goal)
-            if inner.converged and right and solver.marginal_error <= self.goal.tol:
-                break
-            if alpha.nodes is None and beta.nodes is None:
+            right = right_with(solver, found, self.goal) and solver.marginal_error <= self.goal.tol
+            if right or not inner.converged or (alpha.nodes is None and beta.nodes is None):
                 break
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
-        return Solved(solver, inner.status, time.perf_counter() - began, self.name).after(before)
+        status = "sketches are off by more than tol" if inner.converged and not right else inner.status
+        return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
 
     def _between(
         self,
@@ -191,8 +190,8 @@ class SketchedSums:
         return self._products(1, g, f, w)
 
     def _extended(self, side: int) -> Potentials:
-        """A potential, and logarithms of the sums of its side, at the points: interpolated from the nodes but where that
-        is found to be off, as where the map is not smooth."""
+        """A potential, and logarithms of the sums of its side, at the points: interpolated from the nodes, but where
+        that is found to be off, as where the map is not smooth."""
         problem, state, nodes = self._problem, self._inner.state, self._stands[side].nodes
         at_nodes = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
         if nodes is None:
