@@ -166,7 +166,9 @@ class Request:
 def _constant(points: Tensor, weights: Tensor, nearby: Tensor | None) -> Measure:
     """A copy of points and weights; ``nearby``, of a sketch, is brought to their mass."""
     weights = weights.detach().clone()
-    return Measure(points.detach().clone(), weights, None if nearby is None else nearby * (weights.sum() / nearby.sum()))
+    return Measure(
+        points.detach().clone(), weights, None if nearby is None else nearby * (weights.sum() / nearby.sum())
+    )
 
 
 def _check_limit(inputs: Inputs, options: Options) -> None:

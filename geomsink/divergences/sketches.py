@@ -90,8 +90,8 @@ class Sketch:
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         """Not an array: its points without their weights would be another cloud."""
         raise TypeError(
-            "a Sketch was given, expected points; sketches take the place of a cloud in sinkhorn_divergence, solve, mmd "
-            "and their losses."
+            "a Sketch was given, expected points; sketches take the place of a cloud in sinkhorn_divergence, solve, "
+            "mmd and their losses."
         )
 
     @property
@@ -174,7 +174,9 @@ class Sketch:
         """
         name = self.cost if isinstance(self.cost, str) else self.cost.name
         if not isinstance(self.cost, str) and (name not in costs.names() or costs.get(name) != self.cost):
-            raise ValueError(f"cost: {name!r} is no cost that a file can name, expected one of {', '.join(costs.names())}.")
+            raise ValueError(
+                f"cost: {name!r} is no cost that a file can name, expected one of {', '.join(costs.names())}."
+            )
         host = replace(self, **{key: _on_host(getattr(self, key)) for key in ("points", "weights", "nearby")})
         write_sketch(path, Stored(**{key: getattr(host, key) for key in Stored.__annotations__} | {"cost": name}))
 
@@ -276,23 +278,23 @@ def sketch(
         found = "neither was" if x is None else "both were"
         raise ValueError(f"x, chunks: {found} given, expected one of them.")
     if chunks is None:
-        points, weights, container = measure(x, a, ("x", "a"))
+        points, mass, container = measure(x, a, ("x", "a"))
         if points.ndim != 2:
             raise ValueError(f"x: shape is {tuple(points.shape)}, expected one cloud (points, coordinates).")
         count, weighted = len(points), a is not None
-        found = sketched(Measure(points.detach(), weights.detach()), ground, temperature, accuracy, engine)
+        whole = sketched(Measure(points.detach(), mass.detach()), ground, temperature, accuracy, engine)
     else:
         if a is not None:
             raise ValueError("a: given with chunks, expected tuples (points, weights) in chunks.")
-        gathered = Gathering(lambda whole: sketched(whole, ground, temperature, accuracy, engine))
+        gathered = Gathering(lambda part: sketched(part, ground, temperature, accuracy, engine))
         with Progress(progress) as bar:
             for piece in pieces(chunks):
                 gathered.add(piece)
                 bar.pieces("sketch", gathered.count, piece.total)
-            found = gathered.whole()
+            whole = gathered.whole()
         count, weighted, container = gathered.count, gathered.weighted, gathered.container
     return Sketch(
-        **_arrays(found, container), epsilon=temperature, cost=cost, accuracy=float(accuracy), count=count,
+        **_arrays(whole, container), epsilon=temperature, cost=cost, accuracy=float(accuracy), count=count,
         weighted=weighted,
     )  # fmt: skip
 
@@ -315,7 +317,6 @@ def sketched(cloud: Measure, cost: Cost, epsilon: float, accuracy: float, engine
     nodes = Nodes.of(tree, cost, epsilon, accuracy, engine_name)
     found = nodes.sketch(replace(cloud, points=features))
     return replace(found, points=cloud.points[tree.order[nodes.index]])
-
 
 
 def same_cost(one: str | Cost, other: str | Cost) -> bool:
@@ -369,7 +370,10 @@ def _check_mergeable(one: Sketch, other: Any, name: str) -> None:
         raise ValueError(f"{name}: it is for epsilon {other.epsilon:.6g}, expected {one.epsilon:.6g}.")
     if other.points.shape[1] != one.points.shape[1]:
         raise ValueError(f"{name}: {other.points.shape[1]} coordinates a point, expected {one.points.shape[1]}.")
-    for what, mine, its in (("weights", one.weighted, other.weighted), ("the unit cube", one.normalized, other.normalized)):
+    for what, mine, its in (
+        ("weights", one.weighted, other.weighted),
+        ("the unit cube", one.normalized, other.normalized),
+    ):
         if mine != its:
             said = ("without", "with") if what == "weights" else ("not moved into", "moved into")
             raise ValueError(f"{name}: of a cloud {said[its]} {what}, expected one {said[mine]} {what}.")

@@ -80,7 +80,7 @@ def holds_sketch(path: str | PathLike[str]) -> bool:
         return False
     try:
         with np.load(path, allow_pickle=False) as members:
-            found = members["format"] if "format" in members else None
+            found = members.get("format")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         return False
     return found is not None and found.shape == () and str(found) == FORMAT
@@ -107,4 +107,3 @@ def _parsed(file: BinaryIO, suffix: str) -> Stored:
     if costs.get(stored.cost).quadratic is None:
         raise ValueError(f"it has the cost {stored.cost!r}")
     return stored
-

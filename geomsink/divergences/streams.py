@@ -169,7 +169,9 @@ def pieces(chunks: Any) -> Iterator[Piece]:
             else:
                 yield from _cut(item, None, f"chunks[{k}]")
     else:
-        raise TypeError(f"chunks: a {type(chunks).__name__} was given, expected an array, files, or an iterable of arrays.")
+        raise TypeError(
+            f"chunks: a {type(chunks).__name__} was given, expected an array, files, or an iterable of arrays."
+        )
 
 
 def _cut(points: Any, weights: Any, name: str, whole: bool = False) -> Iterator[Piece]:

@@ -256,8 +256,8 @@ class Nodes:
 
     @cached_property
     def _inverses(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """For cells of about as many nodes at a time, these (B, r), which of them are none, G, and G⁻¹: a product with it
-        takes a tenth of solving with its factor."""
+        """For cells of about as many nodes at a time, these (B, r), which of them are none, G, and G⁻¹: a product with
+        it takes a tenth of solving with its factor."""
         made, sigma = [], width(self.cost, self.epsilon)
         counts = self.ends.diff()[:, 0]
         sizes, order = torch.where(self.alone, 0, counts).sort()

@@ -235,7 +235,11 @@ def files_in(folder: FilePath) -> list[Path]:
     ValueError
         If there are none.
     """
-    found = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and suffix_of(path).removesuffix(".gz") in SUFFIXES]
+    found = [
+        path
+        for path in sorted(Path(folder).iterdir())
+        if path.is_file() and suffix_of(path).removesuffix(".gz") in SUFFIXES
+    ]
     if not found:
         raise ValueError(f"{folder}: found a folder without files that end in one of {', '.join(SUFFIXES)}.")
     return found
