@@ -333,7 +333,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     if problem.signed:
-        return Choice("sketched", dtype)
+        return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up
     kept = problem.quadratic and problem.pairs <= most_kept(device)  # a kernel, in memory
     if between and _sketch_pays(problem, options.multiscale, device):

@@ -93,9 +93,6 @@ class Request:
         alpha = _constant(inputs.x, inputs.a, given.nearby[0])
         beta = _constant(inputs.y, inputs.b, given.nearby[1])
         _check_limit(inputs, options)
-        signed = [stand for stand in given.stands if stand is not None]
-        if signed:
-            check_served(given.stands, options, float(inputs.epsilon.detach()), inputs.live)
         flat = alpha.points.flatten(0, -2), beta.points.flatten(0, -2)
         extent = _extent(*flat)
         if not squares_in_range(extent, torch.float64):
@@ -106,6 +103,10 @@ class Request:
             raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
         _check_temperature(inputs, options, scale, extent)
         target = float(inputs.epsilon.detach())
+        signed = [stand for stand in given.stands if stand is not None]
+        if signed:
+            limit = options.balanced and endless(target, scale)
+            check_served(given.stands, options, math.inf if limit else target, inputs.live)
         accuracy = max((stand.accuracy for stand in signed), default=0.0)
         return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale, extent, accuracy)
 

@@ -11,15 +11,16 @@ import torch
 import geomsink
 from geomsink import Sketch, sketch, sinkhorn_divergence, solve
 
-BLUR, N = 0.1, 20_000
-ALL = dict(blur=BLUR, tol=1e-5)
+BLUR, N = 0.1, 12_000
+ALL = dict(blur=BLUR, tol=1e-4)
 
 
 @cache
 def clouds(n=N):
     """Two surfaces in the unit cube, in float64."""
     return tuple(
-        geomsink.shapes.sample(name, n, seed=k, normalize=True) for k, name in enumerate(("shape:knot", "shape:star"))
+        geomsink.shapes.sample(name, n, seed=k, normalize=True).astype(np.float64)
+        for k, name in enumerate(("shape:knot", "shape:star"))
     )
 
 
@@ -54,12 +55,12 @@ def test_kernel_means_are_those_of_all_points(targets):
 
 def test_what_a_sketch_is():
     x, small = clouds()[0], sketches()[0]
-    assert len(small) < N / 5 and small.points.shape == (len(small), 3) and small.points.dtype == np.float64
+    assert len(small) < N / 4 and small.points.shape == (len(small), 3) and small.points.dtype == np.float64
     assert {tuple(p) for p in small.points} <= {tuple(p) for p in x}
     assert (small.weights < 0.0).any() and 0.0 < small.negative < 0.2
     assert (small.nearby >= 0.0).all() and small.mass == pytest.approx(1.0, abs=1e-12)
     assert (small.blur, small.count, small.weighted, small.accuracy) == (pytest.approx(BLUR), N, False, 3e-4)
-    assert repr(small).startswith(f"Sketch({len(small):,} points for 20,000, dimension 3, blur=0.1, cost='sqeuclidean'")
+    assert repr(small).startswith(f"Sketch({len(small):,} points for 12,000, dimension 3, blur=0.1, cost='sqeuclidean'")
 
 
 @pytest.mark.parametrize("reach", [None, 0.3, (None, 0.5)])
@@ -76,7 +77,7 @@ def test_divergences_are_those_of_all_points(reach):
 
 def test_larger_blurs_are_served():
     (x, y), (sx, sy) = clouds(), sketches()
-    expected = sinkhorn_divergence(x, y, blur=2.0 * BLUR, tol=1e-5).value
+    expected = sinkhorn_divergence(x, y, blur=2.0 * BLUR, tol=1e-4).value
     assert sinkhorn_divergence(sx, sy, blur=2.0 * BLUR).value == pytest.approx(expected, rel=1e-5)
 
 
@@ -93,7 +94,7 @@ def test_few_points_against_a_sketch():
 def test_gradients_at_points_are_those_of_all_points():
     x, y = (torch.from_numpy(cloud) for cloud in clouds())
     generated = x[:2000].clone().requires_grad_()
-    loss = geomsink.SinkhornDivergence(blur=BLUR, tol=1e-5)
+    loss = geomsink.SinkhornDivergence(**ALL)
     loss(generated, y).backward()
     expected, generated.grad = generated.grad, None
     target = sketches()[1]  # NumPy's: it follows the points
@@ -143,9 +144,10 @@ def test_a_solve_and_its_plan():
 
 
 def test_sharp_values():
-    (x, y), (sx, sy) = clouds(), sketches()
+    x, y = (cloud[:3000] for cloud in clouds())
     expected = sinkhorn_divergence(x, y, form="sharp", **ALL).value
-    assert sinkhorn_divergence(sx, sy, blur=BLUR, form="sharp").value == pytest.approx(expected, rel=1e-4)
+    found = sinkhorn_divergence(sketch(x, blur=BLUR), sketch(y, blur=BLUR), blur=BLUR, form="sharp").value
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_discrepancies_are_those_of_all_points():
@@ -250,8 +252,9 @@ def test_points_are_those_before_the_features_of_a_cost():
     x, y = (cloud[:5000] + 1.0 for cloud in clouds())
     small = sketch(x, epsilon=0.02, cost="cosine")
     assert {tuple(p) for p in small.points} <= {tuple(p) for p in x} and len(small) < 1000
-    expected = sinkhorn_divergence(x, y, epsilon=0.02, cost="cosine", tol=1e-5).value
-    assert sinkhorn_divergence(small, y, epsilon=0.02, cost="cosine").value == pytest.approx(expected, rel=1e-4)
+    expected = sinkhorn_divergence(x, y, epsilon=0.02, cost="cosine", tol=1e-4).value
+    found = sinkhorn_divergence(small, y, epsilon=0.02, cost="cosine")  # 0.03 epsilon, of which a sketch loses 6e-6
+    assert found.converged and found.value == pytest.approx(expected, rel=3e-4)
 
 
 @pytest.mark.parametrize("kind", ["arrays", "pairs", "memmap", "folder", "files", "tensors", "array"])
@@ -326,8 +329,8 @@ def test_bad_arguments(arguments, said):
         (lambda s, x: solve(s, x, blur=BLUR, differentiation="implicit"), "differentiation: 'implicit' given"),
         (lambda s, x: solve(s, x, blur=BLUR, differentiation="unrolled", iterations=3), "'unrolled' given with"),
         (lambda s, x: solve(s, x, blur=BLUR, reach=1.0, penalty="tv"), "penalty: 'tv' given with a Sketch"),
-        (lambda s, x: solve(s, x, epsilon=np.inf), "epsilon: inf given with a Sketch"),
-        (lambda s, x: solve(s, x, epsilon=1e20), "epsilon: 1e[+]20 given with a Sketch"),
+        (lambda s, x: solve(s, x, epsilon=np.inf), "epsilon: inf, or so much that the limit is computed"),
+        (lambda s, x: solve(s, x, epsilon=1e20), "epsilon: inf, or so much that the limit is computed"),
         (lambda s, x: solve(s, x, x[:, 0], blur=BLUR), "a: given with a Sketch"),
         (lambda s, x: solve(s, x, b=2.0 + 0.0 * x[:, 0], blur=BLUR), "they sum to 1 and 1"),
         (lambda s, x: geomsink.mmd(s, x, kernel="laplacian", blur=BLUR), "kernel: 'laplacian' given with a Sketch"),
