@@ -17,6 +17,8 @@ from ..atomic import check, replacing
 
 FORMAT = "geomsink sketch 1"
 """What a file says that it is."""
+NODES = "nodes"
+"""What its points are called there, so that nobody takes them for a cloud."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def write_sketch(path: str | PathLike[str], stored: Stored) -> None:
     """
     check_name(path)
     with replacing(path) as file:
-        np.savez(file, format=FORMAT, **asdict(stored))
+        members = asdict(stored)
+        np.savez(file, format=FORMAT, **{NODES: members.pop("points")}, **members)
 
 
 def check_name(path: str | PathLike[str], name: str = "path") -> None:
@@ -88,7 +91,8 @@ def holds_sketch(path: str | PathLike[str]) -> bool:
 
 def _parsed(file: BinaryIO, suffix: str) -> Stored:
     """What an archive holds, if that is a sketch."""
-    found = shapes.read_members(file, list(Stored.__annotations__))
+    found = shapes.read_members(file, [NODES if name == "points" else name for name in Stored.__annotations__])
+    found["points"] = found.pop(NODES)
     single = {name: array.item() for name, array in found.items() if name not in ("points", "weights", "nearby")}
     stored = Stored(**found | single)
     n = len(stored.points)

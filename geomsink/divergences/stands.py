@@ -117,9 +117,7 @@ def check_served(stands: Stands, options: Options, epsilon: float, live: bool) -
         found = f"penalty: {options.penalty!r} given with a Sketch"
         raise ValueError(f"{found}, whose points stand for others where potentials are smooth; expected 'kl' or 'l2'.")
     if epsilon == math.inf:
-        raise ValueError(
-            "epsilon: inf, or so much that the limit is computed, given with a Sketch, expected less."
-        )
+        raise ValueError("epsilon: inf, or so much that the limit is computed, given with a Sketch, expected less.")
 
 
 def check_gaussian(stand: Sketch, name: str, kernel: Kernel, scales: Sequence[float]) -> None:
