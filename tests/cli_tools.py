@@ -31,4 +31,5 @@ def colors_in(path):
 
     image = imread(path)[:, :, :3]
     drawn = np.abs(image - image[0, 0]).max(axis=2) > 0.05
-    return drawn.mean(), len(np.unique(image.round(2).reshape(-1, 3), axis=0))
+    # To hundredths, as one number each: rows are sorted twenty times as slowly.
+    return drawn.mean(), len(np.unique((100 * image).round().astype(int) @ [1, 101, 101**2]))

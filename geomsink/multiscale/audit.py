@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,14 +14,17 @@ from ..engine import Pair
 from ..measures import Measure
 from ..solver import Goal, Iterate, log_sums, rounding, value_error
 
+Near = Callable[[Tensor], Tensor]
 AUDITED = 256, 1024, 2**28
 """Rows, and columns, that are summed in full to see how far the others are off: at least, at most, and how many pairs
 they have between these."""
+MANY = 4096
+"""Rows whose sums are nearly found, where that is cheap."""
 SMOOTH = 4.0
 """What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
 
 
-def _drawn(columns: int) -> int:
+def _rows(columns: int) -> int:
     least, most, pairs = AUDITED
     return max(least, min(most, pairs // columns))
 
@@ -62,28 +66,31 @@ class Audited:
 
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
-        weights, dtype = self.rows.sizes, self.pair.x.dtype
-        places = torch.rand(
-            _drawn(len(self.columns.points)),
-            dtype=torch.float64,
-            generator=torch.Generator().manual_seed(0),
-            device="cpu",
-        )
-        total = weights.cumsum(0)
-        drawn = torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(weights) - 1)
+        dtype, drawn = self.pair.x.dtype, self._drawn(_rows(len(self.columns.points)))
         x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
         pair = engine.pair(x, y, self.pair.cost, self.pair.name)
         exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
         return drawn, log_sums(pair, f[drawn] / epsilon, exponents, epsilon, self.columns.signs)
 
-    def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float) -> Audit:
-        """How far claimed sums are from full ones."""
+    def _drawn(self, n: int) -> Tensor:
+        places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        total = self.rows.sizes.cumsum(0)
+        return torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(total) - 1)
+
+    def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float, near: Near | None = None) -> Audit:
+        """How far claimed sums are from full ones; sums that are cheap and ``near`` to these tell most of it, from more
+        rows."""
         drawn, full = self.sample(f, g, epsilon)
-        off = full.exp() - claimed[drawn].exp()
-        root = math.sqrt(len(drawn))
-        errors = 3.0 * off.abs().std() / root, 3.0 * off.std() / root
-        found = off.abs().mean() + errors[0], off.mean(), errors[1], off.square().mean()
-        return Audit(*torch.stack(found).tolist())
+        if near is None:
+            parts = [full.exp() - claimed[drawn].exp()]
+        else:
+            many = self._drawn(MANY)
+            parts = [full.exp() - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
+        off = sum((part.abs().mean() + 3.0 * part.abs().std() / math.sqrt(len(part)) for part in parts), 0.0 * full[0])
+        missing = torch.stack([part.mean() for part in parts]).sum()
+        uncertain = 3.0 * torch.stack([part.var() / len(part) for part in parts]).sum().sqrt()
+        square = torch.stack([part.square().mean().sqrt() for part in parts]).sum().square()
+        return Audit(*torch.stack((off, missing, uncertain, square)).tolist())
 
 
 def audit(
@@ -92,6 +99,7 @@ def audit(
     potentials: tuple[Tensor, Tensor],
     claimed: tuple[Tensor, Tensor],
     epsilon: float,
+    near: tuple[Near | None, Near | None] = (None, None),
 ) -> Audit:
     """What approximate sums are found to do to the marginal error of a problem, and to the mass of its plan.
 
@@ -105,11 +113,13 @@ def audit(
     claimed : pair of Tensor, shapes (N,) and (M,)
         Logarithms of row and of column sums, over the weights.
     epsilon : float
+    near : pair of callables, optional
+        Logarithms of row sums, and of column sums, at points of given indices, that are cheap and nearly right.
     """
     (alpha, beta), (f, g), (log_rows, log_columns) = measures, potentials, claimed
-    columns = rows = Audited(beta, alpha, pair.T).against(g, f, log_columns, epsilon)
+    columns = rows = Audited(beta, alpha, pair.T).against(g, f, log_columns, epsilon, near[1])
     if alpha is not beta:
-        rows = Audited(alpha, beta, pair).against(f, g, log_rows, epsilon)
+        rows = Audited(alpha, beta, pair).against(f, g, log_rows, epsilon, near[0])
     off = (columns.off * beta.mass + rows.off * alpha.mass) / (0.5 * (alpha.mass + beta.mass))
     square = columns.square * beta.mass + rows.square * alpha.mass
     return Audit(off, columns.missing * beta.mass, columns.uncertain * beta.mass, square)

@@ -17,7 +17,7 @@ from ..engine import Gibbs
 from ..measures import Measure
 from ..solver import SAFE, FullSums, Penalty, residual
 from .audit import Audit, Audited, audit
-from .sketch import Nodes, expected
+from .sketch import Nodes, expected, first_level, width
 from .tree import Tree
 from .truncation import BLOCK, Boxes, Pattern, pattern
 
@@ -30,6 +30,12 @@ FEW = 8
 """Points of a small box, at least."""
 KEOPS_BLOCK = 192
 """Of a box on a GPU where KeOps sums, about: it has as many threads for a block of rows."""
+
+
+LOOKED_AT, SPARE = 2**15, 2
+"""Points that tell how wide cells are, and levels that may be needed beyond."""
+LEFT_ALONE = 0.05
+"""Share of the points that may have no nodes but themselves for want of levels."""
 
 
 class Cloud:
@@ -66,12 +72,28 @@ class Cloud:
         if self.cost.quadratic is None:
             return False
         return self.once(
-            ("is sketched", accuracy), lambda: pays_to_sketch(*expected(self.tree, self.cost, self.epsilon, accuracy))
+            ("is sketched", accuracy), lambda: pays_to_sketch(*expected(self._wide, self.cost, self.epsilon, accuracy))
         )
 
     def nodes(self, accuracy: float) -> Nodes:
         """Points that stand for all of them; for a Gaussian kernel."""
-        return self.once(("nodes", accuracy), lambda: Nodes.of(self.tree, self.cost, self.epsilon, accuracy))
+        return self.once(("nodes", accuracy), lambda: self._nodes(accuracy))
+
+    def _nodes(self, accuracy: float) -> Nodes:
+        found = Nodes.of(self._wide, self.cost, self.epsilon, accuracy)
+        if found.left_alone() > LEFT_ALONE and self._wide is not self.tree:
+            found = Nodes.of(self.tree, self.cost, self.epsilon, accuracy)
+        return found
+
+    @cached_property
+    def _wide(self) -> Tree:
+        """With cells about as wide as sketches need them, and no others."""
+        measure, step = self.measure, len(self.measure.points) // LOOKED_AT
+        if step < 2:
+            return self.tree
+        some = Tree.of(Measure(measure.points[::step], measure.sizes[::step]))
+        level = first_level(some, width(self.cost, self.epsilon))
+        return self.tree if level is None else Tree.of(Measure(measure.points, measure.sizes), level + SPARE)
 
 
 class Side:

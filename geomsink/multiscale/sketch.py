@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
+from ..choose import squares_in_range
 from ..costs import Cost
 from ..engine import Blocks, Gibbs, Pair, chosen_points, gaussian
 from ..measures import Measure
@@ -131,6 +132,10 @@ class Nodes:
     def __len__(self) -> int:
         return len(self.index)
 
+    def left_alone(self) -> float:
+        """Share of the points that have no nodes but themselves."""
+        return float((self.cells.diff()[:, 0] * self.alone).sum()) / len(self.tree)
+
     def sketch(self, measure: Measure) -> Measure:
         """The nodes in the tree's order, with signed weights: of a measure on the tree's points, in the caller's order,
         which may be a sketch itself."""
@@ -140,7 +145,7 @@ class Nodes:
 
     def project(self, w: Tensor) -> Tensor:
         """Σ_j φ_k(y_j) w_j, shape (K, E), for w over the points, shape (N, E)."""
-        out = self._solved(self._sums(self.epsilon, w))
+        out = self._solved(self._sums(w))
         out[self._own] = w[self.index[self._own]]
         return out
 
@@ -151,7 +156,7 @@ class Nodes:
         """
         slopes, means = self._linear(values)
         rest = values - self._at(self.tree.measure.points[self.index], self.ends, slopes, means)
-        out = self._sums(self.epsilon, self._solved(rest), back=True)
+        out = self._sums(self._solved(rest), back=True)
         out += self._at(self.tree.measure.points, self.cells, slopes, means)
         out[self.index] = values
         return out
@@ -227,14 +232,17 @@ class Nodes:
 
     # ------------------------------------------------------------------ sums within cells
 
-    def _sums(self, epsilon: float, w: Tensor, back: bool = False) -> Tensor:
+    def _sums(self, w: Tensor, back: bool = False) -> Tensor:
         """Σ_j exp(−C(z_k, y_j)/ε) w_j over the points of a node's cell; ``back``, over the nodes of a point's."""
         pair, blocks = (self._pair.T, self._backward) if back else (self._pair, self._forward)
-        return Gibbs(pair, pair.x.new_zeros(len(pair.x)), pair.y.new_zeros(len(pair.y)), epsilon, blocks).apply(w)
+        return _summed(pair, blocks, self.epsilon, w)
 
     @cached_property
     def _pair(self) -> Pair:
-        points = self.tree.measure.points.double()
+        return self._pair_in(torch.float64)
+
+    def _pair_in(self, dtype: torch.dtype) -> Pair:
+        points = self.tree.measure.points.to(dtype)
         return engine.pair(points[self.index], points, self.cost, self.engine)
 
     @cached_property
@@ -247,11 +255,15 @@ class Nodes:
 
     def _shares(self, weights: Tensor) -> Tensor:
         """Of the points' weights, those of the points near each node: its share of a narrower kernel."""
-        narrow = self.epsilon / NARROWER
-        ones = torch.ones(len(self.index), 1, dtype=weights.dtype, device=weights.device)
-        total = self._sums(narrow, ones, back=True)[:, 0]
+        narrow, fits = (
+            self.epsilon / NARROWER,
+            squares_in_range(float(self.tree.measure.points.abs().max()), torch.float32),
+        )
+        pair = self._pair_in(torch.float32 if fits else torch.float64)
+        ones = pair.x.new_ones(len(self.index), 1)
+        total = _summed(pair.T, self._backward, narrow, ones)[:, 0].double()
         total[self.index[self._own]] = 1.0
-        shares = self._sums(narrow, (weights / total)[:, None])[:, 0]
+        shares = _summed(pair, self._forward, narrow, (weights / total).to(ones)[:, None])[:, 0].double()
         return torch.where(self._own, weights[self.index], shares)
 
     @cached_property
@@ -285,6 +297,10 @@ class Nodes:
             found += inverse @ (wanted - gram @ found)
             out[nodes[~unused]] = found[~unused]
         return out
+
+
+def _summed(pair: Pair, blocks: Blocks, epsilon: float, w: Tensor) -> Tensor:
+    return Gibbs(pair, pair.x.new_zeros(len(pair.x)), pair.y.new_zeros(len(pair.y)), epsilon, blocks).apply(w)
 
 
 def width(cost: Cost, epsilon: float) -> float:

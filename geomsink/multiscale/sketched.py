@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -108,10 +109,12 @@ class Sketched:
             beta = alpha if problem.is_self else Stand(self.clouds[1], share * wanted)
             first = None if start is None else (alpha.at(start[0]), beta.at(start[1]))
             inner = self._between(problem, alpha, beta, progress, first, earlier)
-            solver = SketchedSums(inner.solver, alpha, beta, problem, share * wanted).iterate(self.goal.tol, progress)
+            sums = SketchedSums(inner.solver, alpha, beta, problem, share * wanted)
+            solver = sums.iterate(self.goal.tol, progress)
             state, measures = solver.state, (problem.alpha, problem.beta)
             claimed = state.log_rows, state.log_columns
-            found = audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon)
+            near = partial(sums.between, 0), partial(sums.between, 1)
+            found = audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon, near)
             solver.missing_mass, solver.allowance = found.missing, found.off
             solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
             right = right_with(solver, found, self.goal) and solver.marginal_error <= self.goal.tol
@@ -177,6 +180,10 @@ class SketchedSums:
             solver.accuracy = replace(self._inner.accuracy, step=step)
         return solver
 
+    def between(self, side: int, points: Tensor) -> Tensor:
+        """Logarithms of row (side 0) or column sums of the state at some points, over what stands for the others."""
+        return self._directly(side, points, self._known[side][points])
+
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         return self._products(0, f, g, torch.ones_like(g)[:, None])[:, 0].log()
 
@@ -196,7 +203,11 @@ class SketchedSums:
         at_nodes = ((state.f, state.log_rows), (state.g, state.log_columns))[side]
         if nodes is None:
             return at_nodes
-        potential, sums = self._stands[side].interpolate(torch.stack(at_nodes, 1)).unbind(1)
+        if bool((at_nodes[1] == 0.0).all()):  # after an update of this side
+            potential = self._stands[side].interpolate(at_nodes[0][:, None])[:, 0]
+            sums = torch.zeros_like(potential)
+        else:
+            potential, sums = self._stands[side].interpolate(torch.stack(at_nodes, 1)).unbind(1)
         points, cells = nodes.checks()
         checked = points.flatten()
         off = (self._directly(side, checked, potential[checked]) - sums[checked]).expm1().reshape(points.shape)

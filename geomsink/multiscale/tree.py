@@ -27,6 +27,8 @@ class Tree:
         The points and weights in the tree's order.
     order : Tensor, shape (N,), int64
         ``order[k]`` is the caller's index of the tree's k-th point.
+    depth : int
+        The finest level.
 
     Examples
     --------
@@ -40,20 +42,18 @@ class Tree:
 
     measure: Measure
     order: Tensor
+    depth: int
 
     @classmethod
-    def of(cls, measure: Measure) -> Tree:
-        """The tree of a measure's points, in any dimension."""
-        points, order = measure.points, _order(measure.points.detach())
-        return cls(Measure(points[order], measure.weights[order]), order)
+    def of(cls, measure: Measure, depth: int = DEEPEST) -> Tree:
+        """The tree of a measure's points, in any dimension, with cells down to a level, or to one or two points."""
+        points = measure.points
+        depth = min(len(points).bit_length() - 1, depth)
+        order = _order(points.detach(), depth)
+        return cls(Measure(points[order], measure.weights[order]), order, depth)
 
     def __len__(self) -> int:
         return len(self.order)
-
-    @property
-    def depth(self) -> int:
-        """The finest level, whose cells hold one or two points, or of which there are 2^DEEPEST."""
-        return _depth(len(self))
 
     @cached_property
     def rank(self) -> Tensor:
@@ -89,21 +89,17 @@ class Tree:
         return Measure((moments / self.sums(level, share)[:, None]).to(points.dtype), mass)
 
 
-def _depth(n: int) -> int:
-    return min(n.bit_length() - 1, DEEPEST)
-
-
 def _bounds(n: int, level: int, device: torch.device) -> Tensor:
     return torch.arange(2**level + 1, device=device) * n >> level
 
 
-def _order(points: Tensor) -> Tensor:
+def _order(points: Tensor, depth: int) -> Tensor:
     """The caller's indices, cell by cell of the finest level, and in ascending order in each of them.
 
     Cells of a level are rows of equal length, whatever N: there is room for finest cells of the larger of their two
     sizes, and what a cell has no points for is at the end of its row.
     """
-    (n, dimension), device, depth = points.shape, points.device, _depth(len(points))
+    (n, dimension), device = points.shape, points.device
     room = -(-n >> depth) << depth
     order = torch.arange(room, device=device)
     places = points.new_zeros(dimension, room)

@@ -33,6 +33,7 @@ def clouds(kind):
 
 
 KINDS = ("coinciding", "twins", "antipodes", "identical", "one place", "zero vectors")
+NEAR = ("coinciding", "identical", "one place")
 
 
 def central(value, x, step):
@@ -55,10 +56,13 @@ def check(value, x, expected):
         yield leaf, gradient
 
 
-@pytest.mark.parametrize("call", ["solve", "divergence"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [*((kind, "divergence") for kind in KINDS), *((kind, "solve") for kind in NEAR)],
+)
 @pytest.mark.parametrize("cost", COSTS)
 def test_transport(cost, kind, call):
+    """What is wrong between two clouds is in their divergence too, but where self problems could take it away."""
     x, y = clouds(kind)
     function = geomsink.solve if call == "solve" else geomsink.sinkhorn_divergence
     expected = None

@@ -270,7 +270,7 @@ def test_a_cost_of_the_users_own():
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
-        ((3000, 1), {}), ((3000, 1), {"form": "sharp"}), ((3000, 1), {"reach": 0.3}), ((3000, 1), {"certify": True}),
+        ((2100, 1), {}), ((2100, 1), {"form": "sharp"}), ((2100, 1), {"reach": 0.3}), ((2100, 1), {"certify": True}),
         ((3, 40, 2), {}), ((3, 40, 2), {"form": "sharp"}), ((3, 40, 2), {"reach": 0.3}),
     ],
     ids=str,

@@ -12,7 +12,7 @@ import torch
 from geomsink.generative import Ellipse, checkpoints, load
 
 KILLS = 20
-STEPS = 250
+STEPS = 180
 
 # One long-lived parent has imported everything; children are forked from it, and killed.
 SCRIPT = """
