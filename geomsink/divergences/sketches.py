@@ -319,7 +319,8 @@ def sketched(cloud: Measure, cost: Cost, epsilon: float, accuracy: float, engine
     tree = Tree.of(Measure(features, cloud.sizes))
     nodes = Nodes.of(tree, cost, epsilon, accuracy, engine_name)
     found = nodes.sketch(replace(cloud, points=features))
-    return replace(found, points=cloud.points[tree.order[nodes.index]])
+    nearby = found.sizes * (cloud.sizes.sum() / found.sizes.sum())  # which are rounded to a few digits
+    return Measure(cloud.points[tree.order[nodes.index]], found.weights, nearby)
 
 
 def same_cost(one: str | Cost, other: str | Cost) -> bool:

@@ -49,8 +49,8 @@ class Solution(Constant):
         Annealed through.
     tol : float
     strategy : str
-        How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first;
-        ``"path-following"``, down the temperatures; ``"unrolled"``, by chosen iterations; ``"limit"``, the closed form
+        How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first; ``"sketched"``,
+        between a few points of each cloud; ``"path-following"``, down the temperatures; ``"unrolled"``, by chosen iterations; ``"limit"``, the closed form
         at ε = ∞.
     engine : str
     dtype : str
@@ -60,7 +60,7 @@ class Solution(Constant):
         OT_ε(α, β) is certain to be between them, whatever the solve: truncation and rounding are accounted for. Only
         with ``certify=True`` or ``tol_gap``. Constants, rounded outwards.
     approximation : Approximation or None
-        The levels, truncation and stand-ins of a solve on several levels; None is one over all pairs.
+        The levels, truncation and sketches of a solve on several levels; None is one over all pairs.
     history : tuple of Step
     plan : Plan
         P, as an operator: ``plan @ w``.
