@@ -41,7 +41,7 @@ SAMPLE = 384
 MOST = 128
 """Nodes of a cell, at most."""
 WORTH = 0.6
-"""A cell whose nodes would be more than this share of its points is left as it is."""
+"""A cell whose nodes would be more than this share of its points is cut, or left as it is."""
 FINEST = 3e-7
 """Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
 TRIED = 16
@@ -89,7 +89,9 @@ class Nodes:
     engine: str
 
     @classmethod
-    def of(cls, tree: Tree, cost: Cost, epsilon: float, accuracy: float, engine_name: str = "auto") -> Nodes:
+    def of(
+        cls, tree: Tree, cost: Cost, epsilon: float, accuracy: float, engine_name: str = "auto", worth: float = WORTH
+    ) -> Nodes:
         """Of the points of a tree.
 
         Parameters
@@ -102,6 +104,8 @@ class Nodes:
             Largest share of the kernel at a point that its cell's nodes may miss, 3e-7 at best.
         engine_name : {"auto", "keops", "dense"}
             Of sums within cells.
+        worth : float, default 0.6
+            A cell whose nodes would be more than this share of its points is cut, or left as it is.
         """
         points, n = tree.measure.points, len(tree)
         sigma, device = width(cost, epsilon), points.device
@@ -111,7 +115,7 @@ class Nodes:
         chosen = torch.zeros(n, dtype=torch.bool, device=device)
         found = []
         while level is not None and len(pending) and n >> level >= FEWEST and level <= tree.depth:
-            done = _choose(tree, level, pending, sigma, max(accuracy, FINEST), chosen)
+            done = _choose(tree, level, pending, sigma, max(accuracy, FINEST), chosen, worth)
             found.append(_ranges(tree, level, pending[done]))
             left = pending[~done]
             pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
@@ -332,12 +336,14 @@ def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[i
         return n, n
     cells = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
     chosen = torch.zeros(n, dtype=torch.bool, device=tree.order.device)
-    done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
+    done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen, WORTH)
     sizes = tree.bounds(level).diff()[cells]
     return int(chosen.sum() + sizes[~done].sum()), int(sizes.sum())
 
 
-def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor) -> Tensor:
+def _choose(
+    tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor, most_worth: float
+) -> Tensor:
     """Mark the nodes of cells of a level; which of the cells have some that are worth it, shape (B,), bool."""
     points, size = tree.measure.points, len(tree) >> level
     at_once = BATCH
@@ -350,10 +356,10 @@ def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float
         low, high = inside.amin(1, keepdim=True), inside.amax(1, keepdim=True)
         step = -(-inside.shape[1] // SAMPLE)
         places = ((inside[:, ::step] - 0.5 * (low + high)) / sigma).contiguous()
-        most = min(MOST, max(1, math.ceil(WORTH * inside.shape[1])))
+        most = min(MOST, max(1, math.ceil(most_worth * inside.shape[1])))
         pivots, rank, reached = chosen_points(places, accuracy, most)
         narrow = (high - low).amax((1, 2)) <= WIDEST * sigma
-        worth = reached & narrow & (rank <= WORTH * size)
+        worth = reached & narrow & (rank <= most_worth * size)
         used = worth[:, None] & (torch.arange(pivots.shape[1], device=rank.device) < rank[:, None])
         chosen[members[some].gather(1, pivots * step)[used]] = True
         done.append(worth)
