@@ -119,7 +119,7 @@ def skips_pairs(pairs: int, device: torch.device, bounded: bool, batched: bool =
 
 SKETCHED_ON_GPU = 2**35
 """Pairs from which on clouds are sketched there: it takes longer than to sum over all of fewer."""
-FEW_NODES = 0.5
+FEW_NODES = 0.6
 """Nodes of a sketch, in points of the cloud, up to which it takes the cloud's place."""
 
 

@@ -47,7 +47,7 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         if live:
             f, g = optimal_potentials(operator, terms)
         value = optimal_value(operator, terms, (f, g) if live else None)
-    if interval is not None and solved.live is None:  # what stand-ins are off by, the interval knows better
+    if interval is not None and solved.live is None:  # what sketches are off by, the interval knows better
         value = value + (value.detach().clamp(interval.lower, interval.upper) - value.detach())
     reported, constant = (f, g), torch.zeros_like(value)
     if options.balanced:

@@ -5,10 +5,11 @@ their trees and nodes, and patterns of pairs.
 """
 
 from .cellsums import Cloud
+from .choosing import FINEST, width
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
-from .sketch import FINEST, Nodes, width
+from .sketch import Nodes
 from .sketched import Sketched
 from .tree import Tree
 from .truncation import Boxes, Pattern, nearby, pattern

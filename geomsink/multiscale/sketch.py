@@ -13,7 +13,6 @@ Math. 62.)
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,31 +22,11 @@ from torch import Tensor
 from .. import engine
 from ..choose import squares_in_range
 from ..costs import Cost
-from ..engine import Blocks, Gibbs, Pair, chosen_points, gaussian
+from ..engine import Blocks, Gibbs, Pair, gaussian
 from ..measures import Measure
-from ..memory import chunk
+from .choosing import BATCH, WORTH, chosen_in, first_level, width
 from .tree import Tree
 
-WIDTH = 3.0
-"""Width of the cells that are tried first, in σ."""
-WIDEST = 6.0
-"""Width, in σ, above which a cell is cut."""
-BATCH = 256
-"""Cells that are worked on at a time on a CPU."""
-TEMPORARIES = 8
-"""Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
-SAMPLE = 384
-"""Points of a cell among which its nodes are looked for."""
-MOST = 128
-"""Nodes of a cell, at most."""
-WORTH = 0.6
-"""A cell whose nodes would be more than this share of its points is cut, or left as it is."""
-FINEST = 3e-7
-"""Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
-TRIED = 16
-"""Cells that tell whether a sketch is worth it."""
-FEWEST = 32
-"""Cells of fewer points are left as they are."""
 NARROWER = 8.0
 """By what ε is divided for the kernel that shares the points among the nodes near them."""
 RIDGE = 0.05
@@ -107,29 +86,14 @@ class Nodes:
         worth : float, default 0.6
             A cell whose nodes would be more than this share of its points is cut, or left as it is.
         """
-        points, n = tree.measure.points, len(tree)
-        sigma, device = width(cost, epsilon), points.device
-        level, pending = first_level(tree, sigma), torch.arange(0, device=device)
-        if level is not None:
-            pending = torch.arange(2**level, device=device)
-        chosen = torch.zeros(n, dtype=torch.bool, device=device)
-        found = []
-        while level is not None and len(pending) and n >> level >= FEWEST and level <= tree.depth:
-            done = _choose(tree, level, pending, sigma, max(accuracy, FINEST), chosen, worth)
-            found.append(_ranges(tree, level, pending[done]))
-            left = pending[~done]
-            pending = torch.stack((2 * left, 2 * left + 1), 1).flatten()
-            level += 1
+        sigma, device = width(cost, epsilon), tree.order.device
+        level = first_level(tree, sigma)
         if level is None:
-            rest = torch.tensor([[0, n]], device=device)
+            chosen, cells = tree.order >= 0, torch.tensor([[0, len(tree)]], device=device)
+            alone = cells[:, 0] == 0
         else:
-            rest = _ranges(tree, level, pending)
-        for begin, end in rest.tolist():
-            chosen[begin:end] = True
-        cells = torch.cat((*found, rest))
-        alone = torch.arange(len(cells), device=device) >= len(cells) - len(rest)
-        order = cells[:, 0].argsort()
-        index = chosen.nonzero()[:, 0]
+            chosen, cells, alone = chosen_in(tree, level, torch.arange(2**level, device=device), sigma, accuracy, worth)
+        order, index = cells[:, 0].argsort(), chosen.nonzero()[:, 0]
         cells = cells[order].contiguous()
         return cls(tree, index, cells, torch.searchsorted(index, cells), alone[order], cost, epsilon, engine_name)
 
@@ -305,70 +269,6 @@ class Nodes:
 
 def _summed(pair: Pair, blocks: Blocks, epsilon: float, w: Tensor) -> Tensor:
     return Gibbs(pair, pair.x.new_zeros(len(pair.x)), pair.y.new_zeros(len(pair.y)), epsilon, blocks).apply(w)
-
-
-def width(cost: Cost, epsilon: float) -> float:
-    """σ of the Gaussian kernel."""
-    assert cost.quadratic is not None
-    return math.sqrt(0.5 * epsilon / cost.quadratic)
-
-
-def first_level(tree: Tree, sigma: float) -> int | None:
-    """The coarsest level whose cells are mostly narrow enough; None where those of no level with enough points are."""
-    n = len(tree)
-    for level in range(tree.depth + 1):
-        if n >> level < FEWEST:
-            break
-        step = max(1, (n >> level) // FEWEST)
-        inside = tree.measure.points[
-            tree.bounds(level)[:-1, None] + step * torch.arange(FEWEST, device=tree.order.device)
-        ]
-        if float((inside.amax(1) - inside.amin(1)).amax(1).median()) <= WIDTH * sigma:
-            return level
-    return None
-
-
-def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[int, int]:
-    """The nodes that stand for some of the points, and how many of these there are."""
-    sigma, n = width(cost, epsilon), len(tree)
-    level = first_level(tree, sigma)
-    if level is None:
-        return n, n
-    cells = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
-    chosen = torch.zeros(n, dtype=torch.bool, device=tree.order.device)
-    done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen, WORTH)
-    sizes = tree.bounds(level).diff()[cells]
-    return int(chosen.sum() + sizes[~done].sum()), int(sizes.sum())
-
-
-def _choose(
-    tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor, most_worth: float
-) -> Tensor:
-    """Mark the nodes of cells of a level; which of the cells have some that are worth it, shape (B,), bool."""
-    points, size = tree.measure.points, len(tree) >> level
-    at_once = BATCH
-    if points.device.type != "cpu":
-        at_once = max(1, TEMPORARIES * chunk(points.device) // (MOST * size))
-    done = []
-    members = tree.members(level)[0]
-    for some in cells.split(at_once):
-        inside = points[members[some]].double()
-        low, high = inside.amin(1, keepdim=True), inside.amax(1, keepdim=True)
-        step = -(-inside.shape[1] // SAMPLE)
-        places = ((inside[:, ::step] - 0.5 * (low + high)) / sigma).contiguous()
-        most = min(MOST, max(1, math.ceil(most_worth * inside.shape[1])))
-        pivots, rank, reached = chosen_points(places, accuracy, most)
-        narrow = (high - low).amax((1, 2)) <= WIDEST * sigma
-        worth = reached & narrow & (rank <= most_worth * size)
-        used = worth[:, None] & (torch.arange(pivots.shape[1], device=rank.device) < rank[:, None])
-        chosen[members[some].gather(1, pivots * step)[used]] = True
-        done.append(worth)
-    return torch.cat(done)
-
-
-def _ranges(tree: Tree, level: int, cells: Tensor) -> Tensor:
-    bounds = tree.bounds(level)
-    return torch.stack((bounds[cells], bounds[cells + 1]), 1)
 
 
 def _owners(ranges: Tensor, n: int) -> Tensor:

@@ -8,6 +8,7 @@ from scipy.optimize import linprog, minimize
 from scipy.special import logsumexp, wrightomega, xlogy
 
 from geomsink import sinkhorn_divergence, solve
+from geomsink.measures import Measure
 from geomsink.solver.penalties import KL, L2, TV, Balanced, Partial
 from geomsink.solver.updates import translated
 
@@ -224,13 +225,14 @@ def test_translation(penalties):
     generator = torch.Generator().manual_seed(0)
     f, g, a, b = (torch.rand(2, n, generator=generator, dtype=torch.float64) * 0.4 for n in (7, 6, 7, 6))
     a, b = a + 0.1, b + 0.1
+    measures = Measure(f, a), Measure(g, b)
     if isinstance(penalties[1], TV):
         g = g - 0.3
 
     def value(t):
         return penalties[0].dual(a, f + t) + penalties[1].dual(b, g - t)
 
-    new_f, new_g = translated(penalties, (a, b), f, g)
+    new_f, new_g = translated(penalties, measures, f, g)
     t = (new_f - f)[:, :1]
     torch.testing.assert_close(new_f, f + t, rtol=0, atol=1e-14)
     torch.testing.assert_close(new_g, g - t, rtol=0, atol=1e-14)
@@ -243,13 +245,13 @@ def test_translation(penalties):
         ]
         allowed = inside[0] & inside[1]
         assert not (allowed & (value(t + shift) > value(t) + 1e-14)).any()
-    again, _ = translated(penalties, (a, b), new_f, new_g)
+    again, _ = translated(penalties, measures, new_f, new_g)
     torch.testing.assert_close(again, new_f, rtol=0, atol=1e-12)
 
 
 def test_no_translation_of_fixed_marginals():
     f, g = torch.rand(3), torch.rand(4)
-    assert translated((Balanced(), Balanced()), (torch.ones(3), torch.ones(4)), f, g) == (f, g)
+    assert translated((Balanced(), Balanced()), (Measure(f, f), Measure(g, g)), f, g) == (f, g)
 
 
 def test_an_outlier_is_left_behind():
