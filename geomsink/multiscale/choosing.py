@@ -20,7 +20,7 @@ BATCH = 256
 """Cells that are worked on at a time on a CPU."""
 TEMPORARIES = 8
 """Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
-SAMPLE = 384
+SAMPLE = 768
 """Points of a cell among which its nodes are looked for."""
 BOX = 0.5
 """Width, in σ, of the boxes that these are spread over."""
