@@ -25,7 +25,7 @@ from .streams import Gathering, joined, pieces
 
 ACCURACY = 0.3 * TOL
 """Solves between clouds sketch them to ``tol`` and look at all points then; of a sketch these are not at hand. Not
-less: with 0.1 the weights of sketches that are merged from many grow, some of the mass against more of the other sign."""
+less: with 0.1 the weights of sketches merged from many grow, some of the mass against more of the other sign."""
 WORTH = 0.9
 """Share of a cell's points that its nodes may be: of two sketches that are merged they are half, and more in places."""
 SAME = 1e-6
