@@ -122,7 +122,11 @@ def _spread(points: Tensor) -> Tensor:
     key = box[..., 0]
     for k in range(1, min(points.shape[-1], 5)):
         key = 2**12 * key + box[..., k]
-    key, order = key.sort(dim=1, stable=True)
+    # Neighbours in the caller's order may be neighbours in space: those of a box are taken in any order.
+    n, generator = key.shape[1], torch.Generator().manual_seed(0)
+    mixed = torch.randperm(n, generator=generator, device="cpu").to(key.device)
+    key, order = key[:, mixed].sort(dim=1, stable=True)
+    order = mixed[order]
     place = torch.arange(key.shape[1], device=key.device)
     begins = torch.nn.functional.pad(key[:, 1:] != key[:, :-1], (1, 0), value=True)
     turn = place - torch.where(begins, place, 0).cummax(1).values
