@@ -250,6 +250,8 @@ class Facts:
         Whether points are positions in a table of costs, and have no cells.
     sketched : callable, default False
         Whether a few points stand for one of the clouds at least: they are looked for, so that it is asked last.
+    signed : bool, default False
+        Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know.
     """
 
     pairs: int
@@ -270,6 +272,7 @@ class Facts:
     items: int = 1
     looked_up: bool = False
     sketched: Callable[[], bool] = lambda: False
+    signed: bool = False
 
 
 class Wanted(Protocol):
@@ -329,6 +332,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
+    if problem.signed:
+        return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up
     kept = problem.quadratic and problem.pairs <= most_kept(device)  # a kernel, in memory
     if between and _sketch_pays(problem, options.multiscale, device):

@@ -58,6 +58,13 @@ class Progress:
         self._bar.n = max(self._bar.n, min(100 * share, 100))
         self._bar.set_description_str(f"{self._name}{self._level}  ε {epsilon:.2e}  marginal error {error:.1e}")
 
+    def pieces(self, name: str, done: int, total: int | None) -> None:
+        """So many points are done, of all, where it is known how many these are."""
+        if self._bar is None:
+            return
+        self._bar.n = 100.0 * done / total if total else 0
+        self._bar.set_description_str(f"{name}  {done:,}{f' of {total:,}' if total else ''} points")
+
     def __enter__(self) -> Progress:
         return self
 

@@ -45,6 +45,8 @@ CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR[0] * 0.005)
 
 
 ITEMS = replace(LARGE, batched=True, items=8, pairs=2**25, nearest=lambda: NEAR[0] * LARGE.epsilon)
+SIGNED = replace(CLOSE, quadratic=True, bounded=True, signed=True, cells=lambda: None)
+BETWEEN_SKETCHES = Choice("sketched", DOUBLE, otherwise=(Choice("coarse-to-fine", DOUBLE),))
 EACH = Choice("item-by-item", DOUBLE)
 
 
@@ -104,6 +106,10 @@ def wants(**what):
         (ITEMS, AUTO, GPU, Choice("one-level", SINGLE)),
         (LARGE, wants(multiscale=False), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=100, dimension=9), wants(multiscale=True), CPU, Choice("coarse-to-fine", DOUBLE)),
+        (SIGNED, AUTO, CPU, BETWEEN_SKETCHES),
+        (replace(SIGNED, dimension=WIDEST + 1, sketched=lambda: False), AUTO, CPU, BETWEEN_SKETCHES),
+        (replace(SIGNED, is_self=True), AUTO, GPU, BETWEEN_SKETCHES),
+        (SIGNED, wants(multiscale=False), CPU, BETWEEN_SKETCHES),
         (LARGE, wants(iterations=5), CPU, Choice("unrolled", SINGLE)),
         (replace(LARGE, epsilon=math.inf), AUTO, CPU, Choice("limit", DOUBLE)),
         (LARGE, wants(working_dtype=DOUBLE), CPU, Choice("coarse-to-fine", DOUBLE)),

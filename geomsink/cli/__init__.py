@@ -13,9 +13,10 @@ from .flows import flow
 from .group import cli
 from .matchings import match
 from .registrations import register
+from .sketches import sketch
 from .transfers import transfer
 
-for command in (divergence, match, transfer, barycenter, flow, register, fit, sample, demo, doctor):
+for command in (divergence, sketch, match, transfer, barycenter, flow, register, fit, sample, demo, doctor):
     cli.add_command(command)
 
 __all__ = ["cli"]

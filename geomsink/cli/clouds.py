@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomsink import shapes
+from geomsink import Sketch, shapes
+from geomsink.divergences import holds_sketch
 
 SHAPE_SAMPLES = 20_000
 
@@ -26,15 +27,24 @@ class Cloud:
         In the frame of the problem, all of a file or those that were drawn.
     file : shapes.Contents, optional
         What the file holds, as it is there; None for a shape by its name.
+    sketch : Sketch, optional
+        What the file holds, if that is one; the points are its own.
     """
 
     name: str
     points: NDArray[Any]
     file: shapes.Contents | None = None
+    sketch: Sketch | None = None
 
     def __str__(self) -> str:
         n, dimension = self.points.shape
-        return f"{self.name}, {n:,} points in dimension {dimension}"
+        of = "" if self.sketch is None else f" that stand for {self.sketch.count:,}"
+        return f"{self.name}, {n:,} points{of} in dimension {dimension}"
+
+    @property
+    def given(self) -> NDArray[Any] | Sketch:
+        """For the library."""
+        return self.points if self.sketch is None else self.sketch
 
     @property
     def colors(self) -> NDArray[np.uint8] | None:
@@ -74,16 +84,18 @@ class Reading:
             return None
         return [int(word) if word.isdecimal() else word for word in map(str.strip, self.columns.split(","))]
 
-    def load(self, *sources: str) -> list[Cloud]:
-        """Clouds of one precision, that of the most precise."""
+    def load(self, *sources: str, sketches: bool = False) -> list[Cloud]:
+        """Clouds of one precision, that of the most precise; ``sketches`` lets files hold them."""
         if sources.count(shapes.STDIN) > 1:
             raise ValueError(f"{shapes.STDIN}: standard input given for more than one cloud, expected other files.")
-        clouds = [self._one(source, self.seed + k) for k, source in enumerate(sources)]
+        clouds = [self._one(source, self.seed + k, sketches) for k, source in enumerate(sources)]
         dtype = np.result_type(*(cloud.points for cloud in clouds))
         return [replace(cloud, points=cloud.points.astype(dtype, copy=False)) for cloud in clouds]
 
-    def _one(self, source: str, seed: int) -> Cloud:
+    def _one(self, source: str, seed: int, sketches: bool) -> Cloud:
         """The points of a file, or random points on the surface of a file's mesh or of a named shape."""
+        if not is_shape(source) and holds_sketch(source):
+            return self._sketch(source, sketches)
         if shapes.shape_name(source) is not None:
             n = SHAPE_SAMPLES if self.samples is None else self.samples
             return Cloud(name_of(source), shapes.sample(source, n, seed=seed))
@@ -93,6 +105,18 @@ class Reading:
         else:
             points = shapes.draw(found, self.samples, shapes.generator(seed), self.normalize, shapes.name_of(source))
         return Cloud(name_of(source), points, found)
+
+    def _sketch(self, source: str, wanted: bool) -> Cloud:
+        """Of a file that holds one, in the frame that is asked for."""
+        if not wanted:
+            raise ValueError(f"{source}: found a sketch, which the command divergence takes; expected points.")
+        found = Sketch.load(source)
+        if found.normalized != self.normalize:
+            frames = "coordinates as they are", "a cloud in the unit cube"
+            option = "--normalize" if found.normalized else "--no-normalize"
+            raise ValueError(f"{source}: found a sketch of {frames[found.normalized]}, expected one of "
+                             f"{frames[self.normalize]}, or {option}.")  # fmt: skip
+        return Cloud(name_of(source), found.points, sketch=found)
 
 
 def framed(points: NDArray[Any], normalize: bool) -> NDArray[Any]:

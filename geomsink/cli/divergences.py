@@ -43,14 +43,14 @@ def divergence(
 
     Each is a mesh (.obj .off .stl .ply .glb), a scan (.pcd .las .laz), arrays (.npy .npz) or a table of text (.xyz
     .csv .tsv .txt .asc .pts), packed as .gz or not, or - for standard input, or shape:NAME, a surface given by a
-    formula (shape:sphere, torus, knot, coil, blob, cube, star).
+    formula (shape:sphere, torus, knot, coil, blob, cube, star), or what the command sketch has written.
 
     Exit codes: 0 converged, 3 not converged, 2 bad use, 130 interrupted.
     """
     check_figure(plot)
-    x, y = problem.load(a, b)
+    x, y = problem.load(a, b, sketches=True)
     chosen = problem.arguments(form=form, certify=certify, tol_gap=tol_gap, **solver)
-    result = sinkhorn_divergence(x.points, y.points, **chosen)
+    result = sinkhorn_divergence(x.given, y.given, **chosen)
     if plot is not None:
         _draw(result, x, y, plot)
     said = report.solve_report(result) | {"cost": problem.cost, "form": form} | problem.settings

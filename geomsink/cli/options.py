@@ -61,7 +61,7 @@ _normalize = click.option(
     help=f"{UNIT_CUBE} Without it, coordinates stay as they are.",
 )  # fmt: skip
 
-_problem = _all(
+_kernel = _all(
     click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
     click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
     _samples,
@@ -69,9 +69,17 @@ _problem = _all(
     columns,
     click.option("--normalize/--no-normalize", default=True, show_default=True,
                  help=f"{UNIT_CUBE} Without it, coordinates stay as they are, and --blur or --epsilon must be given."),
+)  # fmt: skip
+
+_cost = click.option(
+    "--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}."
+)  # fmt: skip
+
+_problem = _all(
+    _kernel,
     click.option("--reach", type=float,
                  help="Length beyond which mass is rather given up than moved. [default: all is moved]"),
-    click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}."),
+    _cost,
 )  # fmt: skip
 
 
@@ -91,6 +99,8 @@ def _as_one(kind: type[Reading], name: str, options: Callable[[Command], Command
 
 problem = _as_one(Problem, "problem", _problem)
 
+kernel = _as_one(Problem, "problem", _all(_kernel, _cost))
+
 reading = _as_one(Reading, "reading", _all(_samples, _seed, columns, _normalize))
 
 reading_as_is = _as_one(Reading, "reading", _all(_samples, _seed, columns))
@@ -100,6 +110,8 @@ progress = click.option(
     callback=lambda context, option, given: sys.stderr.isatty() if given is None else given,
 )  # fmt: skip
 
+sums = click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
+
 solver = _all(
     click.option("--tol", type=float, default=TOL, show_default=True, help="Marginal error at which to stop."),
     click.option("--max-iter", type=int, default=MAX_ITER, show_default=True,
@@ -108,14 +120,16 @@ solver = _all(
                  help="Factor between two temperatures, as lengths, while annealing."),
     click.option("--multiscale/--single-scale", default=None,
                  help="Whether to solve between cells of points first. [default: where it pays]"),
-    click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True),
+    sums,
     click.option("--dtype", type=click.Choice(list(DTYPES)),
                  help="Working precision. [default: float32 where it is good enough]"),
     progress,
 )  # fmt: skip
 
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")
+
 output = _all(
-    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else."),
+    as_json,
     click.option("--plot", metavar="FILE", help="Also write a figure; the extension chooses the format."),
 )
 

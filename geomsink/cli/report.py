@@ -83,6 +83,7 @@ def solve_rows(result: Any, solution: Any) -> list[Row]:
         ("iterations", f"{result.n_iter}"),
         ("temperatures", f"{len(result.temperatures)}, from {first:.3g} to {last:.3g}"),
         ("levels", _levels(solution)),
+        *_sketch_rows(solution),
         ("engine", result.engine),
         ("precision", result.dtype),
         ("seconds", f"{result.seconds:.2f}"),
@@ -135,7 +136,8 @@ def approximation_report(solution: Any) -> dict[str, Any] | None:
 
 def cloud_report(cloud: Cloud) -> dict[str, Any]:
     n, dimension = cloud.points.shape
-    return {"name": cloud.name, "points": n, "dimension": dimension}
+    report = {"name": cloud.name, "points": n, "dimension": dimension}
+    return report if cloud.sketch is None else report | {"stand_for": cloud.sketch.count}
 
 
 def cloud_reports(**clouds: Cloud) -> dict[str, Any]:
@@ -145,6 +147,21 @@ def cloud_reports(**clouds: Cloud) -> dict[str, Any]:
 def finite(value: Any) -> Any:
     """JSON has no infinities and no NaN: they become null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sketch_rows(solution: Any) -> list[Row]:
+    """What stood for what, and what could not be looked at."""
+    used = solution.approximation
+    if used is None or used.accuracy == 0.0:
+        return []
+    first, second = used.nodes
+    said = (
+        f"{first:,} x {second:,} points, {100 * used.negative[0]:.2g} and {100 * used.negative[1]:.2g} % of the mass "
+    )
+    said += f"negative, accuracy {used.accuracy:.1e}"
+    missing = [name for name, audited in zip("AB", used.audited, strict=True) if not audited]
+    said += f"; audited without the points of {' and '.join(missing)}, of which sketches were given" if missing else ""
+    return [("sketches", said)]
 
 
 def _levels(solution: Any) -> str:

@@ -1,7 +1,8 @@
 """What users call: options and inputs to problems, problems to reports; divergences, losses, discrepancies, bounds.
 
 Imports everything below. Hands on the functions, the modules and the results of the front door; `Options`, `compare`
-and `transport` for other libraries' interfaces; and `Request`, `proposing` and `exact_transport` for matchings.
+and `transport` for other libraries' interfaces; `Request`, `proposing` and `exact_transport` for matchings; and what
+commands ask of files with sketches.
 """
 
 from .comparison import compare, transport, warn_of
@@ -13,11 +14,14 @@ from .mmd import Discrepancy, mmd
 from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
 from .partial import partial_transport
 from .requests import Request
+from .sketches import ACCURACY, Sketch, sketch
+from .sketchfiles import check_name, holds_sketch
 from .solution import ConvergenceWarning, Divergence, Solution
 from .transforms import c_transform
 from .wasserstein import WassersteinBounds, wasserstein_bounds
 
 __all__ = [
+    "ACCURACY",
     "DTYPES",
     "FORMS",
     "MAX_ITER",
@@ -33,16 +37,20 @@ __all__ = [
     "Reach",
     "Request",
     "SinkhornDivergence",
+    "Sketch",
     "Solution",
     "WassersteinBounds",
     "c_transform",
+    "check_name",
     "compare",
     "exact_transport",
     "hausdorff_divergence",
+    "holds_sketch",
     "mmd",
     "partial_transport",
     "proposing",
     "sinkhorn_divergence",
+    "sketch",
     "solve",
     "transport",
     "warn_of",

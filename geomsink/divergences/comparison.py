@@ -44,7 +44,7 @@ def transport(
 
     These ``start`` it where they fit its points.
     """
-    request = Request.of(x, y, a, b, options, *index)
+    request = Request.of(x, y, a, b, options, *index, sketches=True)
     problems, (alpha, beta) = Problems(request), (request.alpha, request.beta)
     start = _fitting(start, alpha, beta)
     if init is not None:
@@ -103,7 +103,7 @@ def compare(
     began = time.perf_counter()
     check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
-    problems, same = Problems(Request.of(x, y, a, b, options, *index, centre=kept)), (False, False)
+    problems, same = Problems(Request.of(x, y, a, b, options, *index, centre=kept, sketches=True)), (False, False)
     if memory is not None and reuse:
         problems, unchanged = problems.adopting(memory.problems)
         good = [s.solver.marginal_error <= options.tol for s in (memory.xx, memory.yy)]

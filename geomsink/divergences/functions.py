@@ -54,7 +54,8 @@ def sinkhorn_divergence(
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
         Points: NumPy arrays, torch tensors or anything that NumPy reads. Precisions are promoted, and integers, as
-        NumPy does it; half precision is computed in float32. Answers are in what all of them promote to.
+        NumPy does it; half precision is computed in float32. Answers are in what all of them promote to. A
+        `geomsink.Sketch` takes the place of a cloud and its weights; it follows the other cloud's kind of array.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
         Weights, of the same sum, or see ``normalize``; None is 1/N each, zeros are allowed.

@@ -83,7 +83,8 @@ engine, dtype, multiscale, normalize, nan_policy
     Notes
     -----
     A call returns a scalar, or shape (B,) for batches: tensors (B, N, D), lists of clouds, or all points with
-    ``x_batch`` and ``y_batch``. Genevay, Peyré, Cuturi 2018 (arXiv:1706.00292); Feydy et al. 2019 (arXiv:1810.08278).
+    ``x_batch`` and ``y_batch``. A fixed target may be a `geomsink.Sketch`. Genevay, Peyré, Cuturi 2018
+    (arXiv:1706.00292); Feydy et al. 2019 (arXiv:1810.08278).
 
     Examples
     --------

@@ -26,10 +26,11 @@ from ..costs import kernels
 from ..costs.kernels import Kernel
 from ..engine import Blocks, BuildError, Pairs, diagonal
 from ..guards import guarded
-from ..measures import Measure, pair_of_measures
+from ..measures import Measure
 from ..memory import chunk
 from ..multiscale import Boxes, Tree
 from .options import Options
+from .stands import check_gaussian, pair_of_clouds
 
 TRUNCATE = 1e-9
 SAMPLE = 16
@@ -94,7 +95,8 @@ def mmd(
     x : array_like, shape (N, D)
     y : array_like, shape (M, D)
         Points, as in `geomsink.sinkhorn_divergence`: single clouds, or batches as (B, N, D), as lists of B arrays, or
-        as all points with ``x_batch`` and ``y_batch``.
+        as all points with ``x_batch`` and ``y_batch``. With the kernel ``"gaussian"``, a `geomsink.Sketch` for this
+        blur or a smaller one takes the place of a cloud.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
         Weights; None is 1/N each, zeros are allowed. Masses may differ, but ``"energy"`` and the negatives of costs
@@ -149,8 +151,12 @@ def mmd(
     options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
     working, propagate = options.working_dtype, nan_policy == "propagate"
     left_out = _share(truncate)
-    points, (a_, b_), container = pair_of_measures(x, y, a, b, False, x_batch, y_batch, propagate=propagate)
-    z = _joined(form, points)
+    given = pair_of_clouds(x, y, a, b, False, x_batch, y_batch, propagate)
+    (a_, b_), container = given.weights, given.container
+    for side, stand in zip("xy", given.stands, strict=True):
+        if stand is not None:
+            check_gaussian(stand, side, form, [float(sigma.detach()) for sigma in scales])
+    z = _joined(form, given.points)
     w = torch.cat((a_, -b_), -1)
     n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]

@@ -15,7 +15,7 @@ from ..certificates import Interval
 from ..derivatives import ImplicitOperator, optimal_potentials, optimal_value
 from ..engine import UNIT
 from ..plan import Clouds, Plan
-from ..solver import Problem, Solved, free_constant, rounding, share_of
+from ..solver import Approximation, Iterate, Problem, Solved, free_constant, rounding, share_of
 from .options import Options
 from .problems import Problems
 from .refining import stated_error
@@ -85,13 +85,21 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         seconds=solved.seconds,
         lower=certified[0],
         upper=certified[1],
-        approximation=solver.approximation,
+        approximation=_approximation(request, solver),
         history=tuple(solver.history),
         plan=Plan(plan, container, scaled, f, g, live, _clouds(request, problem)),
         linear_solves=operator.solves if operator else [],
         in_difference=value,
         interval=interval,
     )
+
+
+def _approximation(request: Request, solver: Iterate) -> Approximation | None:
+    """With the accuracy of sketches that were given, which the solve has not seen."""
+    found = solver.approximation
+    if found is None or not solver.problem.is_signed:
+        return found
+    return replace(found, accuracy=max(found.accuracy, request.accuracy))
 
 
 def verdict(solved: Solved, options: Options, off: Tensor, value: Tensor) -> tuple[bool, str]:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..choose import ENDLESS, RANGE, endless, in_range, squares_in_range
 from ..costs import Cost
-from ..measures import Container, Measure, pair_of_measures, potentials
+from ..measures import Container, Measure, potentials
 from ..solver import Penalty, Potentials, largest_cost
 from .inputs import Inputs
 from .options import Options
+from .stands import check_served, pair_of_clouds, pair_of_points
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Request:
         About the largest cost between the two.
     extent : float
         Length that coordinates of the features extend over.
+    accuracy : float
+        That of sketches which were given in the place of clouds; 0 without any.
     """
 
     alpha: Measure
@@ -50,6 +53,7 @@ class Request:
     mass: Tensor
     cost_scale: float
     extent: float
+    accuracy: float = 0.0
 
     @classmethod
     def of(
@@ -63,9 +67,10 @@ class Request:
         y_batch: Any = None,
         centre: Tensor | None = None,
         remedy: str = "reach= for others, or normalize=True",
+        sketches: bool = False,
     ) -> Request:
         """From what the caller gave; an earlier ``centre`` is kept where it is good enough, and ``remedy`` is what
-        callers may do about masses that differ.
+        callers may do about masses that differ. ``sketches`` lets clouds be `Sketch` objects.
 
         Raises
         ------
@@ -73,20 +78,20 @@ class Request:
             One sentence that says which argument, what was found and what was expected.
         """
         same, propagate = options.balanced and not options.normalize, options.nan_policy == "propagate"
-        points, weights, container = pair_of_measures(
-            x, y, a, b, same, x_batch, y_batch, propagate=propagate, remedy=remedy
-        )
+        take = pair_of_clouds if sketches else pair_of_points
+        given = take(x, y, a, b, same, x_batch, y_batch, propagate, remedy)
+        container = given.container
         if options.multiscale and container.layouts:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and options.ground.looked_up:
             raise ValueError(f"multiscale: True given, but positions of cost {options.ground.name!r} have no cells.")
-        inputs = Inputs.of(points, weights, options, centre)
+        inputs = Inputs.of(given.points, given.weights, options, centre)
         cost = options.ground
         if cost.parameters:  # as they are now, whatever an optimiser makes of them
             cost = replace(cost, parameters=tuple(p.detach().clone() for p in cost.parameters))
         # Copies: the caller may change tensors in place.
-        alpha = Measure(inputs.x.detach().clone(), inputs.a.detach().clone())
-        beta = Measure(inputs.y.detach().clone(), inputs.b.detach().clone())
+        alpha = _constant(inputs.x, inputs.a, given.nearby[0])
+        beta = _constant(inputs.y, inputs.b, given.nearby[1])
         _check_limit(inputs, options)
         flat = alpha.points.flatten(0, -2), beta.points.flatten(0, -2)
         extent = _extent(*flat)
@@ -98,7 +103,12 @@ class Request:
             raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
         _check_temperature(inputs, options, scale, extent)
         target = float(inputs.epsilon.detach())
-        return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale, extent)
+        signed = [stand for stand in given.stands if stand is not None]
+        if signed:
+            limit = options.balanced and endless(target, scale)
+            check_served(given.stands, options, math.inf if limit else target, inputs.live)
+        accuracy = max((stand.accuracy for stand in signed), default=0.0)
+        return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale, extent, accuracy)
 
     def at(self, options: Options) -> Request:
         """The same measures with options that differ in their temperature, which is validated."""
@@ -152,6 +162,14 @@ class Request:
             return f, g
         lower = 0.5 * self.epsilon * self.mass.log()[..., None]
         return f + lower, g + lower
+
+
+def _constant(points: Tensor, weights: Tensor, nearby: Tensor | None) -> Measure:
+    """A copy of points and weights; ``nearby``, of a sketch, is brought to their mass."""
+    weights = weights.detach().clone()
+    return Measure(
+        points.detach().clone(), weights, None if nearby is None else nearby * (weights.sum() / nearby.sum())
+    )
 
 
 def _check_limit(inputs: Inputs, options: Options) -> None:

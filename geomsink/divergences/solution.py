@@ -50,9 +50,8 @@ class Solution(Constant):
     tol : float
     strategy : str
         How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first; ``"sketched"``,
-        between a few points of each cloud that stand for all;
-        ``"path-following"``, down the temperatures; ``"unrolled"``, by chosen iterations; ``"limit"``, the closed form
-        at ε = ∞.
+        between a few points of each cloud; ``"path-following"``, down the temperatures; ``"unrolled"``, by chosen
+        iterations; ``"limit"``, the closed form at ε = ∞.
     engine : str
     dtype : str
         The working precision.

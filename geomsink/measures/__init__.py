@@ -3,7 +3,7 @@
 Imports nothing of the house. Hands on `Measure`, `Container`, and the functions that make them of a caller's arrays.
 """
 
-from .arrays import Arrays, promoted, tensor, working
+from .arrays import Arrays, check_masses, promoted, tensor, working
 from .batches import Layout, is_list
 from .measures import Container, Measure, OutOfRange, measure, pair_of_measures, potentials
 
@@ -13,6 +13,7 @@ __all__ = [
     "Layout",
     "Measure",
     "OutOfRange",
+    "check_masses",
     "is_list",
     "measure",
     "pair_of_measures",

@@ -92,6 +92,21 @@ def working(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALVES else dtype
 
 
+def check_masses(masses: tuple[Tensor, Tensor], tolerance: float, remedy: str, lost: Tensor | None = None) -> None:
+    """Refuse two that differ, shape () or (B,), but for items that are ``lost``.
+
+    Raises
+    ------
+    ValueError
+    """
+    apart = (masses[0] - masses[1]).abs() > tolerance * masses[0].maximum(masses[1])
+    apart = apart if lost is None else apart & ~lost
+    if bool(apart.any()):
+        one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
+        found = f"a, b: they sum to {one:.9g} and {other:.9g}"
+        raise ValueError(f"{found}; expected the same mass{', or ' if remedy else ''}{remedy}.")
+
+
 def tensor(name: str, value: Any) -> Tensor:
     """One array of real numbers as a tensor: floating-point numbers as they are, integers and booleans in float64.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays import MASS_TOLERANCE, Arrays, tensor, working
+from .arrays import MASS_TOLERANCE, Arrays, check_masses, tensor, working
 from .batches import Layout, is_list, split
 from .missing import mended
 
@@ -231,13 +231,8 @@ def pair_of_measures(
         raise ValueError(f"{', '.join(names)}: batches of {sizes[0]} and {sizes[1]} clouds, expected as many of each.")
     layouts = (x_layout, y_layout) if x_layout and y_layout else None
     container = _container(arrays, sides, xs.device, layouts)
-    masses = a_.detach().sum(-1), b_.detach().sum(-1)
-    apart = (masses[0] - masses[1]).abs() > container.mass_tolerance * masses[0].maximum(masses[1])
-    apart = apart if lost is None else apart & ~lost
-    if equal_masses and bool(apart.any()):
-        one, other = (float(mass.reshape(-1)[apart.reshape(-1)][0]) for mass in masses)
-        found = f"a, b: they sum to {one:.9g} and {other:.9g}"
-        raise ValueError(f"{found}; expected the same mass{', or ' if remedy else ''}{remedy}.")
+    if equal_masses:
+        check_masses((a_.detach().sum(-1), b_.detach().sum(-1)), container.mass_tolerance, remedy, lost)
     return (xs, ys), (a_, b_), replace(container, lost=lost)
 
 

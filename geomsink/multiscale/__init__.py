@@ -5,6 +5,7 @@ their trees and nodes, and patterns of pairs.
 """
 
 from .cellsums import Cloud
+from .choosing import FINEST, width
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
@@ -14,6 +15,7 @@ from .tree import Tree
 from .truncation import Boxes, Pattern, nearby, pattern
 
 __all__ = [
+    "FINEST",
     "Boxes",
     "Cloud",
     "CoarseToFine",
@@ -27,4 +29,5 @@ __all__ = [
     "pairs_of",
     "pattern",
     "stepped",
+    "width",
 ]

@@ -17,7 +17,8 @@ from ..engine import Gibbs
 from ..measures import Measure
 from ..solver import SAFE, FullSums, Penalty, residual
 from .audit import Audit, Audited, audit
-from .sketch import Nodes, expected, first_level, width
+from .choosing import expected, first_level, width
+from .sketch import Nodes
 from .tree import Tree
 from .truncation import BLOCK, Boxes, Pattern, pattern
 

@@ -13,7 +13,6 @@ Math. 62.)
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,31 +22,11 @@ from torch import Tensor
 from .. import engine
 from ..choose import squares_in_range
 from ..costs import Cost
-from ..engine import Blocks, Gibbs, Pair, chosen_points, gaussian
+from ..engine import Blocks, Gibbs, Pair, gaussian
 from ..measures import Measure
-from ..memory import chunk
+from .choosing import BATCH, WORTH, chosen_in, first_level, width
 from .tree import Tree
 
-WIDTH = 3.0
-"""Width of the cells that are tried first, in σ."""
-WIDEST = 6.0
-"""Width, in σ, above which a cell is cut."""
-BATCH = 256
-"""Cells that are worked on at a time on a CPU."""
-TEMPORARIES = 8
-"""Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
-SAMPLE = 384
-"""Points of a cell among which its nodes are looked for."""
-MOST = 128
-"""Nodes of a cell, at most."""
-WORTH = 0.6
-"""A cell whose nodes would be more than this share of its points is left as it is."""
-FINEST = 3e-7
-"""Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
-TRIED = 16
-"""Cells that tell whether a sketch is worth it."""
-FEWEST = 32
-"""Cells of fewer points are left as they are."""
 NARROWER = 8.0
 """By what ε is divided for the kernel that shares the points among the nodes near them."""
 RIDGE = 0.05
@@ -91,7 +70,9 @@ class Nodes:
     engine: str
 
     @classmethod
-    def of(cls, tree: Tree, cost: Cost, epsilon: float, accuracy: float, engine_name: str = "auto") -> Nodes:
+    def of(
+        cls, tree: Tree, cost: Cost, epsilon: float, accuracy: float, engine_name: str = "auto", worth: float = WORTH
+    ) -> Nodes:
         """Of the points of a tree.
 
         Parameters
@@ -104,6 +85,8 @@ class Nodes:
             Largest share of the kernel at a point that its cell's nodes may miss, 3e-7 at best.
         engine_name : {"auto", "keops", "dense"}
             Of sums within cells.
+        worth : float, default 0.6
+            A cell whose nodes would be more than this share of its points is cut, or left as it is.
         """
         sigma, device = width(cost, epsilon), tree.order.device
         level = first_level(tree, sigma)
@@ -111,7 +94,7 @@ class Nodes:
             chosen, cells = tree.order >= 0, torch.tensor([[0, len(tree)]], device=device)
             alone = cells[:, 0] == 0
         else:
-            chosen, cells, alone = _chosen(tree, level, torch.arange(2**level, device=device), sigma, accuracy)
+            chosen, cells, alone = chosen_in(tree, level, torch.arange(2**level, device=device), sigma, accuracy, worth)
         order, index = cells[:, 0].argsort(), chosen.nonzero()[:, 0]
         cells = cells[order].contiguous()
         return cls(tree, index, cells, torch.searchsorted(index, cells), alone[order], cost, epsilon, engine_name)
@@ -296,83 +279,6 @@ class Nodes:
 
 def _summed(pair: Pair, blocks: Blocks, epsilon: float, w: Tensor) -> Tensor:
     return Gibbs(pair, pair.x.new_zeros(len(pair.x)), pair.y.new_zeros(len(pair.y)), epsilon, blocks).apply(w)
-
-
-def width(cost: Cost, epsilon: float) -> float:
-    """σ of the Gaussian kernel."""
-    assert cost.quadratic is not None
-    return math.sqrt(0.5 * epsilon / cost.quadratic)
-
-
-def first_level(tree: Tree, sigma: float) -> int | None:
-    """The coarsest level whose cells are mostly narrow enough; None where those of no level with enough points are."""
-    n = len(tree)
-    for level in range(tree.depth + 1):
-        if n >> level < FEWEST:
-            break
-        step = max(1, (n >> level) // FEWEST)
-        inside = tree.measure.points[
-            tree.bounds(level)[:-1, None] + step * torch.arange(FEWEST, device=tree.order.device)
-        ]
-        if float((inside.amax(1) - inside.amin(1)).amax(1).median()) <= WIDTH * sigma:
-            return level
-    return None
-
-
-def expected(tree: Tree, cost: Cost, epsilon: float, accuracy: float) -> tuple[int, int]:
-    """The nodes that stand for some of the points, and how many of these there are."""
-    sigma, n = width(cost, epsilon), len(tree)
-    level = first_level(tree, sigma)
-    if level is None:
-        return n, n
-    tried = torch.arange(2**level, device=tree.order.device)[:: max(1, 2**level // TRIED)]
-    chosen, cells, _ = _chosen(tree, level, tried, sigma, accuracy)
-    return int(chosen.sum()), int(cells.diff().sum())
-
-
-def _chosen(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes of cells of a level, as a mask over all points; the cells that these are cut into, shape (C, 2); and which
-    of them have no nodes but their points."""
-    n, device = len(tree), tree.order.device
-    chosen, found = torch.zeros(n, dtype=torch.bool, device=device), []
-    while len(cells) and n >> level >= FEWEST and level <= tree.depth:
-        done = _choose(tree, level, cells, sigma, max(accuracy, FINEST), chosen)
-        found.append(_ranges(tree, level, cells[done]))
-        cells = torch.stack((2 * cells[~done], 2 * cells[~done] + 1), 1).flatten()
-        level += 1
-    rest = _ranges(tree, level, cells)
-    for begin, end in rest.tolist():
-        chosen[begin:end] = True
-    alone = torch.zeros(sum(map(len, found)), dtype=torch.bool, device=device)
-    return chosen, torch.cat((*found, rest)), torch.cat((alone, torch.ones_like(rest[:, 0], dtype=torch.bool)))
-
-
-def _choose(tree: Tree, level: int, cells: Tensor, sigma: float, accuracy: float, chosen: Tensor) -> Tensor:
-    """Mark the nodes of cells of a level; which of the cells have some that are worth it, shape (B,), bool."""
-    points, size = tree.measure.points, len(tree) >> level
-    at_once = BATCH
-    if points.device.type != "cpu":
-        at_once = max(1, TEMPORARIES * chunk(points.device) // (MOST * size))
-    done = []
-    members = tree.members(level)[0]
-    for some in cells.split(at_once):
-        inside = points[members[some]].double()
-        low, high = inside.amin(1, keepdim=True), inside.amax(1, keepdim=True)
-        step = -(-inside.shape[1] // SAMPLE)
-        places = ((inside[:, ::step] - 0.5 * (low + high)) / sigma).contiguous()
-        most = min(MOST, max(1, math.ceil(WORTH * inside.shape[1])))
-        pivots, rank, reached = chosen_points(places, accuracy, most)
-        narrow = (high - low).amax((1, 2)) <= WIDEST * sigma
-        worth = reached & narrow & (rank <= WORTH * size)
-        used = worth[:, None] & (torch.arange(pivots.shape[1], device=rank.device) < rank[:, None])
-        chosen[members[some].gather(1, pivots * step)[used]] = True
-        done.append(worth)
-    return torch.cat(done)
-
-
-def _ranges(tree: Tree, level: int, cells: Tensor) -> Tensor:
-    bounds = tree.bounds(level)
-    return torch.stack((bounds[cells], bounds[cells + 1]), 1)
 
 
 def _owners(ranges: Tensor, n: int) -> Tensor:

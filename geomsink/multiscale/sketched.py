@@ -307,13 +307,12 @@ def _approximation(
     """What stood for what."""
     sizes = len(stands[0].measure.points), len(stands[1].measure.points)
     assert inner.approximation is not None
-    first, second = (
-        float(m.weights.clamp(max=0.0).sum().abs() / m.mass) for m in (stands[0].measure, stands[1].measure)
-    )
+    first, second = (float((-m.weights).clamp(min=0.0).sum() / m.mass) for m in (stands[0].measure, stands[1].measure))
+    points, levels = (len(problem.alpha.points), len(problem.beta.points)), inner.approximation.levels
     return replace(
         inner.approximation,
         share=inner.approximation.share * sizes[0] * sizes[1] / problem.pairs,
-        levels=(*inner.approximation.levels, (len(problem.alpha.points), len(problem.beta.points))),
+        levels=levels if sizes == points else (*levels, points),
         nodes=sizes,
         negative=(first, second),
         accuracy=accuracy if any(stand.nodes for stand in stands) else 0.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -19,6 +18,7 @@ from ..copies import Constant
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
 from ..measures import Container, tensor
+from .arguments import generator, share, whole
 from .entries import Entries, Reader
 
 MOST_ENTRIES = 2**26
@@ -76,6 +76,11 @@ class Plan(Constant):
         state = super().__getstate__()
         return {f.name: state[f.name] for f in fields(self)} | {"live": False}
 
+    @cached_property
+    def is_signed(self) -> bool:
+        """Whether entries may be negative: one of the clouds is a sketch, and the operator has the sizes of P alone."""
+        return bool((self.terms.a.detach() < 0.0).any() or (self.terms.b.detach() < 0.0).any())
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (*self.operator.u.shape, self.operator.v.shape[-1])
@@ -89,7 +94,7 @@ class Plan(Constant):
 
     def cost(self) -> Tensor:
         """⟨P, C⟩, float64, with the history that potentials have."""
-        if self.live:
+        if self.live or self.is_signed:
             return self.terms.transport_cost(self.f, self.g)
         return self.operator.row_costs().double().sum(-1)
 
@@ -119,7 +124,7 @@ class Plan(Constant):
             raise ValueError(f"plan: P has shape {self.shape}, and cannot be multiplied by {tuple(columns.shape)}.")
         vector = columns.ndim == items + 1
         wide = columns[..., None] if vector else columns
-        if self.live or (wide.requires_grad and torch.is_grad_enabled()):
+        if self.live or self.is_signed or (wide.requires_grad and torch.is_grad_enabled()):
             product = self.terms.product(self.f, self.g, wide)
         else:
             pair = self.operator.pair
@@ -134,7 +139,7 @@ class Plan(Constant):
 
     def row_marginal(self) -> Any:
         """P1, shape (N,), by one reduction; of a batch, in the form of its points. Differentiable as products are."""
-        if self.live:
+        if self.live or self.is_signed:
             one = torch.ones_like(self.terms.b)[..., None]
             return self.container.array(self.terms.product(self.f, self.g, one)[..., 0], 0)
         return self.container.array(self.operator.row_sums().double(), 0)
@@ -142,7 +147,7 @@ class Plan(Constant):
     @property
     def mass(self) -> float | Tensor:
         """ΣP_ij, by one reduction: with penalties, the mass that is transported; of a batch (B,)."""
-        if self.live:
+        if self.live or self.is_signed:
             sums = self.terms.product(self.f, self.g, torch.ones_like(self.terms.b)[..., None])[..., 0]
         else:
             sums = self.operator.row_sums().double()
@@ -177,7 +182,7 @@ class Plan(Constant):
         array([0.2])
         """
         self._check_single("linear_operator")
-        forward, backward = _product_of(self.operator), _product_of(self.operator.T)
+        forward, backward = _product_of(self), _product_of(self.T)
         return LinearOperator(
             self.shape, matvec=forward, rmatvec=backward, matmat=forward, rmatmat=backward, dtype=np.float64
         )
@@ -204,7 +209,7 @@ class Plan(Constant):
                 f"to_dense: P has {entries:,} entries, expected at most {MOST_ENTRIES:,}; multiply by it with @ or "
                 "linear_operator(), or take some entries with top_k() or to_sparse()."
             )
-        if self.live:
+        if self.live or self.is_signed:
             t, f, g = self.terms, self.f[..., rows], self.g[..., columns]
             x, y = t.x[..., rows, :], t.y[..., columns, :]
             found = replace(t, x=x, y=y, a=t.a[..., rows], b=t.b[..., columns]).entries(f, g)
@@ -243,9 +248,9 @@ class Plan(Constant):
         >>> geomsink.solve(x, x, epsilon=0.1).plan.top_k(1).matrix.indices.tolist()
         [0, 1, 2]
         """
-        self._check_single("top_k")
+        self._check_single("top_k", signed=False)
         n, m = self.shape
-        count = _whole("k", k)
+        count = whole("k", k)
         if count > m:
             raise ValueError(f"k: {k} given, expected at most {m}, the entries of a row.")
         if count * n > MOST_ENTRIES:
@@ -285,10 +290,10 @@ class Plan(Constant):
                [0.   , 0.333, 0.   ],
                [0.   , 0.   , 0.333]])
         """
-        self._check_single("to_sparse")
-        share = _share("threshold", threshold)
+        self._check_single("to_sparse", signed=False)
+        least = share("threshold", threshold)
         sums = self._reader.sums
-        return self._some(self._reader.above(share * sums, MOST_ENTRIES), float(sums.sum()))
+        return self._some(self._reader.above(least * sums, MOST_ENTRIES), float(sums.sum()))
 
     def sample(self, n: int, seed: int | torch.Generator = 0) -> tuple[Any, Any]:
         """Random pairs from P / ΣP: a row by its marginal, then a column by the row's entries.
@@ -321,9 +326,8 @@ class Plan(Constant):
         >>> bool((i == j).all())
         True
         """
-        self._check_single("sample")
-        count, generator = _whole("n", n), _generator(seed)
-        pairs = self._reader.draw(count, generator)
+        self._check_single("sample", signed=False)
+        pairs = self._reader.draw(whole("n", n), generator(seed))
         i, j = (t.cpu().numpy() if self.container.is_numpy else t for t in pairs)
         return i, j
 
@@ -345,46 +349,22 @@ class Plan(Constant):
             )
         return Entries(tensor.to(self.container.device), kept)
 
-    def _check_single(self, name: str) -> None:
+    def _check_single(self, name: str, signed: bool = True) -> None:
         if len(self.shape) > 2:
             raise ValueError(f"{name}: P is a batch of {self.shape[0]} plans, expected a single one.")
+        if not signed and self.is_signed:
+            raise ValueError(f"{name}: P is of a Sketch and has negative entries, expected one between points.")
 
 
-def _product_of(operator: Gibbs) -> Callable[[Any], Any]:
+def _product_of(plan: Plan) -> Callable[[Any], Any]:
     """From float64 arrays (M,) or (M, E) to float64 arrays (N, E)."""
+    operator = plan.operator
 
     def product(w: Any) -> Any:
         wide = torch.from_numpy(np.ascontiguousarray(w, dtype=np.float64)).reshape(len(w), -1)
+        wide = wide.to(operator.pair.x.device)
+        if plan.is_signed:
+            return plan.terms.detached().product(plan.f.detach(), plan.g.detach(), wide).cpu().numpy()
         return operator.apply(wide.to(operator.pair.x)).double().cpu().numpy()
 
     return product
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
-    whole = int(value)
-    if whole < 1:
-        raise ValueError(f"{name}: {whole} given, expected a whole number of at least 1.")
-    return whole
-
-
-def _share(name: str, value: Any) -> float:
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not 0.0 < float(value) <= 1.0:
-        raise ValueError(f"{name}: {value} given, expected a share of the row's sum, above 0 and at most 1.")
-    return float(value)
-
-
-def _generator(seed: Any) -> torch.Generator:
-    if isinstance(seed, torch.Generator):
-        if seed.device.type != "cpu":
-            raise ValueError(f"seed: a generator on {seed.device} was given, expected one on the CPU.")
-        return seed
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number or a torch.Generator.")
-    whole = int(seed)
-    if not 0 <= whole < 2**64:
-        raise ValueError(f"seed: {whole} given, expected a whole number from 0 to 2^64 - 1.")
-    return torch.Generator().manual_seed(whole)

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -67,6 +68,23 @@ def read_array(file: BinaryIO) -> NDArray[Any]:
         return np.empty(shape, dtype)
     array = np.frombuffer(data.getbuffer(), dtype, offset=start)
     return array.reshape(shape, order="F" if columnwise else "C")
+
+
+def read_members(file: BinaryIO, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Arrays of an archive by their names.
+
+    Raises
+    ------
+    ValueError
+        If one is not there, or is not what it announces.
+    """
+    size = file.seek(0, 2)
+    with zipfile.ZipFile(file) as archive:
+        there = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise ValueError(f"it has no array {missing[0]!r}")
+        return {name: _member(archive, there[name], size) for name in names}
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:

@@ -227,6 +227,24 @@ def write(path: FilePath, points: ArrayLike, colors: ArrayLike | None = None, fa
             file.write(ply_bytes(**columns, faces=triangles))
 
 
+def files_in(folder: FilePath) -> list[Path]:
+    """The files of a folder that `read` reads, by their names.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    found = [
+        path
+        for path in sorted(Path(folder).iterdir())
+        if path.is_file() and suffix_of(path).removesuffix(".gz") in SUFFIXES
+    ]
+    if not found:
+        raise ValueError(f"{folder}: found a folder without files that end in one of {', '.join(SUFFIXES)}.")
+    return found
+
+
 def load(path: FilePath, columns: Columns | None = None, drop_invalid: bool = False) -> Contents:
     """What a file holds, read once and checked; what had to be guessed or left out is said in warnings."""
     name = name_of(path)

@@ -19,6 +19,7 @@ from geomsink.cli import cli
 EACH = 100
 WORKING = {
     "divergence": ["a.npy", "b.npy"],
+    "sketch": ["a.npy", "--out", "out.npz"],
     "match": ["a.npy", "b.npy"],
     "transfer": ["a.npy", "b.npy", "--out", "out.ply"],
     "barycenter": ["a.npy", "b.npy", "--out", "out.ply"],

@@ -1,0 +1,56 @@
+"""What callers ask of a plan: whole numbers, shares and seeds, refused in a sentence."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import torch
+
+
+def whole(name: str, value: Any) -> int:
+    """A positive whole number.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
+    number = int(value)
+    if number < 1:
+        raise ValueError(f"{name}: {number} given, expected a whole number of at least 1.")
+    return number
+
+
+def share(name: str, value: Any) -> float:
+    """A number in ]0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    if not 0.0 < float(value) <= 1.0:
+        raise ValueError(f"{name}: {value} given, expected a share of the row's sum, above 0 and at most 1.")
+    return float(value)
+
+
+def generator(seed: Any) -> torch.Generator:
+    """A generator on the CPU, of a seed or as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(seed, torch.Generator):
+        if seed.device.type != "cpu":
+            raise ValueError(f"seed: a generator on {seed.device} was given, expected one on the CPU.")
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number or a torch.Generator.")
+    number = int(seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed: {number} given, expected a whole number from 0 to 2^64 - 1.")
+    return torch.Generator().manual_seed(number)
