@@ -15,7 +15,7 @@ from ..measures import Measure
 from ..solver import Goal, Iterate, log_sums, rounding, value_error
 
 Near = Callable[[Tensor], Tensor]
-AUDITED = 256, 1024, 2**28
+AUDITED = 256, 512, 2**28
 """Rows, and columns, that are summed in full to see how far the others are off: at least, at most, and how many pairs
 they have between these."""
 MANY = 4096
