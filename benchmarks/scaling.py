@@ -154,7 +154,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
             text = f"$N^{{{fit[0]:.2f}}}$"
             ax.annotate(text, middle, (10, -18), textcoords="offset points", color=FAINT)
         ax.plot(n, values, "o", color=color, ms=7)
-        ax.set_xticks(n, [f"{k / 1000:g}k" for k in n], minor=False)
+        ax.set_xticks(n, [f"{k / 1e6:g}M" if k >= 1e6 else f"{k / 1e3:g}k" for k in n], minor=False)
         ax.set_xticks([], minor=True)
         plain_ticks(ax.yaxis)
     save(figure, path)

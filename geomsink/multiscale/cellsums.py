@@ -76,14 +76,14 @@ class Cloud:
             ("is sketched", accuracy), lambda: pays_to_sketch(*expected(self._wide, self.cost, self.epsilon, accuracy))
         )
 
-    def nodes(self, accuracy: float) -> Nodes:
+    def nodes(self, accuracy: float, engine_name: str = "auto") -> Nodes:
         """Points that stand for all of them; for a Gaussian kernel."""
-        return self.once(("nodes", accuracy), lambda: self._nodes(accuracy))
+        return self.once(("nodes", accuracy, engine_name), lambda: self._nodes(accuracy, engine_name))
 
-    def _nodes(self, accuracy: float) -> Nodes:
-        found = Nodes.of(self._wide, self.cost, self.epsilon, accuracy)
+    def _nodes(self, accuracy: float, engine_name: str) -> Nodes:
+        found = Nodes.of(self._wide, self.cost, self.epsilon, accuracy, engine_name)
         if found.left_alone() > LEFT_ALONE and self._wide is not self.tree:
-            found = Nodes.of(self.tree, self.cost, self.epsilon, accuracy)
+            found = Nodes.of(self.tree, self.cost, self.epsilon, accuracy, engine_name)
         return found
 
     @cached_property

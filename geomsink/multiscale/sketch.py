@@ -178,11 +178,6 @@ class Nodes:
         """Of the nodes of each cell, shape (C, D)."""
         return self._means(self.tree.measure.points[self.index].double())
 
-    def _offsets(self, index: Tensor | None, cell: Tensor) -> Tensor:
-        """Of points from the centres of their cells."""
-        points = self.tree.measure.points if index is None else self.tree.measure.points[index]
-        return points.double() - self._centre[cell]
-
     def _means(self, values: Tensor) -> Tensor:
         """Over the nodes of each cell, shape (C, E)."""
         sums = values.new_zeros(len(self.cells), values.shape[1]).index_add_(0, self._cell_of_nodes, values)
@@ -191,7 +186,7 @@ class Nodes:
     def _linear(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Slopes (C, D, E) and means (C, E) of linear functions close to values (K, E) on each cell."""
         cell, means = self._cell_of_nodes, self._means(values)
-        t = self._offsets(self.index, cell)
+        t = self.tree.measure.points[self.index].double() - self._centre[cell]
         d, sigma = t.shape[1], width(self.cost, self.epsilon)
         gram = t.new_zeros(len(self.cells), d, d).index_add_(0, cell, t[:, :, None] * t[:, None])
         counts = self.ends.diff().to(t)

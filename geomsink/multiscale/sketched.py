@@ -61,17 +61,20 @@ class Stand:
     cloud : Cloud
     accuracy : float
         Of the nodes.
+    engine_name : {"auto", "keops", "dense"}, default "auto"
+        Of sums within their cells.
     """
 
-    def __init__(self, cloud: Cloud, accuracy: float):
+    def __init__(self, cloud: Cloud, accuracy: float, engine_name: str = "auto"):
         self.cloud, self.inner = cloud, cloud
         self.nodes: Nodes | None = None
         if cloud.measure.signs is None:
-            nodes = cloud.nodes(accuracy)
+            nodes = cloud.nodes(accuracy, engine_name)
             if pays_to_sketch(len(nodes), len(nodes.tree)):
                 self.nodes = nodes
                 self.inner = cloud.once(
-                    ("sketch", accuracy), lambda: Cloud(nodes.sketch(cloud.measure), cloud.cost, cloud.epsilon)
+                    ("sketch", accuracy, engine_name),
+                    lambda: Cloud(nodes.sketch(cloud.measure), cloud.cost, cloud.epsilon),
                 )
                 self._index = nodes.tree.order[nodes.index]
 
@@ -124,8 +127,8 @@ class Sketched:
         """See `geomsink.solver.Strategy`; the state is that of all points."""
         began, earlier, wanted = time.perf_counter(), before, stepped(self.goal.of_sums)
         for share in ACCURACIES:
-            alpha = Stand(self.clouds[0], share * wanted)
-            beta = alpha if problem.is_self else Stand(self.clouds[1], share * wanted)
+            alpha = Stand(self.clouds[0], share * wanted, self.engine)
+            beta = alpha if problem.is_self else Stand(self.clouds[1], share * wanted, self.engine)
             first = None if start is None else (alpha.at(start[0]), beta.at(start[1]))
             inner = self._between(problem, alpha, beta, progress, first, earlier)
             sums = SketchedSums(inner.solver, alpha, beta, problem, share * wanted)
