@@ -163,7 +163,8 @@ def test_self_problems_and_divergences(counted):
     assert len(set(counted)) == len(counted) and {size for size, _ in counted} == {1500, 1300}
     exact = sinkhorn_divergence(**SURFACES, **TIGHT)
     for one, other, points in ((found.xx, exact.xx, x), (found.yy, exact.yy, y)):
-        assert one.strategy == "sketched" and one.converged
+        # A refined self problem may ask for more nodes than are worth it.
+        assert one.strategy in ("sketched", "coarse-to-fine") and one.converged
         assert one.potentials[0] is one.potentials[1] or np.array_equal(*one.potentials)
         assert one.value == pytest.approx(other.value, rel=0.1 * tol)
         assert np.abs(one.potentials[0] - other.potentials[0]).max() < 10 * tol * one.epsilon

@@ -97,9 +97,8 @@ def test_the_order_is_a_straightforward_ones(monkeypatch, device, dtype, values)
         np.testing.assert_array_equal(order.numpy(), straightforward(given.numpy(), tree.depth))
 
 
-def test_levels_are_limited(monkeypatch):
-    monkeypatch.setattr(module, "DEEPEST", 3)
-    tree = Tree.of(measure(300, 2))
+def test_levels_are_limited():
+    tree = Tree.of(measure(300, 2), depth=3)
     assert tree.depth == 3 and tree.coarse(3).points.shape == (8, 2)
     check_cuts(tree.measure.points.numpy(), tree)
 
