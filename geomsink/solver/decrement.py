@@ -175,7 +175,7 @@ def by_contraction(solver: Iterate, surplus: Tensor, smooth: Tensor, contraction
     rho = -solver.problem.beta.sizes * surplus
     step = (smooth / epsilon + rho / marginal(solver, 1)) / remains
     of_rows = (-step.abs()).amin(-1, keepdim=True).expand_as(solver.state.f)  # bounds a mean of steps
-    cost = left * _price(solver).amax(-1)
+    cost = left * _price(solver).amax(-1) + _at_kinks(solver)
     found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), cost)
     return replace(
         found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _deviation(solver.problem.beta.sizes, step)

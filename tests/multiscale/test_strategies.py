@@ -9,7 +9,7 @@ import pytest
 import torch
 from reference import dense_ot, squared_distances
 
-from geomsink import costs, engine
+from geomsink import costs, engine, shapes, solve
 from geomsink.derivatives import Terms, Unrolled
 from geomsink.measures import Measure
 from geomsink.multiscale import Cloud, CoarseToFine, Levels, Newton
@@ -121,3 +121,18 @@ def test_levels_of_clouds_that_are_too_small():
     assert set(levels.alpha) == {None} and None not in levels.beta and 0.0 < levels.width < math.inf
     uneven = Levels.of(Cloud(measures(300)[0], COST, EPSILON), clouds[1])  # too few points for its first level
     assert uneven.width == math.inf
+
+
+@pytest.mark.parametrize("short", [1e-2, 1e-4])
+def test_potentials_just_short_of_a_bound(short):
+    """Where they are as large as a penalty lets them be, the value is of first order in how far they are from there:
+    what is stated covers it, and it is small."""
+    x, y = shapes.sample("knot", 1000, seed=0).astype(float), shapes.sample("star", 800, seed=1).astype(float) + 0.3
+    options = dict(multiscale=True, dtype="float64", blur=0.05, reach=0.3, penalty="tv")
+    exact = solve(x, y, tol=1e-8, max_iter=20_000, **options)
+    bound = 2 * options["reach"] ** 2
+    start = tuple(h - short * exact.epsilon * (h >= bound) for h in exact.potentials)
+    assert any((h >= bound).any() for h in exact.potentials)
+    found = solve(x, y, tol=1e-3, init=start, **options)
+    assert found.strategy == "coarse-to-fine" and found.converged
+    assert abs(found.value - exact.value) <= found.value_error + exact.value_error <= 2e-5 * exact.value
