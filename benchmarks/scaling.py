@@ -77,7 +77,7 @@ def measure(task: dict[str, Any], report: Callable[..., None]) -> None:
 
 def clocked() -> dict[str, float]:
     """Seconds of the parts of all solves from now on."""
-    from geomsink.multiscale import cellsums, sketched
+    from geomsink.multiscale import Cloud, sketched
 
     seconds, running = dict.fromkeys(PARTS, 0.0), list[str]()
 
@@ -97,7 +97,7 @@ def clocked() -> dict[str, float]:
 
         setattr(owner, name, outer)
 
-    clock(cellsums.Cloud, "is_sketched", "sketch")
+    clock(Cloud, "is_sketched", "sketch")
     clock(sketched.Stand, "__init__", "sketch")
     clock(sketched.Sketched, "_between", "solve")
     clock(sketched.SketchedSums, "__init__", "extend")

@@ -4,8 +4,8 @@ Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` an
 their trees and nodes, and patterns of pairs.
 """
 
-from .cellsums import Cloud
 from .choosing import FINEST, width
+from .clouds import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of

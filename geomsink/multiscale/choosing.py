@@ -20,7 +20,7 @@ BATCH = 256
 """Cells that are worked on at a time on a CPU."""
 TEMPORARIES = 8
 """Pieces of memory that they may take elsewhere: each step of their factorisations is a launch."""
-SAMPLE = 384
+SAMPLE = 512
 """Points of a cell among which its nodes are looked for."""
 LOOKED_AT = 2**14
 """Points of a cell, about, that these are drawn from."""
@@ -32,7 +32,7 @@ WORTH = 0.6
 """A cell whose nodes would be more than this share of its points is cut, or left as it is."""
 FINEST = 3e-7
 """Accuracy, at best: its square is what float64 can still tell from zero in a factorisation."""
-TRIED = 8
+TRIED = 16
 """Cells that tell whether a sketch is worth it."""
 FEWEST = 32
 """Cells of fewer points are left as they are."""

@@ -29,7 +29,8 @@ from ..solver import (
     temperatures,
 )
 from .audit import right_with
-from .cellsums import CellSums, Cloud, Side
+from .cellsums import CellSums, Side
+from .clouds import Cloud
 from .levels import Levels, SolvedLevel
 from .newton import Newton
 
@@ -83,11 +84,8 @@ class CoarseToFine:
         level, cells, sizes = self._coarse(problem, progress, start)
         correction = level.correction(problem.beta, cells[1], problem.pair.x.dtype)
         extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
-        newton = (
-            None
-            if problem.is_self or problem.is_signed
-            else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
-        )
+        plain = problem.is_self or problem.is_signed
+        newton = None if plain else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
         progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
         sums = self._sums(problem, level)
         wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest

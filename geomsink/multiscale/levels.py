@@ -18,7 +18,7 @@ from ..costs import Cost
 from ..engine import Gibbs
 from ..measures import Measure
 from ..solver import Iterate, Potentials, log_sums
-from .cellsums import Cloud
+from .clouds import Cloud
 from .newton import NewtonSystem, SparsePlan, curvatures
 from .twogrid import TwoGrid, averages
 

@@ -27,7 +27,7 @@ from ..engine import Blocks
 from ..measures import Measure
 from ..memory import chunk
 from ..solver import Penalty
-from .cellsums import Cloud
+from .clouds import Cloud
 from .truncation import pattern
 
 PRODUCTS = 300

@@ -22,7 +22,8 @@ from ..measures import Measure
 from ..progress import Progress
 from ..solver import Accuracy, Approximation, Goal, Iterate, Potentials, Problem, Solved, State, log_sums
 from .audit import Audit, audit, right_with
-from .cellsums import CellSums, Cloud
+from .cellsums import CellSums
+from .clouds import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .sketch import Nodes
@@ -318,7 +319,7 @@ def _approximation(
         levels=levels if sizes == points else (*levels, points),
         nodes=sizes,
         negative=(first, second),
-        accuracy=accuracy if any(stand.nodes for stand in stands) else 0.0,
+        accuracy=accuracy if any(stand.nodes is not None for stand in stands) else 0.0,
         audit=found.off,
         audited=(stands[0].cloud.measure.signs is None, stands[1].cloud.measure.signs is None),
     )

@@ -104,11 +104,10 @@ class Judged(Iterate):
         if problem.is_self and pair.cost.quadratic is not None and not stored:
             return of_self(self)
         if self._smoother is not None:
-            sums = state.log_columns.clamp(max=50.0)
-            rho = self.missing(1, sums)
-            smooth = self._smoother.step(state.f, state.g, rho, 0.0)
+            surplus = self.surplus(1, state.log_columns.clamp(max=50.0))
+            smooth = self._smoother.step(state.f, state.g, -problem.beta.weights * surplus, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):
-                found = by_contraction(self, self.surplus(1, sums), smooth, self._contraction, self._smoother.left)
+                found = by_contraction(self, surplus, smooth, self._contraction, self._smoother.left)
                 if problem.is_signed or bool((found.value <= allowed).all()):
                     return found
         if problem.is_signed:  # and Newton's matrix may not be positive

@@ -12,7 +12,7 @@ from geomsink.certificates import brackets
 from geomsink.certificates.intervals import certify
 from geomsink.certificates.sides import Sides
 from geomsink.measures.measures import Measure
-from geomsink.multiscale.cellsums import Cloud
+from geomsink.multiscale.clouds import Cloud
 from geomsink.solver.penalties import KL, L2, TV, Balanced, Partial
 from geomsink.solver.problem import Problem
 
@@ -91,7 +91,7 @@ def sides_of(problem, pair, truncated):
 @pytest.mark.parametrize("part", range(10))
 def test_intervals_contain_the_solution_of_500_random_problems(part, monkeypatch):
     """Sizes, weights, costs, ε, iteration counts, both precisions, truncated or not, unbalanced or not."""
-    monkeypatch.setattr("geomsink.multiscale.cellsums.BLOCK", 4)
+    monkeypatch.setattr("geomsink.multiscale.clouds.BLOCK", 4)
     patterns, whole = [], brackets.pattern
     monkeypatch.setattr(brackets, "pattern", lambda *args: patterns.append(whole(*args)) or patterns[-1])
     for k in range(50 * part, 50 * part + 50):

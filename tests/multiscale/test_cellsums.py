@@ -12,7 +12,8 @@ from scipy.special import logsumexp
 from geomsink import costs, engine
 from geomsink.measures import Measure
 from geomsink.multiscale.audit import AUDITED, Audit, Audited, right_with
-from geomsink.multiscale.cellsums import CellSums, Cloud, Side
+from geomsink.multiscale.cellsums import CellSums, Side
+from geomsink.multiscale.clouds import Cloud
 from geomsink.progress import Progress
 from geomsink.solver import FullSums, Goal, OneLevel, Problem
 
@@ -21,15 +22,6 @@ EPSILON = 2 * 0.08**2
 SKIPPED = 1e-4
 # Rounding of exponents of some tens.
 ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-11}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Of torch: on a machine that is busy, threads that wait for each other make these many small steps slow."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache
@@ -452,31 +444,3 @@ def test_one_side_does_for_a_self_problem():
     torch.testing.assert_close(exact, zeros, rtol=0, atol=1e-10)
     found = sums.audit(zeros, f, half, half, EPSILON)
     assert (found.off, found.missing) == pytest.approx((1.0, 0.5), abs=1e-10)
-
-
-# --------------------------------------------------------------------------------- clouds
-
-
-def test_clouds_keep_what_they_prepare():
-    p = problem()
-    cloud = Cloud(p.beta, COST, EPSILON)
-    assert cloud.tree is cloud.tree and cloud.boxes is cloud.boxes
-    assert len(cloud.small_boxes.centre) > 4 * len(cloud.boxes.centre)
-    first = cloud.nodes(1e-2)
-    assert cloud.nodes(1e-2) is first and len(cloud.nodes(1e-4)) > len(first)
-    assert cloud.is_sketched(1e-2) and not cloud.is_sketched(1e-6)
-    calls = []
-    assert [cloud.once("name", lambda: calls.append(1) or len(calls)) for _ in range(3)] == [1, 1, 1]
-
-
-def test_large_clouds_are_cut_as_deep_as_their_nodes_need():
-    """The tree of a sketch has cells about three σ wide, and a few levels more; not those of the sums."""
-    points = torch.from_numpy(np.random.default_rng(0).uniform(size=(2**16, 2)))
-    cloud = Cloud(Measure(points, torch.full((2**16,), 0.5**16, dtype=torch.float64)), COST, 2 * 0.05**2)
-    nodes = cloud.nodes(1e-2)
-    assert nodes.tree is not cloud.tree and nodes.tree.depth < 10 < cloud.tree.depth
-    assert nodes.left_alone() == 0.0 and len(nodes) < 0.05 * 2**16
-    # Points far from the rest, whose cells would need more levels: the sums' tree has them.
-    points[: 2**13] *= 1000.0
-    other = Cloud(Measure(points, cloud.measure.weights), COST, 2 * 0.05**2)
-    assert other.nodes(1e-2).tree is other.tree

@@ -13,7 +13,7 @@ from geomsink import costs, engine
 from geomsink.engine import Blocks
 from geomsink.measures.measures import Measure
 from geomsink.multiscale import newton
-from geomsink.multiscale.cellsums import Cloud
+from geomsink.multiscale.clouds import Cloud
 from geomsink.multiscale.newton import DROPPED, Newton, NewtonSystem, SparsePlan
 from geomsink.multiscale.tree import Tree
 from geomsink.multiscale.twogrid import TwoGrid, averages

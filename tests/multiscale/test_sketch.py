@@ -8,7 +8,8 @@ from reference import squared_distances
 from geomsink import costs
 from geomsink.choose import FEW_NODES
 from geomsink.measures import Measure
-from geomsink.multiscale.sketch import FEWEST, FINEST, MOST, RIDGE, WIDEST, WIDTH, Nodes, expected, first_level, width
+from geomsink.multiscale.choosing import FEWEST, FINEST, MOST, WIDEST, width
+from geomsink.multiscale.sketch import RIDGE, Nodes
 from geomsink.multiscale.tree import Tree
 
 COST = costs.get("sqeuclidean")
@@ -16,15 +17,6 @@ COST = costs.get("sqeuclidean")
 WIDE = [(2000, 1, 0.02), (3000, 2, 0.15), (3000, 3, 0.7)]
 # What float64 leaves of sums of a thousand numbers, and of solving with a kernel of condition 1/accuracy².
 ROUNDING = 1e-12
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Of torch: on a machine that is busy, threads that wait for each other make these many small steps slow."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def uniform(n, d, seed=0):
@@ -370,36 +362,3 @@ def test_a_sketch_of_a_sketch(accuracy):
     rows = points[::100]
     full = kernel(rows, points, 0.3) @ w.numpy()
     assert np.abs(kernel(rows, twice.points, 0.3) @ twice.weights.numpy() / full - 1.0).max() < accuracy
-
-
-# ------------------------------------------------------------------- what is worth it
-
-
-def test_first_level():
-    """The coarsest whose cells are mostly within three σ."""
-    tree = Tree.of(Measure(uniform(4096, 2), torch.ones(4096, dtype=torch.float64)))
-
-    def extent(level):
-        inside = tree.measure.points.view(2**level, -1, 2)
-        return float((inside.amax(1) - inside.amin(1)).amax(1).median())
-
-    for sigma in (0.3, 0.1, 0.06):
-        level = first_level(tree, sigma)
-        assert extent(level) < 1.2 * WIDTH * sigma and (level == 0 or extent(level - 1) > WIDTH * sigma)
-    assert first_level(tree, 1.0) == 0
-    # Cells that are narrow enough have fewer than 32 points.
-    assert first_level(tree, 0.01) is None
-
-
-@pytest.mark.parametrize("accuracy", [1e-2, 1e-4])
-@pytest.mark.parametrize(("n", "d", "sigma"), [*WIDE, (4000, 2, 0.04), (20_000, 3, 0.2)])
-def test_the_number_that_is_expected(n, d, sigma, accuracy):
-    """From sixteen cells or so of a level, and where these need too many, as in a cube, of the next."""
-    nodes = nodes_of(uniform(n, d), sigma, accuracy)
-    found, looked_at = expected(nodes.tree, COST, nodes.epsilon, accuracy)
-    assert 0 < looked_at <= n and found / looked_at == pytest.approx(len(nodes) / n, rel=0.1)
-
-
-def test_none_are_expected_for_narrow_kernels():
-    tree = Tree.of(Measure(uniform(4000, 2), torch.ones(4000, dtype=torch.float64)))
-    assert expected(tree, COST, 2 * 0.005**2 * COST.quadratic, 1e-3) == (4000, 4000)

@@ -17,15 +17,6 @@ TOL = 1e-3
 COST = costs.get("sqeuclidean")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Of torch: on a machine that is busy, threads that wait for each other make these many small steps slow."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def counted(monkeypatch):
     """How many points each cloud had that was sketched, and how accurately."""
