@@ -6,6 +6,7 @@ a preconditioner that is exact where cells are points: the two-grid correction i
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cached_property
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from .. import engine
 from ..engine import Gibbs
-from ..multiscale import Cloud
-from ..solver import Enough, Iterate, NewtonOperator, log_sums
+from ..multiscale import Audited, Cloud, SketchedSums
+from ..solver import LITTLE, Enough, Iterate, LinearSolve, NewtonOperator, Sums, log_sums
 
 CELLS = 10
 """Level of the coarse columns: 1024 cells."""
@@ -23,6 +24,11 @@ BALANCING = 50
 """Updates of the coarse plan's potentials."""
 ENOUGH = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Relative residual above which a warning is given."""
+ROOM = 0.1
+"""Share of that to which systems are solved between sketches: what is left is for what they are off by."""
+
+CORRECTIONS, GAIN = 3, 0.3
+"""Solutions between sketches, at most, and what each leaves of what the one before has left, at most."""
 
 
 class LinearSolveWarning(UserWarning):
@@ -32,22 +38,38 @@ class LinearSolveWarning(UserWarning):
 class ImplicitOperator(NewtonOperator):
     """Newton's system at the state that a solver ended in, as far as rounding goes.
 
+    After a solve between sketches, products with the plan are made between them too, and rows and columns drawn at
+    random, summed over all points, tell what the solution leaves. It is corrected if that is too much, with what all
+    pairs leave on the right: two products of theirs a correction, where conjugate gradients need two an iteration.
+
     Parameters
     ----------
     solver : Iterate
     clouds : pair of Cloud, optional
         Of the two measures, for the preconditioner. Default: diagonal, as self problems need no more.
+    sums : Sums, optional
+        How products with the plan are found. Default: as said.
+    residual : float, optional
+        Relative residual to stop at. Default: a few roundings of the products.
     """
 
-    def __init__(self, solver: Iterate, clouds: tuple[Cloud, Cloud] | None = None):
-        super().__init__(solver)
+    def __init__(
+        self,
+        solver: Iterate,
+        clouds: tuple[Cloud, Cloud] | None = None,
+        sums: Sums | None = None,
+        residual: float | None = None,
+    ):
+        super().__init__(solver, sums, residual)
         self._clouds = clouds
 
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
         """See `NewtonOperator`; warns where derivatives would be off."""
+        if self._sketched is not None and (corrected := self._corrected(r, s)) is not None:
+            return corrected
         found = super().solve(r, s, enough)
-        expected, last = ENOUGH[self.solver.problem.pair.x.dtype], self.solves[-1]
-        if last.residual > expected:
+        expected, last = self._expected, self.solves[-1]
+        if self._given is None and last.residual > expected:
             warnings.warn(
                 f"implicit differentiation: a linear system has a relative residual of {last.residual:.1e} after "
                 f"{last.iterations} iterations, expected {expected:.0e}: derivatives are about as far off.",
@@ -55,6 +77,73 @@ class ImplicitOperator(NewtonOperator):
                 stacklevel=2,
             )
         return found
+
+    @property
+    def _expected(self) -> float:
+        return ENOUGH[self.solver.problem.pair.x.dtype]
+
+    @cached_property
+    def _sketched(self) -> ImplicitOperator | None:
+        """The same with products between sketches, if that is how the problem was solved."""
+        sums = self.solver.sums
+        if self._given is not None or self.is_stored or not isinstance(sums, SketchedSums):
+            return None
+        return ImplicitOperator(self.solver, self._clouds, sums.weighted(*self._floored), ROOM * self._expected)
+
+    def _corrected(self, r: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
+        """A solution made of corrections, each the one between sketches for what all pairs leave so far; None if they
+        do not do."""
+        assert self._sketched is not None
+        lam, mu, rest = torch.zeros_like(r), torch.zeros_like(s), (r, s)
+        missed, iterations = math.inf, 0
+        for left in reversed(range(CORRECTIONS)):
+            more = self._sketched.solve(*rest)
+            lam, mu, before = lam + more[0], mu + more[1], missed
+            missed, iterations = self._missed(r, s, (lam, mu)), iterations + self._sketched.solves[-1].iterations
+            if missed <= self._expected:
+                self.solves.append(LinearSolve(iterations, missed, sketched=True))
+                return lam, mu
+            if missed > GAIN * before or not left:
+                break
+            rest = self._rest(r, s, lam, mu)
+        return None
+
+    def _rest(self, r: Tensor, s: Tensor, lam: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+        """What a solution leaves of the right-hand side, but at points without weight, where it leaves nothing."""
+        free = [m.weights > 0.0 for m in (self.solver.problem.alpha, self.solver.problem.beta)]
+        if self.solver.problem.is_self:
+            rest = 0.5 * torch.where(free[0], r + s - self.rows * lam - self._times(0, lam), 0.0)
+            return rest, rest
+        return (
+            torch.where(free[0], r - self.rows * lam - self._times(0, mu), 0.0),
+            torch.where(free[1], s - self._columns * mu - self._times(1, lam), 0.0),
+        )
+
+    def _missed(self, r: Tensor, s: Tensor, found: tuple[Tensor, Tensor]) -> float:
+        """Norm of what a solution leaves of the right-hand side, relative to it, as rows and columns drawn at random
+        say, summed over all points."""
+        problem, state = self.solver.problem, self.solver.state
+        one_side = problem.is_self
+        if one_side:
+            r = s = r + s
+        left, whole = torch.zeros_like(r[0]), torch.zeros_like(r[0])
+        for side, right in enumerate((r,) if one_side else (r, s)):
+            turn = 1 - 2 * side
+            rows, columns = self._floored[::turn]
+            here, there = found[::turn]
+            pair = problem.pair if side == 0 else problem.pair.T
+            audited = Audited(rows, columns, pair)
+            f, g = (state.f, state.g)[::turn]
+            drawn, products = audited.products(f, g, problem.epsilon, there)
+            diagonal, heavy = (self.rows, self._columns)[side][drawn], self._heavy(side)
+            rest = right[drawn] - diagonal * here[drawn] - rows.weights[drawn] * products
+            chance = rows.weights[drawn] / rows.weights.sum()
+            if side == 0:  # what constants would have to solve is left there
+                rest = rest - self._share[drawn] * (rest / chance).mean()
+            sizes = rest.square() / heavy[drawn] / chance
+            left = left + sizes.mean() + 3.0 * sizes.std() / math.sqrt(len(sizes))
+            whole = whole + (right.square() / heavy)[rows.weights > LITTLE].sum()
+        return float((left / whole.clamp(min=1e-300)).sqrt())
 
     def _preconditioned(self, residual: Tensor) -> Tensor:
         plain = super()._preconditioned(residual)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..engine import Pair
+from ..engine import Gibbs, Pair
 from ..measures import Measure
 from ..solver import Goal, Iterate, log_sums, rounding, value_error
 
@@ -69,11 +69,20 @@ class Audited:
 
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
-        dtype, drawn = self.pair.x.dtype, self._drawn(self.effort * _rows(len(self.columns.points)))
-        x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
-        pair = engine.pair(x, y, self.pair.cost, self.pair.name)
+        drawn, pair = self._some()
         exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
         return drawn, log_sums(pair, f[drawn] / epsilon, exponents, epsilon, self.columns.signs)
+
+    def products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Some rows, drawn so as well, and Σ_j b_j exp((f_i + g_j − C_ij)/ε) w_j for them."""
+        drawn, pair = self._some()
+        u, v, w = (t.to(pair.x.dtype) for t in (f[drawn] / epsilon, g / epsilon, self.columns.weights * w))
+        return drawn, Gibbs(pair, u, v, epsilon).apply(w[:, None]).double()[:, 0]
+
+    def _some(self) -> tuple[Tensor, Pair]:
+        dtype, drawn = self.pair.x.dtype, self._drawn(self.effort * _rows(len(self.columns.points)))
+        x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
+        return drawn, engine.pair(x, y, self.pair.cost, self.pair.name)
 
     def _drawn(self, n: int) -> Tensor:
         places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")

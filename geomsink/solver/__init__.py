@@ -13,7 +13,7 @@ from .iterate import Iterate, State
 from .judged import Correction, Judged
 from .kept import Kernel
 from .limit import Limit
-from .newton import Enough, LinearSolve, NewtonOperator, floored
+from .newton import LITTLE, Enough, LinearSolve, NewtonOperator, floored
 from .onelevel import OneLevel
 from .penalties import KL, L2, TV, Balanced, Partial, Penalty, pair_of_penalties
 from .problem import Problem, Step, free_constant
@@ -26,6 +26,7 @@ __all__ = [
     "KL",
     "L2",
     "LIMIT",
+    "LITTLE",
     "SAFE",
     "TV",
     "Accuracy",

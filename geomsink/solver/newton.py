@@ -51,10 +51,14 @@ class LinearSolve:
         Each of two products with the plan.
     residual : float
         Norm of what is left of the right-hand side, relative to it; the largest of a batch.
+    sketched : bool, default False
+        Whether products with the plan were made between sketches; the residual is then what rows and columns drawn at
+        random, summed over all points, were found to leave.
     """
 
     iterations: int
     residual: float
+    sketched: bool = False
 
 
 def floored(weights: Tensor) -> Tensor:
@@ -70,6 +74,8 @@ class NewtonOperator:
     solver : Iterate
     sums : Sums, optional
         How products with the plan are found. Default: over all pairs; few of them are kept in memory.
+    residual : float, optional
+        Relative residual to stop at. Default: a few roundings of the products.
 
     Attributes
     ----------
@@ -79,8 +85,9 @@ class NewtonOperator:
         Mass by which the last solution misses the right-hand side of the rows; that of the columns it meets.
     """
 
-    def __init__(self, solver: Iterate, sums: Sums | None = None):
+    def __init__(self, solver: Iterate, sums: Sums | None = None, residual: float | None = None):
         self.solver, self._given = solver, sums
+        self._residual = RESIDUAL[solver.problem.pair.x.dtype] if residual is None else residual
         self.solves: list[LinearSolve] = []
         self.left = torch.zeros_like(solver.state.f)
 
@@ -119,6 +126,12 @@ class NewtonOperator:
         log_sums = (state.log_rows, state.log_columns)[side].clamp(-300.0, 300.0)
         weights = (problem.alpha, problem.beta)[side].weights
         return floored(weights) * log_sums.exp() * self._kappa(side)
+
+    def _heavy(self, side: int) -> Tensor:
+        """The diagonal as norms of residuals have it: rows of little weight, which solved by themselves say nothing of
+        the others, count as heavier."""
+        diagonal = (self.rows, self._columns)[side]
+        return diagonal.clamp(min=1e-3 * diagonal.mean(-1, keepdim=True))
 
     def _kappa(self, side: int) -> Tensor | float:
         """Of the penalty; a potential that will be at the end of its range counts as being there."""
@@ -185,10 +198,7 @@ class NewtonOperator:
 
     def _conjugate_gradients(self, right: Tensor, enough: Enough | None) -> Tensor:
         """Of the system scaled by its diagonal; the best iterate, where rounding ends progress."""
-        dtype = self.solver.problem.pair.x.dtype
-        # In the norm, rows of little weight count as heavier: solved by themselves, they say nothing of the others.
-        heavy = self.rows.clamp(min=1e-3 * self.rows.mean(-1, keepdim=True))
-        norm = lambda t: (t * t / heavy).sum(-1)  # noqa: E731
+        norm = lambda t: (t * t / self._heavy(0)).sum(-1)  # noqa: E731
         z, residual = torch.zeros_like(right), self._projected(right)
         self.left = residual
         settled = torch.zeros_like(right[..., 0], dtype=torch.bool) if enough is None else enough(residual)
@@ -211,7 +221,7 @@ class NewtonOperator:
             self.left = torch.where(better[..., None], residual, self.left)
             if enough is not None and iterations:
                 settled = settled | enough(residual)
-            advances, ends = torch.stack((advanced, (settled | (best_size <= RESIDUAL[dtype] ** 2)).all())).tolist()
+            advances, ends = torch.stack((advanced, (settled | (best_size <= self._residual**2)).all())).tolist()
             since = 0 if advances else since + 1
             if ends:
                 break
