@@ -1,7 +1,7 @@
 """Processes that work on one problem, and the few ways in which they talk.
 
-Every call here is made by all processes of a group, in the same order. None waits longer than the group's time-out:
-what is sent is waited for with an eye on the clock, and what a process fails at by itself it tells the others first.
+Every call here is made by all processes of a group, in the same order. None waits longer than the group's time-out, and
+what a process fails at by itself it tells the others first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,8 +22,6 @@ from .failures import ProcessesError, different, failed, gone, silent
 
 TIMEOUT = 300.0
 """Seconds that a process waits for the others."""
-PAUSE = 1e-5, 1e-2
-"""Seconds between looks at what is waited for: at first, and at most."""
 LONG = 500
 """Characters of another process's failure that are passed on."""
 
@@ -231,14 +228,8 @@ class Group:
 
     def _wait(self, work: Any, what: str) -> None:
         """Until it is there, or the time is over."""
-        end, (pause, most) = time.monotonic() + self.timeout, PAUSE
-        while not work.is_completed():
-            if time.monotonic() > end:
-                raise silent(self.rank, self.count, what, self.timeout)
-            time.sleep(pause)
-            pause = min(2.0 * pause, most)
         try:
-            work.wait()
+            work.wait(timedelta(seconds=self.timeout))
         except RuntimeError as error:
             found = str(error).strip().splitlines()[0]
             if "imed out" in found or "imeout" in found:
