@@ -24,8 +24,9 @@ from .sketchfiles import Stored, read_sketch, write_sketch
 from .streams import Gathering, joined, pieces
 
 ACCURACY = 0.3 * TOL
-"""Solves between clouds sketch them to ``tol`` and look at all points then; of a sketch these are not at hand. Not
-less: with 0.1 the weights of sketches merged from many grow, some of the mass against more of the other sign."""
+"""Solves between clouds sketch them to ``tol`` and look at all points then; of a sketch these are not at hand. A third
+of it takes 1.4 times the nodes, for values right to 2e-6 in the place of 4e-6: surfaces of 40,000 points at blur 0.1,
+whole and merged from 4 and 64 parts (by hand)."""
 WORTH = 0.9
 """Share of a cell's points that its nodes may be: of two sketches that are merged they are half, and more in places."""
 SAME = 1e-6

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import geomsink
-from geomsink import Sketch, sinkhorn_divergence, sketch, solve
+from geomsink import sinkhorn_divergence, sketch, solve
 
 BLUR, N, MANY = 0.1, 6_000, 40_000
 ALL = dict(blur=BLUR, tol=1e-4)
@@ -221,52 +221,6 @@ def test_what_cannot_be_merged():
             one.merge([one, other])
     with pytest.raises(TypeError, match=r"others\[0\]: a int was given, expected a Sketch"):
         one.merge([3])
-
-
-def test_files(tmp_path):
-    small, path = sketches()[0], tmp_path / "small.npz"
-    small.save(path)
-    with np.load(path, allow_pickle=False) as members:
-        assert all(members[name].dtype != object for name in members)
-    again = Sketch.load(path)
-    for name in ("points", "weights", "nearby"):
-        assert np.array_equal(getattr(again, name), getattr(small, name))
-    assert vars(again).keys() == vars(small).keys()
-    assert (again.epsilon, again.cost, again.count) == (small.epsilon, "sqeuclidean", N)
-    data = path.read_bytes()
-    damaged = tmp_path / "damaged.npz"
-    for change in (lambda b: b[:-9], lambda b: b[: len(b) // 2], lambda b: b[:200] + bytes(100) + b[300:]):
-        damaged.write_bytes(change(data))
-        with pytest.raises(ValueError, match="damaged.npz: found") as caught:
-            Sketch.load(damaged)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="none of them named 'points'"):
-        geomsink.shapes.read(path)
-    np.savez(damaged, points=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="found no sketch, expected a file that"):
-        Sketch.load(damaged)
-    with np.load(path) as members:
-        for name, value in (("weights", np.zeros(3)), ("cost", "euclidean"), ("epsilon", -1.0), ("nodes", np.nan)):
-            np.savez(damaged, **{**members, name: value})
-            with pytest.raises(ValueError, match="truncated or malformed"):
-                Sketch.load(damaged)
-    with pytest.raises(FileNotFoundError, match="there is no file"):
-        Sketch.load(tmp_path / "none.npz")
-    with pytest.raises(ValueError, match=r"ends in .npz"):
-        small.save(tmp_path / "small.ply")
-
-
-def test_only_costs_with_names_are_in_files(tmp_path):
-    x, weights = clouds()[0][:2000], [1.0, 2.0, 0.5]
-    own = geomsink.costs.mahalanobis(weights)
-    with pytest.raises(ValueError, match="cost: 'mahalanobis' is no cost that a file can name"):
-        sketch(x, blur=0.3, cost=own).save(tmp_path / "own.npz")
-    named = sketch(x, blur=0.3, cost="mahalanobis:1,2,0.5")
-    named.save(tmp_path / "named.npz")
-    found = Sketch.load(tmp_path / "named.npz")
-    y = clouds()[1][:2000]
-    value = sinkhorn_divergence(found, y, blur=0.3, cost="mahalanobis:1,2,0.5").value
-    assert value == pytest.approx(sinkhorn_divergence(x, y, blur=0.3, cost=own, tol=1e-5).value, rel=1e-5)
 
 
 def test_points_are_those_before_the_features_of_a_cost():
