@@ -89,7 +89,7 @@ def sinkhorn_divergence(
         Working precision. None takes the points' own, and float64 where float32 cannot reach ``tol``.
     multiscale : {None, True, False}, optional
         Whether to solve between cells of points first, and then between the points with far fewer pairs (see
-        `Approximation`). None where it pays: for some four million pairs or more in up to four coordinates, if cells
+        `Approximation`). None where it pays: for some two million pairs or more in up to four coordinates, if cells
         can be about as narrow as the blur; on the CPU alone.
     certify : bool, default False
         Whether to bracket the value: it is certain to be in [``lower``, ``upper``], truncation and rounding included.

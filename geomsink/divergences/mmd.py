@@ -111,7 +111,7 @@ def mmd(
     dtype : {None, "float32", "float64"} or torch.dtype, optional
         Working precision. None takes the points' own, and float64 up to a million pairs.
     truncate : float, default 1e-9
-        Of large clouds on the CPU (some four million pairs or more), pairs of far cells are left out where
+        Of large clouds on the CPU (some two million pairs or more), pairs of far cells are left out where
         the kernel has an upper bound: those with |k| ≤ ``truncate`` times the bound at distance 0, so that each row
         leaves out no more than that times the mass of both clouds, for each scale. 0 sums all pairs.
     nan_policy : {"raise", "propagate"}, default "raise"

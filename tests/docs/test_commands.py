@@ -124,7 +124,7 @@ def test_benchmarks_are_found_with_their_options():
     assert len(found) >= 8
     assert ("benchmarks/shapes.py", ["--seeds"]) in found
     against = dict(found)["benchmarks/against_peers.py"]
-    assert against == ["--sizes", "--timeout", "--sizes", "--peers", "--timeout", "--reference-tol"]
+    assert against == ["--sizes", "--peers", "--timeout", "--reference-tol", "--sizes", "--timeout"]
 
 
 @pytest.mark.parametrize(
