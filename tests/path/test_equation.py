@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 
+from geomsink.multiscale import Places, Sparse
 from geomsink.path import equation, groups
 from geomsink.path.equation import NewtonEquation
 from geomsink.path.sums import Plan
@@ -25,9 +25,14 @@ def local():
 
 def equation_of(P, sparse, residual=1e-10, in_groups=None):
     rows, columns = (torch.from_numpy(P.sum(axis)) for axis in (1, 0))
-    kernel = scipy.sparse.csr_matrix(P) if sparse else torch.from_numpy(P)
+    kernel = sparse_of(P) if sparse else torch.from_numpy(P)
     plan = Plan(kernel, torch.ones_like(rows), torch.ones_like(columns))
     return NewtonEquation(plan, rows, columns, residual, in_groups)
+
+
+def sparse_of(P):
+    i, j = torch.from_numpy(P).nonzero(as_tuple=True)
+    return Sparse.of(Places(i.int(), j.int(), P.shape), torch.from_numpy(P)[i, j])
 
 
 def missed(P, found, r, s):
