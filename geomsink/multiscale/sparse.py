@@ -161,7 +161,8 @@ class Sparse:
         rows, device = (self.rows if groups is None else groups.index_select(0, self.rows)).long(), self.rows.device
         indices, size = torch.stack((rows, self.columns.long())), (n if groups is None else count, m)
         added = torch.sparse_coo_tensor(indices, self.entries, size, check_invariants=False, device=device).coalesce()
-        return torch.sparse.mm(added, added.transpose(0, 1)).to_dense()
+        full: Tensor = torch.sparse.mm(added, added.transpose(0, 1)).to_dense()
+        return full
 
 
 class _Stored:
