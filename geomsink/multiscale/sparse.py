@@ -109,6 +109,14 @@ class Sparse:
         return (m, n) if self._side else (n, m)
 
     @property
+    def device(self) -> torch.device:
+        return self.entries.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.entries.dtype
+
+    @property
     def rows(self) -> Tensor:
         """Of each entry, shape (K,), int32."""
         return self._stored.places.columns if self._side else self._stored.places.rows
@@ -122,6 +130,15 @@ class Sparse:
     def entries(self) -> Tensor:
         """Shape (K,)."""
         return self._stored.entries
+
+    def sum(self) -> Tensor:
+        """Of all entries."""
+        return self.entries.sum()
+
+    def full(self) -> Tensor:
+        """The matrix with its zeros."""
+        matrix = self._stored.matrix(self._side)
+        return matrix.to_dense() if isinstance(matrix, Tensor) else torch.from_numpy(matrix.toarray())
 
     def with_entries(self, entries: Tensor) -> Sparse:
         """Others in the same places and in the same order."""
@@ -151,16 +168,17 @@ class Sparse:
             How many groups there are.
         """
         n, m = self.shape
-        if self.entries.device.type == "cpu":
+        if self.device.type == "cpu":
             matrix = self._stored.matrix(self._side)
             if groups is not None:
                 members = scipy.sparse.csr_matrix((np.ones(n), groups.numpy(), np.arange(n + 1)), shape=(n, count))
                 matrix = members.T.tocsr() @ matrix.tocsr()
             product: Tensor = torch.from_numpy((matrix @ matrix.T).toarray())
             return product
-        rows, device = (self.rows if groups is None else groups.index_select(0, self.rows)).long(), self.rows.device
+        rows = (self.rows if groups is None else groups.index_select(0, self.rows)).long()
         indices, size = torch.stack((rows, self.columns.long())), (n if groups is None else count, m)
-        added = torch.sparse_coo_tensor(indices, self.entries, size, check_invariants=False, device=device).coalesce()
+        added = torch.sparse_coo_tensor(indices, self.entries, size, check_invariants=False, device=self.device)
+        added = added.coalesce()
         full: Tensor = torch.sparse.mm(added, added.transpose(0, 1)).to_dense()
         return full
 

@@ -53,6 +53,8 @@ def test_products_and_what_they_are_made_of(device, turned):
     scaled = matrix.scaled(left.to(device), right.to(device))
     agrees(scaled @ torch.ones(m, dtype=torch.float64, device=device), (left[:, None] * A * right).sum(1), device)
     agrees(scaled.gram(), gram(left[:, None] * A * right), device)
+    agrees(matrix.full(), A, device)
+    agrees(matrix.sum(), A.sum(), device)
     again = matrix.with_entries(2.0 * matrix.entries)
     agrees(again @ right.to(device), 2.0 * (A @ right), device)
 
