@@ -19,12 +19,16 @@ points are off by and the value; whether the factor and the step are right (2); 
 (3, at a new temperature and where potentials have moved far)."""
 
 
-def solved(x, y, sigma, tol=1e-8):
+def path(x, y, sigma, tol=1e-8):
     alpha, beta = (Measure(t, torch.full_like(t[:, 0], 1 / len(t))) for t in (x, y))
     cost, epsilon = costs.get("sqeuclidean"), 2 * sigma**2
     problem = Problem(alpha, beta, engine.pair(x, y, cost, "dense"), (1.0, epsilon), 3.0)
     clouds = Cloud(alpha, cost, epsilon), Cloud(beta, cost, epsilon)
-    found = PathFollowing(Goal(tol, 1e-9), 1000, clouds).solve(problem, Progress(False))
+    return PathFollowing(Goal(tol, 1e-9), 1000, clouds).solve(problem, Progress(False))
+
+
+def solved(x, y, sigma):
+    found = path(x, y, sigma)
     assert found.converged, found.status
     return found.solver
 
@@ -50,6 +54,20 @@ def test_reads_and_copies_of_a_path():
         there = solved(x, y, 0.01)
         assert log.count("read") <= READS * there.cycles and log.count("copy") == before
         agrees(there, here)
+
+
+def test_a_gpu_with_too_little_memory(monkeypatch):
+    """The path is given up, and says so: what comes next sums over all pairs in pieces."""
+
+    def failing(*args):
+        raise torch.cuda.OutOfMemoryError
+
+    x, y = clouds(30, 30)
+    monkeypatch.setattr(equation.NewtonEquation, "solve", failing)
+    with pretend():
+        found = path(x.cuda(), y.cuda(), 0.01)
+        assert found.status == "the path down the temperatures was lost"
+        assert all(bool(h.isfinite().all()) for h in found.potentials)
 
 
 def test_cells_trees_and_every_method(monkeypatch):
