@@ -87,6 +87,7 @@ def uses(size: Size) -> Iterator[Row]:
         yield Row(f"batch, mmd, {name}", "gpu_uses.mmd_batch", dict(name=name, n=several))
         given = dict(name=name, form="padded", cost="sqeuclidean", n=several, sharp=True)
         yield Row(f"batch, padded, sharp, {name}", "gpu_checks.batch", given)
+    yield Row("small blurs and clusters", "gpu_uses.paths", dict(n=n))
     for name in engines:
         for what, function in (
             ("plan", "plan"), ("strongest entries and samples of a plan", "entries"), ("maps", "maps"),
@@ -98,3 +99,5 @@ def uses(size: Size) -> Iterator[Row]:
             for dtype in DTYPES if size.whole else DTYPES[:1]:
                 given = dict(name=name, kernel=kernel, dtype=dtype, n=n)
                 yield Row(f"mmd, {kernel}, {name}, {dtype}", "gpu_uses.mmd", given)
+    if size.whole:
+        yield Row("small blurs and clusters of 1,500 points", "gpu_uses.paths", dict(n=1500))

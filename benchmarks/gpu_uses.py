@@ -175,6 +175,30 @@ def solved(
     return compared.result(f"{r.xy.strategy}, {r.n_iter} cycles, {r.seconds:.2f} s, converged: {r.converged}")
 
 
+def paths(device: str, n: int) -> dict[str, Any]:
+    """Down the temperatures: blurs below the spacing, where an optimal assignment is the limit, and two clusters whose
+    masses differ, as on the CPU."""
+    from scipy.optimize import linear_sum_assignment
+
+    x, y = clouds(n, n)
+    C = dense.cost("sqeuclidean", x, y)
+    compared, told = Comparisons(device), []
+    blur = 0.01 * float((dense.cost("sqeuclidean", x, x) + 1e9 * torch.eye(n)).amin(1).median() ** 0.5)
+    far = x.clone(), y.clone()
+    far[0][n // 2 :, 0] += 10.0
+    far[1][n // 2 + 2 :, 0] += 10.0
+    for what, (p, q), sigma in (("assignment", (x, y), blur), ("clusters", far, 0.02)):
+        here, there = (geomsink.solve(p.to(d), q.to(d), blur=sigma, tol=1e-8) for d in ("cpu", device))
+        if there.strategy != "path-following" or not there.converged:
+            raise AssertionError(f"{what}: {there.strategy}, converged: {there.converged}")
+        compared.add(f"value, {what}", there.value, here.value, 1e-9)
+        if what == "assignment":
+            exact = C.numpy()[linear_sum_assignment(C.numpy())].mean()
+            compared.add("cost of an optimal assignment", there.transport_cost, torch.tensor(exact), 1e-6)
+        told.append(f"{what} {there.n_iter} cycles, {there.seconds:.2f} s (the CPU {here.seconds:.2f} s)")
+    return compared.result("; ".join(told))
+
+
 # --------------------------------------------------------------------------- training
 
 

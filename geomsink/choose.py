@@ -151,21 +151,23 @@ from the start: for a squared distance, σ of 0.35 spacings where a kernel is in
 and of 1.4 spacings with more pairs. Between uniform points of a cube, path following takes 3.5 times as long as one
 level at half a spacing and 0.2 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing. Between
 surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as levels at 1.8 and 2 spacings; of 100,000,
-less than a quarter at 1.2 (by hand)."""
-IN_MEMORY = 2**24
-"""Pairs up to which costs are kept for it: 134 MB."""
-TRIED = 60
-"""Cycles of updates after which the path is followed where they have not been enough."""
+less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured)."""
+IN_MEMORY = {"cpu": 2**24, "cuda": 2**26}
+"""Pairs up to which costs are kept for it: 134 MB; on a GPU 0.5 GB, and some times as much in use (not measured)."""
+TRIED, TRIED_ON_GPU = 60, 200
+"""Cycles of updates after which the path is followed where they have not been enough; the latter on a GPU whose memory
+does not keep all costs (not measured)."""
 OF_ITEMS = 2**16, 120, 500
 """Pairs of an item of a batch from which on, and cycles after which, each item follows a path of its own; and after how
 many with fewer pairs, whose updates cost next to nothing together. Eight items of 2,048 points take 0.35 s each in 52
 cycles, and 1 to 3 s down a path (by hand)."""
 
 
-def tried(pairs: int, items: int) -> int:
-    """Cycles of updates after which the path is followed, between so many pairs of a batch of so many items, or of two
-    clouds."""
-    return TRIED if items == 1 else OF_ITEMS[1 + (pairs < OF_ITEMS[0] * items)]
+def tried(pairs: int, items: int, device: torch.device = CPU) -> int:
+    """Cycles of updates, between so many pairs of a batch of so many items, after which the path is followed."""
+    if items > 1:
+        return OF_ITEMS[1 + (pairs < OF_ITEMS[0] * items)]
+    return TRIED_ON_GPU if device.type == "cuda" and pairs > IN_MEMORY["cuda"] else TRIED
 
 
 def most_kept(device: torch.device) -> int:
@@ -344,17 +346,20 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     else:
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
         plain = Choice("one-level", dtype, newton=between and not problem.is_self)
-    if problem.batched and _path_fits(problem, options, device.type == "cpu" and not problem.looked_up):
+    fits = _path_fits(problem, options, device)
+    if problem.batched and fits and not problem.looked_up:
         each = Choice("item-by-item", torch.float64)
         if problem.pairs >= OF_ITEMS[0] * problem.items and problem.nearest() >= NEAR[0] * problem.epsilon:
             return replace(each, otherwise=(replace(plain, dtype=torch.float64),))
         return replace(plain, otherwise=(each,))
-    if not _path_fits(problem, options, device.type == "cpu" and not problem.batched):
+    if problem.batched or not fits:
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
     if plain.strategy == "sketched":  # where points are much denser than σ
         return replace(plain, otherwise=(*plain.otherwise, followed))
-    if problem.nearest() >= NEAR[(problem.pairs > KEPT) + (problem.pairs > IN_MEMORY)] * problem.epsilon:
+    wide = (problem.pairs > KEPT) + (problem.pairs > IN_MEMORY["cpu"])
+    wide = 2 * (problem.pairs >= PAYS_ON_GPU) if device.type == "cuda" else wide
+    if problem.nearest() >= NEAR[wide] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     if plain.strategy == "one-level":
         scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
@@ -362,12 +367,12 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     return replace(plain, otherwise=(followed,))
 
 
-def _path_fits(problem: Facts, options: Wanted, cells: bool) -> bool:
+def _path_fits(problem: Facts, options: Wanted, device: torch.device) -> bool:
     """Whether the path down the temperatures can be followed: Newton's equation of a plan in memory, in float64."""
     if options.multiscale is True or options.working_dtype == torch.float32:
         return False
-    few = problem.pairs <= IN_MEMORY * problem.items or (problem.bounded and problem.dimension <= WIDEST)
-    return cells and problem.smooth and not problem.is_self and few
+    few = problem.pairs <= IN_MEMORY[device.type] * problem.items or (problem.bounded and problem.dimension <= WIDEST)
+    return few and problem.smooth and not problem.is_self
 
 
 def _sketch_pays(problem: Facts, wanted: bool | None, device: torch.device) -> bool:

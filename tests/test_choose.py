@@ -16,10 +16,13 @@ from geomsink.choose import (
     KEPT,
     MANY,
     NEAR,
+    OF_ITEMS,
     PAYS,
     PAYS_ON_GPU,
     ROOTS,
     SMALL,
+    TRIED,
+    TRIED_ON_GPU,
     WARM,
     WIDEST,
     Choice,
@@ -30,6 +33,7 @@ from geomsink.choose import (
     engine_of,
     precision,
     skips_pairs,
+    tried,
 )
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -48,6 +52,8 @@ ITEMS = replace(LARGE, batched=True, items=8, pairs=2**25, nearest=lambda: NEAR[
 SIGNED = replace(CLOSE, quadratic=True, bounded=True, signed=True, cells=lambda: None)
 BETWEEN_SKETCHES = Choice("sketched", DOUBLE, otherwise=(Choice("coarse-to-fine", DOUBLE),))
 EACH = Choice("item-by-item", DOUBLE)
+HERE, THERE = IN_MEMORY["cpu"], IN_MEMORY["cuda"]
+NEXT = lambda: 1.01 * NEAR[2] * 0.005  # noqa: E731
 
 
 def updated(dtype, newton=True):
@@ -74,14 +80,19 @@ def wants(**what):
         (replace(LARGE, pairs=PAYS - 1), wants(working_dtype=SINGLE), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(CLOSE, pairs=PAYS - 1), AUTO, CPU, followed("one-level", newton=True)),
         (replace(CLOSE, pairs=KEPT - 1), AUTO, CPU, followed("coarse-to-fine")),
-        (replace(CLOSE, pairs=IN_MEMORY), AUTO, CPU, followed("coarse-to-fine")),
-        (replace(CLOSE, pairs=IN_MEMORY + 1), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
-        (replace(CLOSE, pairs=IN_MEMORY + 1, bounded=True), AUTO, CPU, followed("coarse-to-fine")),
-        (replace(CLOSE, pairs=IN_MEMORY), wants(multiscale=True), CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(CLOSE, pairs=HERE), AUTO, CPU, followed("coarse-to-fine")),
+        (replace(CLOSE, pairs=HERE + 1), AUTO, CPU, Choice("coarse-to-fine", SINGLE)),
+        (replace(CLOSE, pairs=HERE + 1, bounded=True), AUTO, CPU, followed("coarse-to-fine")),
+        (replace(CLOSE, pairs=HERE), wants(multiscale=True), CPU, Choice("coarse-to-fine", SINGLE)),
         (replace(LARGE, bounded=True), AUTO, CPU, Choice("coarse-to-fine", SINGLE, otherwise=(FOLLOWED,))),
         (replace(CLOSE, is_self=True), AUTO, CPU, Choice("one-level", DOUBLE)),
         (replace(CLOSE, nearest=lambda: 0.99 * NEAR[0] * 0.005), AUTO, CPU, updated(DOUBLE)),
-        (CLOSE, AUTO, GPU, Choice("one-level", DOUBLE, newton=True)),
+        (CLOSE, AUTO, GPU, followed("one-level", newton=True)),
+        (replace(CLOSE, pairs=THERE), AUTO, GPU, followed("one-level", newton=True)),
+        (replace(CLOSE, pairs=THERE + 1), AUTO, GPU, Choice("one-level", SINGLE, newton=True)),
+        (replace(CLOSE, pairs=THERE + 1, bounded=True), AUTO, GPU, followed("one-level", newton=True)),
+        (replace(CLOSE, pairs=PAYS_ON_GPU - 1, nearest=NEXT, bounded=True), AUTO, GPU, updated(SINGLE)),
+        (replace(CLOSE, pairs=PAYS_ON_GPU, nearest=NEXT, bounded=True), AUTO, GPU, followed("coarse-to-fine")),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True), AUTO, CPU, updated(DOUBLE, newton=False)),
         (replace(LARGE, pairs=PAYS - 1, quadratic=True, fixed=False), AUTO, CPU, updated(DOUBLE)),
@@ -104,7 +115,8 @@ def wants(**what):
         (replace(ITEMS, nearest=lambda: 0.0), AUTO, CPU, Choice("one-level", SINGLE, otherwise=(EACH,))),
         (replace(ITEMS, looked_up=True), AUTO, CPU, Choice("one-level", SINGLE)),
         (replace(ITEMS, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),
-        (ITEMS, AUTO, GPU, Choice("one-level", SINGLE)),
+        (ITEMS, AUTO, GPU, replace(EACH, otherwise=(Choice("one-level", DOUBLE),))),
+        (replace(ITEMS, looked_up=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (LARGE, wants(multiscale=False), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=100, dimension=9), wants(multiscale=True), CPU, Choice("coarse-to-fine", DOUBLE)),
         (SIGNED, AUTO, CPU, BETWEEN_SKETCHES),
@@ -141,6 +153,11 @@ def test_float64_after_float32_unless_the_caller_chose():
     assert single.refined(AUTO) == Choice("one-level", DOUBLE, newton=True)
     assert single.refined(wants(working_dtype=SINGLE)) is None
     assert Choice("one-level", DOUBLE).refined(AUTO) is None
+
+
+def test_how_long_updates_are_tried():
+    assert {tried(HERE, 1), tried(THERE + 1, 1), tried(THERE, 1, GPU)} == {TRIED} and tried(2**20, 8) == OF_ITEMS[1]
+    assert tried(THERE + 1, 1, GPU) == TRIED_ON_GPU and tried(100, 8, GPU) == tried(100, 8) == OF_ITEMS[2]
 
 
 def test_engines_and_precisions():

@@ -31,6 +31,10 @@ WEIGHTS = torch.rand(24, generator=drawn, dtype=DOUBLE)
 WEIGHTS[:5] = 0.0
 WEIGHTS /= WEIGHTS.sum()
 LABELS = torch.arange(30) % 3
+PARTS = [0.1 * torch.randn(30, 3, generator=drawn, dtype=DOUBLE) for _ in range(2)]
+PARTS[0][15:, 0] += 10.0
+PARTS[1][17:, 0] += 10.0
+EACH = [torch.rand(2, 256, 3, generator=drawn, dtype=DOUBLE) for _ in range(2)]
 TIGHT = dict(blur=0.7, tol=1e-8)
 
 
@@ -142,6 +146,13 @@ def of_pot(put):
     return found.value, found.plan, *found.potentials
 
 
+def of_path(x, y, put, **options):
+    """Down the temperatures, which has to be the way that was chosen."""
+    s = geomsink.solve(put(x), put(y), **options)
+    assert s.strategy in ("path-following", "item-by-item") and s.converged
+    return s.value, s.transport_cost, s.plan @ put(y)
+
+
 def by_levels(put, **options):
     s = geomsink.solve(put(MANY[0]), put(MANY[1]), multiscale=True, engine="keops", blur=0.05, tol=1e-6, **options)
     return s.value, *s.potentials, s.plan @ put(MANY[1])
@@ -151,6 +162,9 @@ SCENARIOS = {
     "solve": lambda put: [geomsink.solve(put(X), put(Y), **TIGHT).value],
     "float32": lambda put: [geomsink.sinkhorn_divergence(put(X).float(), put(Y).float(), blur=0.4).value],
     "colder": lambda put: [geomsink.sinkhorn_divergence(put(X), put(Y), blur=0.1, tol=1e-7).value],
+    "small blur": lambda put: of_path(X, Y, put, blur=0.01, tol=1e-8),
+    "clusters of different mass": lambda put: of_path(*PARTS, put, blur=0.08, tol=1e-8),
+    "items at a small blur": lambda put: of_path(*EACH, put, blur=0.004, tol=1e-8),
     "endless": lambda put: [geomsink.sinkhorn_divergence(put(X), put(Y), epsilon=float("inf")).value],
     "warm start": of_warm_start,
     "gradients": lambda put: gradients(loss(), put(X), put(Y)),

@@ -121,13 +121,14 @@ class Problems:
             signed=any(m.signs is not None for m in (alpha, beta)),
             sketched=lambda: any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta)),
         )
-        choice = choose(facts, request.options, request.container.device)
+        device = request.container.device
+        choice = choose(facts, request.options, device)
         finer = choice.refined(request.options)
         if before and finer is not None and self._is_rounded(before, goal):
             choice, finer = finer, None
         first, most = replace(goal, final=finer is None), int(request.options.max_iter)
         updates = choice.otherwise and choice.strategy == OneLevel.name
-        at_once = min(tried(facts.pairs, facts.items), most) if updates else most
+        at_once = min(tried(facts.pairs, facts.items, device), most) if updates else most
         solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first, at_once)
         if solved.at_floor and finer is not None:
             solved = self._solve_as(finer, name, alpha, beta, bar, solved.potentials, solved, goal, at_once)

@@ -17,7 +17,6 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from ..measures import Measure
 from ..memory import chunk
 from ..solver import Penalty
 from .clouds import Cloud
+from .sparse import Places, Sparse
 from .truncation import pattern
 
 PRODUCTS = 300
@@ -87,26 +87,17 @@ class SparsePlan:
             i, j = pairs_of(part, u.device)
             log_kernel = cost.between(x[i], y[j]) / -epsilon
             keep = (u[i] + v[j] + log_kernel).exp() > least * torch.minimum(alpha.weights[i], beta.weights[j])
-            kept.append((i[keep], j[keep], log_kernel[keep]))
-        self._i, self._j, self._log_kernel = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        self._shape = len(u), len(v)
-        starts = torch.nn.functional.pad(torch.bincount(self._i, minlength=len(u)).cumsum(0), (1, 0))
-        self._places: tuple[Any, Any] = starts, self._j
-        if u.device.type == "cpu":
-            self._places = self._j.numpy(), starts.numpy()
+            kept.append((i[keep].int(), j[keep].int(), log_kernel[keep]))
+        i, j, self._log_kernel = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        self._places = Places(i, j, (len(u), len(v)))
 
     def matrix(self, u: Tensor, v: Tensor) -> Any:
-        """The plan, as a sparse matrix in float64, or as a full one in float32: SciPy's and NumPy's on a CPU; on a GPU
-        a sparse tensor."""
-        entries = (u[self._i] + v[self._j] + self._log_kernel).exp()
-        if u.device.type != "cpu":
-            starts, columns = self._places
-            return torch.sparse_csr_tensor(
-                starts, columns, entries, self._shape, check_invariants=False, device=u.device
-            )
-        few = len(entries) < DENSE * math.prod(self._shape)
-        matrix = scipy.sparse.csr_matrix((entries.numpy(), *self._places), shape=self._shape)
-        return matrix if few else matrix.astype(np.float32).toarray()
+        """The plan, as a sparse matrix in float64, or, where a CPU has most entries, as NumPy's full one in float32."""
+        places = self._places
+        entries = (u.index_select(0, places.rows) + v.index_select(0, places.columns)).add_(self._log_kernel).exp_()
+        if u.device.type != "cpu" or len(places) < DENSE * math.prod(places.shape):
+            return Sparse.of(places, entries)
+        return Sparse.of(places, entries.float()).full().numpy()
 
 
 class Product:
@@ -114,18 +105,16 @@ class Product:
 
     Parameters
     ----------
-    plan : array, scipy.sparse matrix or Tensor, shape (N, M)
+    plan : array, Tensor or Sparse, shape (N, M)
     """
 
     def __init__(self, plan: Any):
-        self._plan = plan
-        is_sparse = isinstance(plan, Tensor) and plan.layout == torch.sparse_csr
-        self._transpose = plan.transpose(0, 1).to_sparse_csr() if is_sparse else plan.T
+        self._plan, self._transpose = plan, plan.T
 
     @property
     def is_full(self) -> bool:
         """Whether it is a tensor of all entries."""
-        return isinstance(self._plan, Tensor) and self._plan.layout == torch.strided
+        return isinstance(self._plan, Tensor)
 
     def full(self) -> Tensor:
         """All entries, float64."""
@@ -142,15 +131,16 @@ class Product:
 
     def ones(self, side: int) -> Tensor:
         """As many as rows (side 0) or columns."""
-        device = self._plan.device if isinstance(self._plan, Tensor) else "cpu"
+        device = "cpu" if isinstance(self._plan, np.ndarray) else self._plan.device
         return torch.ones(self._plan.shape[side], dtype=torch.float64, device=device)
 
     @staticmethod
     def _times(matrix: Any, w: Tensor) -> Tensor:
-        if isinstance(matrix, Tensor):
-            return (matrix @ w.to(matrix.dtype)).double()
-        product = matrix @ w.numpy().astype(matrix.dtype, copy=False)
-        return torch.from_numpy(np.asarray(product, dtype=np.float64))
+        if isinstance(matrix, np.ndarray):
+            product = matrix @ w.numpy().astype(matrix.dtype, copy=False)
+            return torch.from_numpy(product.astype(np.float64, copy=False))
+        times: Tensor = (matrix @ w.to(matrix.dtype)).double()
+        return times
 
 
 class NewtonSystem:
@@ -158,7 +148,7 @@ class NewtonSystem:
 
     Parameters
     ----------
-    plan : array or scipy.sparse matrix, shape (N, M)
+    plan : array, Tensor or Sparse, shape (N, M)
     curvatures : pair of array (N,), (M,) or float, default 1
         Factors κ of the diagonal blocks, from the penalties of the marginals.
 

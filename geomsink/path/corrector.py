@@ -15,6 +15,7 @@ from ..solver import (
     Problem,
     accuracy,
     change,
+    read,
     residual,
     rounding,
     within,
@@ -106,9 +107,16 @@ class Corrector(Judged):
 
     def off(self) -> float:
         """Largest |log| of a column's mass over what it should be."""
+        return self._read()[0]
+
+    def _read(self) -> list[float]:
+        """That, the dual value, and what rounding does to it: a GPU is waited for, and steps ask for all of them."""
+        return self.once("read", lambda: read(self._off(), self.value(), rounding(self)))
+
+    def _off(self) -> Tensor:
         state, columns = self.state, self.problem.penalties[1]
         left = residual(columns, state.g, state.log_columns, self.problem.epsilon).abs()
-        return float(torch.where(self.problem.beta.weights > 0.0, left, 0.0).amax())
+        return torch.where(self.problem.beta.weights > 0.0, left, 0.0).amax()
 
     def _equation(self, residual: float) -> NewtonEquation:
         """Newton's, at the present state."""
@@ -133,26 +141,27 @@ class Corrector(Judged):
     def _step(self) -> bool:
         """Newton's, its part that is local to a column in logarithms; whether it raised the dual value."""
         state, epsilon, columns = self.state, self.problem.epsilon, self.problem.penalties[1]
-        before, value = (state.f, state.g, state.log_rows, state.log_columns), self.value()
-        slack = rounding(self)
+        before, equation = (state.f, state.g, state.log_rows, state.log_columns), self._equation(ON_THE_WAY)
+        _, value, slack = self._read()
         in_logarithms = change(columns, state.g, state.log_columns, epsilon)
         for k in range(max(0, self._shift - 1), len(SHIFTS)):
-            smooth = self._direction(SHIFTS[k])
+            smooth = self._direction(equation, SHIFTS[k])
             if not bool((smooth.abs() < FAR).all()):
                 continue
             for length in LENGTHS:
                 if self.cycles >= self._last:
                     return False
                 self._row_update((before[0], within(columns, before[1] + length * (epsilon * smooth + in_logarithms))))
-                if self.off() < LOST and bool(self.value() >= value - slack):
+                off, after, _ = self._read()
+                if off < LOST and after >= value - slack:
                     self._shift = k
                     return True
                 state.f, state.g, state.log_rows, state.log_columns = before
         return False
 
-    def _direction(self, shift: float) -> Tensor:
+    def _direction(self, equation: NewtonEquation, shift: float) -> Tensor:
         """What Newton's step in g/ε has beside the plain update, shape (M,)."""
-        state, equation = self.state, self._equation(ON_THE_WAY)
+        state = self.state
         rho = self.missing(1, state.log_columns.clamp(max=LARGE))
         equation.shift = shift
         _, step = equation.solve(torch.zeros_like(state.f), rho)

@@ -10,16 +10,15 @@ conjugate gradients.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import scipy.sparse
-import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from ..multiscale import Sparse
 from ..solver import Enough
+from .factor import HARDER, SparseFactor
 from .groups import by_groups
 from .sums import Plan
 
@@ -32,8 +31,6 @@ MOST = 4096
 """Unknowns up to which a full factorisation is made where conjugate gradients do not come to an end."""
 SHIFT = 1e-14
 """Of the diagonal, relative, at least: rounding of the matrix."""
-HARDER = 100.0
-"""Times the shift with which a factorisation is tried again that rounding has broken off."""
 ITERATIONS = 500, 3000
 """Of conjugate gradients, at most: of few unknowns, and of more, where a factorisation is dear."""
 AS_DEAR = 16
@@ -41,6 +38,8 @@ AS_DEAR = 16
 GROUPED = 10.0
 """Entries a point from which on conjugate gradients are corrected by groups of points: 45 iterations take the place of
 250 on surfaces of 20,000 points. With fewer, what is slow are the pieces that a plan falls to."""
+LOOKED_AT = {"cpu": 1, "cuda": 10}
+"""Iterations after which it is looked at whether they have come to their end: a GPU is waited for."""
 LITTLE = 1e-290
 """Mass of a point without any."""
 
@@ -104,71 +103,82 @@ class NewtonEquation:
         if n <= FEW:
             return self._cholesky(right, shift)
         if a_point <= TREES:
-            return self._sparse_factor(right, shift)
+            return self._by_sparse_factor(right, shift)
         factorised = n <= MOST or a_point <= SPARSE
         if not (factorised and self._is_hard):
             found, done = self._conjugate_gradients(right, shift)
             if done or not factorised:
                 return found
             self._is_hard = True
-        return self._sparse_factor(right, shift) if a_point <= SPARSE else self._cholesky(right, shift)
+        return self._by_sparse_factor(right, shift) if a_point <= SPARSE else self._cholesky(right, shift)
 
     @cached_property
-    def _schur(self) -> Any:
-        """The matrix of the unknowns, scaled to a diagonal of about 1: full, or sparse."""
-        scaled = self._plan.scaled(self._here.rsqrt(), self._there.rsqrt())
-        if isinstance(scaled, Tensor):
-            return (-(scaled @ scaled.T)).diagonal_scatter(1.0 - scaled.square().sum(1))
-        return scipy.sparse.identity(scaled.shape[0]) - scaled @ scaled.T
+    def _scaled(self) -> Tensor | Sparse:
+        """The plan, such that the matrix of the unknowns has a diagonal of about 1: it is I − S Sᵀ for this S."""
+        return self._plan.scaled(self._here.rsqrt(), self._there.rsqrt())
+
+    @cached_property
+    def _schur(self) -> Tensor:
+        """The matrix of the unknowns, in full."""
+        scaled = self._scaled
+        if isinstance(scaled, Sparse):
+            matrix = scaled.gram().neg_()
+            matrix.diagonal().add_(1.0)
+            return matrix
+        return (-(scaled @ scaled.T)).diagonal_scatter(1.0 - scaled.square().sum(1))
+
+    @cached_property
+    def _sparse_factor(self) -> SparseFactor:
+        assert isinstance(self._scaled, Sparse)
+        return SparseFactor(self._scaled)
 
     def _cholesky(self, right: Tensor, shift: float) -> Tensor:
-        matrix, root = self._schur, self._here.sqrt()
-        matrix = matrix if isinstance(matrix, Tensor) else torch.from_numpy(matrix.toarray())
-        failed = True
+        root, failed = self._here.sqrt(), True
         while failed:
-            shifted = matrix.clone()
+            shifted = self._schur.clone()
             shifted.diagonal().add_(shift)
             factor, info = torch.linalg.cholesky_ex(shifted)
             failed, shift = bool(info), HARDER * shift
         return torch.cholesky_solve((right / root)[:, None], factor)[:, 0] / root
 
-    def _sparse_factor(self, right: Tensor, shift: float) -> Tensor:
+    def _by_sparse_factor(self, right: Tensor, shift: float) -> Tensor:
         root = self._here.sqrt()
-        while True:
-            shifted = (self._schur + shift * scipy.sparse.identity(len(root))).tocsc()
-            try:
-                factor = scipy.sparse.linalg.splu(
-                    shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-                )
-                if (factor.U.diagonal() > 0.0).all():
-                    return torch.from_numpy(factor.solve((right / root).numpy())) / root
-            except RuntimeError:  # exactly singular
-                pass
-            shift *= HARDER
+        return self._sparse_factor.solve(right / root, shift) / root
 
     def _conjugate_gradients(self, right: Tensor, shift: float) -> tuple[Tensor, bool]:
         """Of the system scaled by its diagonal; and whether that came to its end."""
-        root, plan, back = self._here.sqrt(), self._plan, self._plan.T
-        correct = None
+        root, plan, most = self._here.sqrt(), self._plan, ITERATIONS[len(right) > MOST]
+        back, correct = plan.T, None
         if isinstance(plan.kernel, Tensor):
-            most = min(ITERATIONS[len(right) > MOST], len(right) // AS_DEAR)
-        else:
-            back, most = replace(back, kernel=back.kernel.tocsr()), ITERATIONS[len(right) > MOST]
-            if self._groups is not None and plan.entries >= GROUPED * sum(plan.kernel.shape):
-                correct = by_groups(self._groups, plan, self._here, self._there, shift)
+            most = min(most, len(right) // AS_DEAR)
+        elif self._groups is not None and plan.entries >= GROUPED * sum(plan.kernel.shape):
+            correct = by_groups(self._groups, plan, self._here, self._there, shift)
+        number = float if right.device.type == "cpu" else _there
         z, residual = torch.zeros_like(right), right / root
-        least = self._residual**2 * float(residual @ residual)
+        norm, curvature = number(residual @ residual), 1.0
+        least = self._residual**2 * norm
         direction = corrected = residual if correct is None else residual + correct(residual)
-        size = float(residual @ corrected)
-        for _ in range(most):
-            if float(residual @ residual) <= least:
-                return z / root, True
-            image = (1.0 + shift) * direction - (plan @ ((back @ (direction / root)) / self._there)) / root
-            curvature = float(direction @ image)
-            if not curvature > 0.0:
+        size = number(residual @ corrected)
+        for k in range(most):
+            if k % LOOKED_AT[right.device.type] == 0 and not bool((norm > least) & (curvature > 0.0)):
                 break
-            z, residual = z + (size / curvature) * direction, residual - (size / curvature) * image
+            image = (1.0 + shift) * direction - (plan @ ((back @ (direction / root)) / self._there)) / root
+            curvature = number(direction @ image)
+            step = _ratio(size, curvature, curvature)
+            z, residual = z + step * direction, residual - step * image
             corrected = residual if correct is None else residual + correct(residual)
-            new = float(residual @ corrected)
-            direction, size = corrected + (new / size) * direction, new
-        return z / root, float(residual @ residual) <= least
+            norm, new = number(residual @ residual), number(residual @ corrected)
+            direction, size = corrected + _ratio(new, size, curvature) * direction, new
+        return z / root, bool(norm <= least)
+
+
+def _there(t: Tensor) -> Any:
+    """A number where it is: on a GPU, which would be waited for."""
+    return t
+
+
+def _ratio(above: Any, below: Any, curvature: Any) -> Any:
+    """Of two numbers; 0 where there is no curvature, after which directions start afresh."""
+    if isinstance(curvature, Tensor):
+        return torch.where(curvature > 0.0, above / below, 0.0)
+    return above / below if curvature > 0.0 else 0.0

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from ..multiscale import Cloud
 from ..progress import Progress
 from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
@@ -53,7 +55,7 @@ class PathFollowing:
                 if not reached and isinstance(chosen[0].pairs, AllPairs):
                     path = Descent(chosen[0], self.goal, progress, path.before, last - 1)
                     reached = self._from_above(path, chosen, target)
-        except TooManyPairs:
+        except (TooManyPairs, torch.cuda.OutOfMemoryError):  # other ways need less memory
             reached = False
         if not reached:
             path.jump(stages[-1], target)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
+from ..multiscale import Sparse
 from .sums import Plan
 
 SIZE, MOST = 24, 2048
@@ -24,10 +23,14 @@ LEAST = 1e-10
 
 def groups_of(order: Tensor) -> Tensor:
     """Group of each point, shape (N,), from an order in which neighbours in space follow each other."""
-    n = len(order)
-    count, groups = max(1, min(MOST, n // SIZE)), torch.empty_like(order)
-    groups[order] = torch.arange(n, device="cpu") * count // n
+    n, groups = len(order), torch.empty_like(order)
+    groups[order] = torch.arange(n, device=order.device) * _count(n) // n
     return groups
+
+
+def _count(n: int) -> int:
+    """Groups of so many points."""
+    return max(1, min(MOST, n // SIZE))
 
 
 def by_groups(
@@ -47,11 +50,11 @@ def by_groups(
     shift : float
         That of the matrix, relative to its diagonal.
     """
-    n, count = len(groups), int(groups.max()) + 1
-    members = scipy.sparse.csr_matrix((np.ones(n), groups.numpy(), np.arange(n + 1)), shape=(n, count))
-    between = members.T.tocsr() @ plan.scaled(torch.ones_like(here), there.rsqrt()).tocsr()
-    diagonal = torch.zeros(count, dtype=here.dtype, device="cpu").index_add_(0, groups, here)
-    matrix = torch.from_numpy((between @ between.T).toarray()).neg_()
+    count = _count(len(groups))
+    between = plan.scaled(torch.ones_like(here), there.rsqrt())
+    assert isinstance(between, Sparse)
+    diagonal = torch.zeros(count, dtype=here.dtype, device=here.device).index_add_(0, groups, here)
+    matrix = between.gram(groups, count).neg_()
     matrix.diagonal().add_((1.0 + max(shift, LEAST)) * diagonal)
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if bool(failed):

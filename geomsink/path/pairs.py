@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
+from ..multiscale import Places, Sparse
 from ..solver import Potentials
 
 ROOM, WIDER, WIDEST = 1.5, 1.5, 8.0
@@ -19,7 +18,7 @@ are few, and at most."""
 FEW = 100.0
 """Pairs a point up to which they are: parts of a plan that has nearly fallen to pieces move by many ε."""
 MOST = 2**26
-"""Pairs that are kept, at most: 1.6 GB."""
+"""Pairs that are kept, at most: 1.1 GB."""
 LOOKED_AT = 64
 """Rows by which it is told whether most pairs are near."""
 SPARSE = 0.15
@@ -46,9 +45,9 @@ class KeptPairs(Source, Protocol):
     """Costs of pairs of points in memory."""
 
     @property
-    def costs(self) -> Any: ...
-    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
-        """exp((f_i + g_j − C_ij)/ε), shape (N, M): a float64 matrix, or a scipy.sparse one."""
+    def costs(self) -> Tensor: ...
+    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor | Sparse:
+        """exp((f_i + g_j − C_ij)/ε), shape (N, M), float64: a full matrix, or a sparse one."""
         ...
 
 
@@ -77,7 +76,7 @@ class AllPairs:
             return self
         near = torch.sub(self.costs, g[None, :]).sub_(f[:, None]) < slack
         i, j = near.nonzero(as_tuple=True)
-        return FewPairs.of(i.numpy(), j.numpy(), self.costs[i, j].numpy(), (len(f), len(g)))
+        return FewPairs(Places(i.int(), j.int(), (len(f), len(g))), self.costs[i, j])
 
 
 @dataclass(frozen=True)
@@ -86,47 +85,30 @@ class FewPairs:
 
     Attributes
     ----------
-    rows, columns : array, shape (K,)
-        Rows ascend.
-    costs : array, shape (K,)
-    starts : array, shape (N + 1,)
-        Where each row's begin.
-    shape : (int, int)
-        N, M.
+    places : Places
+    costs : Tensor, shape (K,)
     """
 
-    rows: Any
-    columns: Any
-    costs: Any
-    starts: Any
-    shape: tuple[int, int]
+    places: Places
+    costs: Tensor
 
-    @classmethod
-    def of(cls, rows: Any, columns: Any, costs: Any, shape: tuple[int, int]) -> FewPairs:
-        starts = np.concatenate(([0], np.bincount(rows, minlength=shape[0]).cumsum()))
-        return cls(rows, columns, costs, starts, shape)
-
-    def _exponents(self, f: Tensor | None, g: Tensor, epsilon: float) -> Any:
-        exponents = g.numpy()[self.columns] - self.costs
-        if f is not None:
-            exponents += f.numpy()[self.rows]
-        exponents /= epsilon
-        return exponents
-
-    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
-        entries = torch.from_numpy(self._exponents(f, g, epsilon)).exp_().numpy()
-        return scipy.sparse.csr_matrix((entries, self.columns, self.starts), shape=self.shape)
+    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Sparse:
+        exponents = self._of_columns(g).add_(f.index_select(0, self.places.rows))
+        return Sparse.of(self.places, exponents.div_(epsilon).exp_())
 
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
-        out = np.full(self.shape[0], -np.inf)
-        some = np.diff(self.starts) > 0
-        out[some] = np.maximum.reduceat(self._exponents(None, g, epsilon), self.starts[:-1][some])
-        return torch.from_numpy(out)
+        exponents = self._of_columns(g).div_(epsilon)
+        return torch.segment_reduce(exponents, "max", offsets=self.places.starts.long(), initial=-math.inf)
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> FewPairs:
         """See `Source`."""
-        keep = self.costs - f.numpy()[self.rows] - g.numpy()[self.columns] < slack
-        return FewPairs.of(self.rows[keep], self.columns[keep], self.costs[keep], self.shape)
+        slacks = self.costs - f.index_select(0, self.places.rows)
+        keep = (slacks.sub_(g.index_select(0, self.places.columns)) < slack).nonzero()[:, 0]
+        return FewPairs(self.places.some(keep), self.costs.index_select(0, keep))
+
+    def _of_columns(self, g: Tensor) -> Tensor:
+        """g − C of each pair."""
+        return g.index_select(0, self.places.columns).sub_(self.costs)
 
 
 class Around:
@@ -151,9 +133,10 @@ class Around:
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
         """See `Source`; all are looked at again where potentials have risen by too much."""
-        if self._at is None or self._risen(f, g) + slack > self._slack:
+        risen = math.inf if self._at is None else self._risen(*self._at, f, g)
+        if risen + slack > self._slack:
             self._look(self._everything, f, g, slack)
-        elif self._room**2 * slack < self._slack - self._risen(f, g):
+        elif self._room**2 * slack < self._slack - risen:
             self._look(self._known, f, g, slack)
         return self._known.near(f, g, slack)
 
@@ -164,7 +147,7 @@ class Around:
         if isinstance(known, FewPairs) and len(known.costs) < FEW * (len(f) + len(g)):
             self._room = min(WIDEST, WIDER * self._room)
 
-    def _risen(self, f: Tensor, g: Tensor) -> float:
+    @staticmethod
+    def _risen(f: Tensor, g: Tensor, later_f: Tensor, later_g: Tensor) -> float:
         """What C − f − g may be below what it was."""
-        assert self._at is not None
-        return float((f - self._at[0]).amax() + (g - self._at[1]).amax())
+        return float((later_f - f).amax() + (later_g - g).amax())

@@ -82,7 +82,7 @@ def stages_of(problem: Problem, clouds: tuple[Cloud, Cloud]) -> list[Stage]:
 def _stage(problem: Problem, clouds: tuple[Cloud, Cloud] | None) -> Stage:
     alpha, beta, cost = problem.alpha, problem.beta, problem.pair.cost
     nearest = 0.5 * sum(nearest_cost(measure.points, measure.weights, cost) for measure in (alpha, beta))
-    if problem.pairs <= IN_MEMORY:
+    if problem.pairs <= IN_MEMORY[problem.alpha.weights.device.type]:
         return Stage(problem, AllPairs(engine.costs(problem.pair)), nearest)
     rows, columns = clouds or (Cloud(alpha, cost, problem.epsilon), Cloud(beta, cost, problem.epsilon))
     groups = groups_of(rows.tree.order), groups_of(columns.tree.order)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from ..measures import Measure
-from ..solver import Kernel
+from ..multiscale import Sparse
+from ..solver import Kernel, read
 from .pairs import KeptPairs, Source
 
 RANGE = 4.0
@@ -36,12 +34,12 @@ class Plan:
 
     Attributes
     ----------
-    kernel : Tensor or scipy.sparse matrix, shape (N, M)
+    kernel : Tensor or Sparse, shape (N, M)
     left : Tensor, shape (N,)
     right : Tensor, shape (M,)
     """
 
-    kernel: Any
+    kernel: Tensor | Sparse
     left: Tensor
     right: Tensor
 
@@ -52,18 +50,17 @@ class Plan:
     @property
     def entries(self) -> int:
         """In memory."""
-        return int(self.kernel.numel() if isinstance(self.kernel, Tensor) else self.kernel.nnz)
+        return len(self.kernel.entries) if isinstance(self.kernel, Sparse) else self.kernel.numel()
 
     def __matmul__(self, w: Tensor) -> Tensor:
-        return self.left * _times(self.kernel, self.right * w)
+        return self.left * (self.kernel @ (self.right * w))
 
-    def scaled(self, left: Tensor, right: Tensor) -> Any:
-        """diag(left) P diag(right), a matrix, full or sparse."""
+    def scaled(self, left: Tensor, right: Tensor) -> Tensor | Sparse:
+        """diag(left) P diag(right)."""
         left, right = left * self.left, right * self.right
-        if isinstance(self.kernel, Tensor):
-            return (left[:, None] * self.kernel).mul_(right)
-        diagonals = scipy.sparse.diags(left.numpy()), scipy.sparse.diags(right.numpy())
-        return diagonals[0] @ self.kernel @ diagonals[1]
+        if isinstance(self.kernel, Sparse):
+            return self.kernel.scaled(left, right)
+        return (left[:, None] * self.kernel).mul_(right)
 
 
 class StoredSums:
@@ -77,24 +74,25 @@ class StoredSums:
 
     def __init__(self, alpha: Measure, beta: Measure, pairs: Source):
         self.alpha, self.beta, self.pairs = alpha, beta, pairs
-        self._light = math.log(max(float(alpha.weights.max()), float(beta.weights.max())))
+        self._light = math.log(max(read(alpha.weights.max(), beta.weights.max())))
         self._made: tuple[KeptPairs, Kernel] | None = None
+        self._last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return _times(kernel, self.beta.weights * dv.exp()).log().clamp(min=NOTHING) + du
+        return (kernel @ (self.beta.weights * dv.exp())).log().clamp(min=NOTHING) + du
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return _times(kernel.T, self.alpha.weights * du.exp()).log().clamp(min=NOTHING) + dv
+        return (kernel.T @ (self.alpha.weights * du.exp())).log().clamp(min=NOTHING) + dv
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return du.exp()[:, None] * _times(kernel, (self.beta.weights * dv.exp())[:, None] * w)
+        return du.exp()[:, None] * (kernel @ ((self.beta.weights * dv.exp())[:, None] * w))
 
     def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return dv.exp()[:, None] * _times(kernel.T, (self.alpha.weights * du.exp())[:, None] * w)
+        return dv.exp()[:, None] * (kernel.T @ ((self.alpha.weights * du.exp())[:, None] * w))
 
     def plan(self, f: Tensor, g: Tensor, epsilon: float) -> Plan:
         """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε)."""
@@ -107,39 +105,35 @@ class StoredSums:
         plan = self.plan(f, g, epsilon)
         assert self._made is not None
         costs = self._made[0].costs
-        if isinstance(plan.kernel, Tensor):
-            of_costs = replace(plan, kernel=plan.kernel * costs)
-        else:
-            of_costs = replace(plan, kernel=plan.kernel.copy())
-            of_costs.kernel.data *= costs
+        kernel = plan.kernel
+        weighted = kernel.with_entries(kernel.entries * costs) if isinstance(kernel, Sparse) else kernel * costs
+        of_costs = replace(plan, kernel=weighted)
         ones = torch.ones_like(g), torch.ones_like(f)
         rows = of_costs @ ones[0] - f * (plan @ ones[0]) - plan @ g
         columns = of_costs.T @ ones[1] - g * (plan.T @ ones[1]) - plan.T @ f
         return rows / epsilon, columns / epsilon
 
-    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Tensor, Tensor]:
+    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor | Sparse, Tensor, Tensor]:
         """The kernel in memory, and what exponents of f and g have beyond it; made again if that is much."""
         if self._made is not None and self._made[1].epsilon == epsilon:
+            if self._last is not None and self._last[0] is f and self._last[1] is g:
+                return self._made[1].entries, *self._last[2:]
             du, dv = self._made[1].scalings(f, g)
-            if float(du.abs().amax()) < RANGE and float(dv.abs().amax()) < RANGE:
+            if all(number < RANGE for number in read(du.abs().amax(), dv.abs().amax())):
+                self._last = f, g, du, dv
                 return self._made[1].entries, du, dv
         kernel = self._make(f, g, epsilon)
-        heights = _times(kernel.entries, self.beta.weights).log().abs()
+        heights = (kernel.entries @ self.beta.weights).log().abs()
         if not bool((torch.where(self.alpha.weights > 0.0, heights, 0.0) < HEIGHT).all()):
             # Far from any solution: the largest entry of each row is made 1.
             top = -epsilon * self.pairs.highest(g, epsilon)
             kernel = self._make(torch.where(top.isfinite(), top, f), g, epsilon)
-        return kernel.entries, *kernel.scalings(f, g)
+        du, dv = kernel.scalings(f, g)
+        self._last = f, g, du, dv
+        return kernel.entries, du, dv
 
     def _make(self, f: Tensor, g: Tensor, epsilon: float) -> Kernel:
         near = self.pairs.near(f, g, epsilon * (KEPT + self._light))
         kernel = Kernel(near.kernel(f, g, epsilon), f, g, epsilon)
         self._made = near, kernel
         return kernel
-
-
-def _times(matrix: Any, w: Tensor) -> Tensor:
-    if isinstance(matrix, Tensor):
-        return matrix @ w
-    product: Tensor = torch.from_numpy(np.ascontiguousarray(matrix @ w.numpy()))
-    return product

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
-import numpy as np
-import scipy.sparse
+import torch
 from torch import Tensor
 
 from ..costs import Cost
 from ..engine import Blocks, pair
-from ..multiscale import Cloud, nearby, pairs_of
+from ..memory import chunk
+from ..multiscale import Cloud, by_rows, nearby, pairs_of
 from .pairs import MOST, FewPairs, KeptPairs, TooManyPairs
 
-CHUNK = 2**18
-"""Pairs that are looked at at a time, in a cache."""
+TEMPORARIES = 4
+"""Numbers of each pair that is looked at, about: on a CPU, in a cache."""
 
 
 class TreePairs:
@@ -47,25 +46,21 @@ class TreePairs:
         f, g = f[trees[0].order], g[trees[1].order]
         found = nearby(*boxes, f, g, (boxes[0].slopes(f), boxes[1].slopes(g)), self._cost, 1.0, -slack)
         kept, total = [], 0
-        for part in found.parts(CHUNK):
+        for part in found.parts(chunk(f.device) // TEMPORARIES):
             kept.append(self._of_blocks(part, f, g, slack))
             total += len(kept[-1][0])
             if total > MOST:
                 raise TooManyPairs
-        i, j, costs = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        # In the callers' order, row by row.
-        shape = len(f), len(g)
-        i, j = trees[0].order.numpy()[i], trees[1].order.numpy()[j]
-        matrix = scipy.sparse.csr_matrix((costs, (i, j)), shape=shape)
-        rows = np.repeat(np.arange(shape[0]), np.diff(matrix.indptr))
-        return FewPairs(rows, matrix.indices, matrix.data, matrix.indptr, shape)
+        i, j, costs = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        i, j = trees[0].order[i], trees[1].order[j]  # in the callers' order
+        return FewPairs(*by_rows(i, j, costs, (len(f), len(g))))
 
-    def _of_blocks(self, part: Blocks, f: Tensor, g: Tensor, slack: float) -> tuple[Any, Any, Any]:
+    def _of_blocks(self, part: Blocks, f: Tensor, g: Tensor, slack: float) -> tuple[Tensor, Tensor, Tensor]:
         i, j = pairs_of(part, f.device)
         x, y = (points[:, k].T[:, None, None, :] for points, k in zip(self._points, (i, j), strict=True))
         costs = self._cost.between(x, y)[:, 0, 0]  # that is how it goes coordinate by coordinate
-        keep = costs - f[i] - g[j] < slack
-        return i[keep].numpy(), j[keep].numpy(), costs[keep].numpy()
+        keep = (costs - f[i] - g[j] < slack).nonzero()[:, 0]
+        return i[keep], j[keep], costs[keep]
 
     @cached_property
     def _points(self) -> tuple[Tensor, Tensor]:

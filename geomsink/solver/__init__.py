@@ -19,7 +19,7 @@ from .penalties import KL, L2, TV, Balanced, Partial, Penalty, pair_of_penalties
 from .problem import Problem, Step, free_constant
 from .sinkhorn import Solver
 from .strategy import LIMIT, Potentials, Solved, Strategy
-from .sums import SAFE, Approximation, FullSums, Sums, log_sums
+from .sums import SAFE, Approximation, FullSums, Sums, log_sums, read
 from .updates import change, relaxed, residual, within
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "log_sums",
     "of_exponents",
     "pair_of_penalties",
+    "read",
     "relaxed",
     "residual",
     "rounding",

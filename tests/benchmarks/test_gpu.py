@@ -272,7 +272,7 @@ CHECKED = (
     "blocks, dense, float32", "geodesic, dense, float64", "sqeuclidean, dense, float32", "reach, dense, float64",
     "Hessian times a vector, dense", "batch, list, euclidean, dense", "batch, mmd, dense",
     "batch, padded, sharp, dense", "plan, dense", "strongest entries and samples of a plan, dense", "maps, dense",
-    "pickles and copies, dense", "certificates, dense", "mmd, energy, dense, float32",
+    "pickles and copies, dense", "certificates, dense", "mmd, energy, dense, float32", "small blurs and clusters",
 )  # fmt: skip
 
 
