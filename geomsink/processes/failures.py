@@ -12,6 +12,8 @@ class ProcessesError(RuntimeError):
     ----------
     ranks : tuple of int
         Which, in their order within the group, as far as that is known.
+    heard : bool
+        Whether it failed by an error of its own, which it told the others.
 
     Examples
     --------
@@ -20,9 +22,9 @@ class ProcessesError(RuntimeError):
     True
     """
 
-    def __init__(self, said: str, ranks: Sequence[int] = ()):
+    def __init__(self, said: str, ranks: Sequence[int] = (), heard: bool = False):
         super().__init__(said)
-        self.ranks = tuple(ranks)
+        self.ranks, self.heard = tuple(ranks), heard
 
 
 def silent(rank: int, count: int, what: str, seconds: float, ranks: Sequence[int] = ()) -> ProcessesError:
@@ -47,7 +49,7 @@ def gone(rank: int, count: int, what: str, ranks: Sequence[int] = ()) -> Process
 
 def failed(rank: int, count: int, what: str, found: str) -> ProcessesError:
     """Another process has said so."""
-    return ProcessesError(f"{what}: process {rank} of {count} failed with {found}", (rank,))
+    return ProcessesError(f"{what}: process {rank} of {count} failed with {found}", (rank,), heard=True)
 
 
 def different(what: str, name: str, first: object, rank: int, other: object) -> ProcessesError:

@@ -54,7 +54,8 @@ class Group:
     Parameters
     ----------
     processes : torch.distributed.ProcessGroup, optional
-        Default: all, which ``torchrun`` has started and ``torch.distributed.init_process_group`` has joined.
+        Default: all, which ``torchrun`` has started and ``torch.distributed.init_process_group`` has joined. The first
+        group of all is also that which ``group=True`` means, and `geomsink.generative.fit`.
     timeout : float, default 300
         Seconds that a process waits for the others before all give up with a `ProcessesError`. Processes wait for the
         slowest, so that it should be more than their work differs by. The same on all.
@@ -97,8 +98,8 @@ class Group:
     timeout: float = TIMEOUT
     traffic: Traffic = field(default_factory=Traffic, init=False, repr=False)
     _links: Links = field(init=False, repr=False)
-    _known: Exception | None = field(default=None, init=False, repr=False)
-    """The last failure that all have heard of."""
+    _known: tuple[Exception | None, int] = field(default=(None, 0), init=False, repr=False)
+    """The last failure that all have heard of, and the first process that has failed so."""
 
     def __post_init__(self) -> None:
         if not (dist.is_available() and dist.is_initialized()):
@@ -119,6 +120,9 @@ class Group:
             raise ValueError(f"group: this process, {dist.get_rank()}, is none of its processes, {ranks}.")
         object.__setattr__(self, "_links", Links(ranks, world, float(seconds)))
         self._meet("group", {"timeout": float(seconds)})
+        key = dist.group.WORLD if world else self.processes
+        if key not in _made or _made[key].left:
+            _made[key] = self
 
     def __deepcopy__(self, memo: Any) -> Group:
         """Itself: there is one of it."""
@@ -213,13 +217,21 @@ class Group:
         try:
             yield
         except Exception as error:
-            if error is not self._known and self._links.lost is None:
-                words = f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONG]
-                with contextlib.suppress(ProcessesError):
-                    self._meet(what, {}, failure=words)
-                object.__setattr__(self, "_known", error)
+            self.tell(error, what)
             raise
         self._meet(what, {"step": what} | same)
+
+    def tell(self, error: Exception, what: str) -> int:
+        """Let the others hear of a failure, unless they have, or are lost; the first of those that fail at once."""
+        if error is self._known[0] or self._links.lost is not None:
+            return self._known[1]
+        first = self.rank
+        try:
+            self._meet(what, {}, failure=f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONG])
+        except ProcessesError as heard:
+            first = heard.ranks[0] if heard.heard else first
+        object.__setattr__(self, "_known", (error, first))
+        return first
 
     # ------------------------------------------------------------------ below
 
@@ -231,7 +243,7 @@ class Group:
             return [head.rows for head in heads]
         said = self._links.exchange(_encoded(words), [(head.length,) for head in heads], what)
         error = self._disagreement([_decoded(part) for part in said])
-        object.__setattr__(self, "_known", error)
+        object.__setattr__(self, "_known", (error, error.ranks[0]))
         raise error
 
     def _disagreement(self, reports: list[dict[str, Any]]) -> ProcessesError:
@@ -278,12 +290,13 @@ def _decoded(words: Tensor) -> Any:
 
 
 _made: dict[Any, Group] = {}
+"""The first of each of torch's groups."""
 
 
-def group_of(group: Any, timeout: float = TIMEOUT) -> Group:
+def group_of(group: Any) -> Group:
     """What callers give as ``group``: a `Group`, True for all processes, or a process group of torch's.
 
-    There is one of each, which has the time-out of the first call.
+    Of the last two there is one, the first that was made, or else a new one with the time-out that is the default.
 
     Raises
     ------
@@ -300,7 +313,4 @@ def group_of(group: Any, timeout: float = TIMEOUT) -> Group:
         )
     for key in [key for key, made in _made.items() if made.left]:
         del _made[key]
-    if group not in _made:  # making one is a call of all of them
-        made = Group(group, timeout)
-        _made[group] = made
-    return _made[group]
+    return _made[group] if group in _made else Group(group)  # making one is a call of all of them

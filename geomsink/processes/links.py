@@ -76,8 +76,7 @@ class Links:
         self.lost: ProcessesError | None = None
         self._others = [rank for rank in range(self.count) if rank != self.rank]
         self._tensors = self._joined(world, None)
-        self._backend = dist.get_backend(self._tensors)
-        self._words = self._tensors if self._backend == "gloo" else self._joined(world, "gloo")
+        self._words = self._tensors if dist.get_backend(self._tensors) == "gloo" else self._joined(world, "gloo")
         self._world = dist.group.WORLD
 
     def _joined(self, world: bool, backend: str | None) -> Any:
@@ -104,41 +103,38 @@ class Links:
         if self.count == 1:
             return [mine]
         sent = torch.tensor([mine.fingerprint, rows, 2 * len(words) + failed], dtype=torch.int64, device="cpu")
-        found = self._from_each(sent, [sent.shape] * self.count, self._words, HEAD, what)
+        found = self._from_each(sent, [sent.shape] * self.count, HEAD, what)
         numbers = torch.stack(found).tolist()
         return [Head(fingerprint, n, length // 2, bool(length % 2)) for fingerprint, n, length in numbers]
 
     def exchange(self, mine: Tensor, shapes: Sequence[Sequence[int]], what: str) -> list[Tensor]:
         """A tensor of each process, whose shapes are known."""
-        links = self._words if mine.device.type == "cpu" else self._tensors
-        return self._from_each(mine, shapes, links, BODY, what)
+        return self._from_each(mine, shapes, BODY, what)
 
     def pass_on(self, mine: Tensor, shape: Sequence[int], what: str) -> Tensor:
         """One tensor to the process after this one; and that of the process before, which has this shape."""
         into = mine.new_empty(tuple(shape))
         after, before = (self.rank + 1) % self.count, (self.rank - 1) % self.count
-        self._finish(lambda: self._started({after: mine}, {before: into}, self._tensors, BODY), what)
+        self._finish(lambda: self._started({after: mine}, {before: into}), what)
         return into
 
-    def _from_each(
-        self, mine: Tensor, shapes: Sequence[Sequence[int]], links: Any, tag: int, what: str
-    ) -> list[Tensor]:
+    def _from_each(self, mine: Tensor, shapes: Sequence[Sequence[int]], tag: int, what: str) -> list[Tensor]:
         parts = [mine if k == self.rank else mine.new_empty(tuple(shape)) for k, shape in enumerate(shapes)]
         sends, receives = dict.fromkeys(self._others, mine), {k: parts[k] for k in self._others}
-        self._finish(lambda: self._started(sends, receives, links, tag), what)
+        self._finish(lambda: self._started(sends, receives, tag), what)
         return parts
 
-    def _started(self, sends: dict[int, Tensor], receives: dict[int, Tensor], links: Any, tag: int) -> Pending:
+    def _started(self, sends: dict[int, Tensor], receives: dict[int, Tensor], tag: int = BODY) -> Pending:
         """Messages under way; nothing is sent of what is empty."""
         operations: list[tuple[Any, Tensor, int]] = [(dist.irecv, t, k) for k, t in receives.items() if t.numel()]
         operations += [(dist.isend, t, k) for k, t in sends.items() if t.numel()]
-        if links is not self._words:  # NCCL wants them together
-            messages = [dist.P2POp(how, t, self._ranks[k], links) for how, t, k in operations]
-            return [(work, None) for work in dist.batch_isend_irecv(messages)] if messages else []
+        if any(t.device.type != "cpu" for _, t, _ in operations):  # NCCL wants them together
+            messages = [dist.P2POp(how, t, self._ranks[k], self._tensors) for how, t, k in operations]
+            return [(work, None) for work in dist.batch_isend_irecv(messages)]
         pending: Pending = []
         for how, t, k in operations:
             try:
-                pending.append((how(t, self._ranks[k], links, tag), k))
+                pending.append((how(t, self._ranks[k], self._words, tag), k))
             except RuntimeError:  # a connection that is closed; the others are to get theirs
                 pending.append((None, k))
         return pending
@@ -155,7 +151,7 @@ class Links:
         mine = torch.empty((self.count, len(pieces[self.rank])), dtype=t.dtype, device=t.device)
         mine[self.rank] = pieces[self.rank]
         receives = {k: mine[k] for k in self._others}
-        self._finish(lambda: self._started({k: pieces[k] for k in self._others}, receives, self._tensors, BODY), what)
+        self._finish(lambda: self._started({k: pieces[k] for k in self._others}, receives), what)
         ours = reduce(operation, mine)
         parts = self.exchange(ours, [piece.shape for piece in pieces], what)
         return torch.cat(parts).view(t.shape)
@@ -164,15 +160,11 @@ class Links:
         """The first process's, in the place of the tensor."""
         sends = dict.fromkeys(self._others, t) if self.rank == 0 else {}
         receives = {} if self.rank == 0 else {0: t}
-        self._finish(lambda: self._started(sends, receives, self._tensors, BODY), what)
+        self._finish(lambda: self._started(sends, receives), what)
 
     def there(self, t: Tensor) -> tuple[Tensor, torch.device]:
-        """A tensor where the backend can take it, and where it was."""
-        if self._backend == "gloo" and t.device.type != "cpu":
-            return t.cpu(), t.device
-        if self._backend == "nccl" and t.device.type != "cuda":
-            return t.cuda(), t.device
-        return t, t.device
+        """A tensor where it can be sent from, and where it was: what is on the CPU goes by gloo, in any case."""
+        return t.cpu() if self._tensors is self._words else t, t.device
 
     # ------------------------------------------------------------------ waiting
 

@@ -171,8 +171,8 @@ def test_what_is_no_group():
                 Group(timeout=wrong)
         with pytest.raises(TypeError, match="processes: a str was given"):
             Group("all")
-        group = group_of(True, timeout=5)
-        assert (group.timeout, group.left, group_of(True)) == (5, False, group)
+        group = Group(timeout=5)
+        assert (group.timeout, group.left, group_of(True)) == (5, False, group) and Group() is not group_of(True)
     finally:
         dist.destroy_process_group()
     assert group.left
