@@ -1,8 +1,10 @@
 """A function in several processes at once, which talk by gloo."""
 
+import contextlib
 import io
 import multiprocessing
 import os
+import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ class Outcome:
     code: int | None = None
 
 
-def together(function, count, *arguments, within=60.0, ended=None):
+def together(function, count, *arguments, within=60.0, ended=None, joined=True):
     """Call a function, of a module that can be imported, in so many processes, each of which has joined the others.
 
     Parameters
@@ -50,6 +52,8 @@ def together(function, count, *arguments, within=60.0, ended=None):
         Seconds in which those processes must end which are counted in ``ended``.
     ended : sequence of int, optional
         Processes that are waited for. Default: all.
+    joined : bool, default True
+        Whether the processes have joined each other before; otherwise they know from their environment how to.
 
     Returns
     -------
@@ -58,9 +62,10 @@ def together(function, count, *arguments, within=60.0, ended=None):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed", "geomsink", "geomsink.cli", "outcomes"])
     with tempfile.TemporaryDirectory() as folder:
+        where = f"file://{folder}/meeting" if joined else _free_port()
         pipes = [context.Pipe(duplex=False) for _ in range(count)]
         processes = [
-            context.Process(target=_work, args=(function, rank, count, folder, sender, arguments), daemon=True)
+            context.Process(target=_work, args=(function, rank, count, where, sender, arguments), daemon=True)
             for rank, (_, sender) in enumerate(pipes)
         ]
         for process in processes:
@@ -98,10 +103,54 @@ def _receive(receiver, outcome):
         pass
 
 
-def _work(function, rank, count, folder, sender, arguments):
+def launched(count, *arguments, sabotage=None, **options):
+    """A command in so many processes, as ``torchrun`` starts them.
+
+    Parameters
+    ----------
+    arguments : str, or list of one for each process
+    sabotage : callable, optional
+        Called in each process before, with its rank.
+
+    Returns
+    -------
+    list of Outcome
+        With what was printed on stdout and on stderr as their value.
+    """
+    each = [[a[rank] if isinstance(a, list) else str(a) for a in arguments] for rank in range(count)]
+    return together(_command, count, each, sabotage, os.getcwd(), joined=False, **options)
+
+
+def _command(each, sabotage, folder):
+    from geomsink.cli import cli
+
+    rank, printed = int(os.environ["RANK"]), (io.StringIO(), io.StringIO())
+    os.chdir(folder)
+    if sabotage is not None:
+        sabotage(rank)
+    with contextlib.redirect_stdout(printed[0]), contextlib.redirect_stderr(printed[1]):
+        try:
+            cli(each[rank], prog_name="geomsink")
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return code, *(one.getvalue() for one in printed)
+
+
+def _free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _work(function, rank, count, where, sender, arguments):
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+    if isinstance(where, str):
+        dist.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
+    else:
+        known = dict(RANK=rank, WORLD_SIZE=count, MASTER_ADDR="127.0.0.1", MASTER_PORT=where)
+        os.environ.update({name: str(value) for name, value in known.items()})
     sender.send("ready")
     value = error = None
     try:

@@ -53,13 +53,13 @@ def load(reading: Reading, group: Group, *sources: str) -> list[Cloud]:
 
 def _part(reading: Reading, source: str, part: shapes.Part) -> tuple[NDArray[Any], bool]:
     """Points, and whether they are in the frame already."""
+    if not is_shape(source) and Path(source).is_dir():
+        return _of_folder(reading, source, part), False
     if shapes.is_stream(source):
         raise ValueError(f"{name_of(source)}: given to several processes, expected a file, which all of them can read.")
-    if is_shape(source) or (reading.samples is not None and not Path(source).is_dir()):
+    if is_shape(source) or reading.samples is not None:
         (whole,) = replace(reading, samples=reading.samples or SHAPE_SAMPLES).load(source)
         return whole.points[shapes.share(len(whole.points), part)], True
-    if Path(source).is_dir():
-        return _of_folder(reading, source, part), False
     if holds_sketch(source):
         raise ValueError(f"{source}: found a sketch, which one process can solve with; expected points.")
     return _read(reading, source, part), False
