@@ -62,7 +62,7 @@ def together(function, count, *arguments, within=60.0, ended=None, joined=True):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed", "geomsink", "geomsink.cli", "outcomes"])
     with tempfile.TemporaryDirectory() as folder:
-        where = f"file://{folder}/meeting" if joined else _free_port()
+        where = f"file://{folder}/meeting" if joined else None
         pipes = [context.Pipe(duplex=False) for _ in range(count)]
         processes = [
             context.Process(target=_work, args=(function, rank, count, where, sender, arguments), daemon=True)
@@ -103,38 +103,44 @@ def _receive(receiver, outcome):
         pass
 
 
-def launched(count, *arguments, sabotage=None, **options):
-    """A command in so many processes, as ``torchrun`` starts them.
+def launched(count, *lines, sabotage=None, **options):
+    """Commands, one after the other, in so many processes, as ``torchrun`` starts them.
 
     Parameters
     ----------
-    arguments : str, or list of one for each process
+    lines : sequence of str
+        The words of each command; in their place may stand a list of one for each process.
     sabotage : callable, optional
         Called in each process before, with its rank.
 
     Returns
     -------
     list of Outcome
-        With what was printed on stdout and on stderr as their value.
+        Their values are a list of the code and of what was printed on stdout and on stderr, for each line.
     """
-    each = [[a[rank] if isinstance(a, list) else str(a) for a in arguments] for rank in range(count)]
-    return together(_command, count, each, sabotage, os.getcwd(), joined=False, **options)
+    ports = [_free_port() for _ in lines]
+    return together(_commands, count, lines, ports, sabotage, os.getcwd(), joined=False, **options)
 
 
-def _command(each, sabotage, folder):
-    from geomsink.cli import cli
+def _commands(lines, ports, sabotage, folder):
+    from geomsink.cli import cli, several
 
-    rank, printed = int(os.environ["RANK"]), (io.StringIO(), io.StringIO())
     os.chdir(folder)
+    several.PATIENCE = 0.2  # nobody here ends the others
+    rank, done = int(os.environ["RANK"]), []
     if sabotage is not None:
         sabotage(rank)
-    with contextlib.redirect_stdout(printed[0]), contextlib.redirect_stderr(printed[1]):
-        try:
-            cli(each[rank], prog_name="geomsink")
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    return code, *(one.getvalue() for one in printed)
+    for line, port in zip(lines, ports, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        printed = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed[0]), contextlib.redirect_stderr(printed[1]):
+            try:
+                cli([word if isinstance(word, str) else word[rank] for word in line], prog_name="geomsink")
+                code = 0
+            except SystemExit as end:
+                code = end.code
+        done.append((code, *(one.getvalue() for one in printed)))
+    return done
 
 
 def _free_port():
@@ -146,11 +152,9 @@ def _free_port():
 def _work(function, rank, count, where, sender, arguments):
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if isinstance(where, str):
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1")
+    if where is not None:
         dist.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
-    else:
-        known = dict(RANK=rank, WORLD_SIZE=count, MASTER_ADDR="127.0.0.1", MASTER_PORT=where)
-        os.environ.update({name: str(value) for name, value in known.items()})
     sender.send("ready")
     value = error = None
     try:

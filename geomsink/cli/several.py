@@ -16,7 +16,7 @@ from geomsink.processes import group_of
 BAD_USE, LOST = 2, 4
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a process is told by whatever has started it beside others."""
-PATIENCE = 2.0
+PATIENCE = 1.0
 """Seconds in which the process that speaks does so: launchers end all others as soon as one has failed."""
 
 
