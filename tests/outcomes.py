@@ -118,7 +118,7 @@ def launched(count, *lines, sabotage=None, **options):
     list of Outcome
         Their values are a list of the code and of what was printed on stdout and on stderr, for each line.
     """
-    ports = [_free_port() for _ in lines]
+    ports = [free_port() for _ in lines]
     return together(_commands, count, lines, ports, sabotage, os.getcwd(), joined=False, **options)
 
 
@@ -143,7 +143,8 @@ def _commands(lines, ports, sabotage, folder):
     return done
 
 
-def _free_port():
+def free_port():
+    """One for processes to meet at."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
