@@ -314,9 +314,7 @@ class _Side:
                 given[pair[1]] = w
         return cls(kind, names)
 
-    def assembled(
-        self, arrays: dict[str, Tensor], parts: bool = False
-    ) -> tuple[Tensor, Tensor, Layout | None]:
+    def assembled(self, arrays: dict[str, Tensor], parts: bool = False) -> tuple[Tensor, Tensor, Layout | None]:
         """Points, weights, and the layout of a batch; ``parts`` may be empty."""
         points, weights = [], []
         for of_points, of_weights in self.names:
