@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..path import nearest_cost
-from ..processes import Group
+from ..processes import Group, Traffic
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
@@ -105,7 +105,7 @@ def compare(
     that have not changed are taken from it, and with ``warm`` the others start from its potentials. The processes of a
     ``group`` all call it, each with its part of the clouds.
     """
-    began, sent = time.perf_counter(), None if group is None else replace(group.traffic)
+    began, sent = time.perf_counter(), _sent_since(group)
     with asked(group):
         check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
@@ -176,9 +176,17 @@ def compare(
         upper=upper,
         value_error=container.error(off, value.detach()),
         shortfall=shortfall,
-        traffic=None if group is None or sent is None else group.traffic.since(sent),
+        traffic=_sent_since(group, sent),
     )
     return divergence, Memory(problems.constant(), **solved)
+
+
+def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic | None:
+    """What a process of a group has sent, after what it had sent before."""
+    if group is None:
+        return None
+    before, now = before or Traffic(), group.traffic
+    return Traffic(now.messages - before.messages, now.bytes - before.bytes)
 
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:
