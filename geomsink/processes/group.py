@@ -107,9 +107,7 @@ class Group:
                 "group: given without processes that know each other, expected torch.distributed.init_process_group() "
                 "first, as in scripts that torchrun starts."
             )
-        seconds: Any = self.timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.0 < seconds < math.inf:
-            raise ValueError(f"timeout: {seconds!r} given, expected a positive number of seconds.")
+        seconds = check_timeout(self.timeout)
         if self.processes is not None and not isinstance(self.processes, dist.ProcessGroup):
             raise TypeError(
                 f"processes: a {type(self.processes).__name__} was given, expected a torch.distributed.ProcessGroup."
@@ -118,8 +116,8 @@ class Group:
         ranks = dist.get_process_group_ranks(dist.group.WORLD if world else self.processes)
         if dist.get_rank() not in ranks:
             raise ValueError(f"group: this process, {dist.get_rank()}, is none of its processes, {ranks}.")
-        object.__setattr__(self, "_links", Links(ranks, world, float(seconds)))
-        self._meet("group", {"timeout": float(seconds)})
+        object.__setattr__(self, "_links", Links(ranks, world, seconds))
+        self._meet("group", {"timeout": seconds})
         key = dist.group.WORLD if world else self.processes
         if key not in _made or _made[key].left:
             _made[key] = self
@@ -266,6 +264,19 @@ class Group:
     def _count(self, t: Tensor | None) -> None:
         self.traffic.messages += 1
         self.traffic.bytes += 0 if t is None else t.numel() * t.element_size()
+
+
+def check_timeout(timeout: Any) -> float:
+    """Seconds to wait.
+
+    Raises
+    ------
+    ValueError
+        For what is no positive number.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.0 < timeout < math.inf:
+        raise ValueError(f"timeout: {timeout!r} given, expected a positive number of seconds.")
+    return float(timeout)
 
 
 def _facts(how: str, dtype: torch.dtype, sizes: Any) -> dict[str, Any]:

@@ -133,6 +133,18 @@ def test_a_process_that_is_lost(sabotage, said):
     assert (code, out) == (4, "") and err.startswith(f"geomsink: {said}") and err.count("\n") == 1
 
 
+def expects_another(rank):
+    os.environ["WORLD_SIZE"] = "2"
+
+
+def test_a_process_that_is_alone():
+    ((code, out, err),) = launched(1, (*DIVERGENCE[:-1], "1"), sabotage=expects_another, within=15.0)[0].value
+    assert (code, out) == (2, "") and err.startswith(
+        "geomsink: RANK=0, WORLD_SIZE=2, MASTER_ADDR=127.0.0.1, MASTER_PORT="
+    )
+    assert err.endswith("found no other processes there in 1 s, expected torchrun to start them.\n")
+
+
 def test_a_process_that_has_no_memory():
     ((codes, out, err),) = said(launched(2, DIVERGENCE, sabotage=no_memory))
     assert (codes, out) == ([4, 2], "")
