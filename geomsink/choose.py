@@ -253,8 +253,9 @@ class Facts:
         Whether points are positions in a table of costs, and have no cells.
     sketched : callable, default False
         Whether a few points stand for one of the clouds at least: they are looked for, so that it is asked last.
-    signed : bool, default False
-        Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know.
+    signed, shared : bool, default False
+        Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know; and
+        whether the clouds' parts lie on several processes.
     """
 
     pairs: int
@@ -276,6 +277,7 @@ class Facts:
     looked_up: bool = False
     sketched: Callable[[], bool] = lambda: False
     signed: bool = False
+    shared: bool = False
 
 
 class Wanted(Protocol):
@@ -295,7 +297,8 @@ class Choice:
 
     Attributes
     ----------
-    strategy : {"one-level", "coarse-to-fine", "sketched", "path-following", "item-by-item", "unrolled", "limit"}
+    strategy : {"one-level", "coarse-to-fine", "sketched", "path-following", "item-by-item", "unrolled", "limit", \
+"sharded"}
     dtype : torch.dtype
         The working precision.
     newton : bool
@@ -335,6 +338,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
+    if problem.shared:
+        return Choice("sketched" if problem.sketched() else "sharded", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..path import nearest_cost
+from ..processes import Group, Traffic
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
 from .options import Options
+from .parts import asked, tried_once
 from .problems import Problems
 from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
-from .solution import ConvergenceWarning, Divergence, Solution
+from .solution import ConvergenceWarning, Divergence, Scattered, Solution
 
 FAR_BELOW = 0.01
 """Blurs, in spacings of the points, below which the spacing is named where a solve does not converge."""
@@ -82,6 +84,7 @@ class Memory:
     yy: Solved
 
 
+@tried_once
 def compare(
     x: Any,
     y: Any,
@@ -94,16 +97,23 @@ def compare(
     memory: Memory | None = None,
     warm: bool = True,
     reuse: bool = True,
+    group: Group | None = None,
 ) -> tuple[Divergence, Memory]:
     """`sinkhorn_divergence` with its options in one object, and without warnings.
 
     ``memory`` is of an earlier comparison with the same options, not unrolled: with ``reuse``, self problems of clouds
-    that have not changed are taken from it, and with ``warm`` the others start from its potentials.
+    that have not changed are taken from it, and with ``warm`` the others start from its potentials. The processes of a
+    ``group`` all call it, each with its part of the clouds.
     """
-    began = time.perf_counter()
-    check_symmetric(options)
+    began, sent = time.perf_counter(), _sent_since(group)
+    with asked(group):
+        check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
-    problems, same = Problems(Request.of(x, y, a, b, options, *index, centre=kept, sketches=True)), (False, False)
+    if group is None:
+        request = Request.of(x, y, a, b, options, *index, centre=kept, sketches=True)
+    else:
+        request = Request.over(group, x, y, a, b, options, index, init, kept)
+    problems, same = Problems(request), (False, False)
     if memory is not None and reuse:
         problems, unchanged = problems.adopting(memory.problems)
         good = [s.solver.marginal_error <= options.tol for s in (memory.xx, memory.yy)]
@@ -166,8 +176,17 @@ def compare(
         upper=upper,
         value_error=container.error(off, value.detach()),
         shortfall=shortfall,
+        traffic=_sent_since(group, sent),
     )
     return divergence, Memory(problems.constant(), **solved)
+
+
+def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic | None:
+    """What a process of a group has sent, after what it had sent before."""
+    if group is None:
+        return None
+    before, now = before or Traffic(), group.traffic
+    return Traffic(now.messages - before.messages, now.bytes - before.bytes)
 
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:
@@ -184,7 +203,8 @@ def _are_equal(request: Request) -> bool:
     first, second = options.penalties
     if options.iterations is not None or first != second:
         return False
-    return torch.equal(alpha.points, beta.points) and torch.equal(alpha.weights, beta.weights)
+    equal = torch.equal(alpha.points, beta.points) and torch.equal(alpha.weights, beta.weights)
+    return equal if request.whole is None else request.whole.agrees(equal)
 
 
 def _constant_of_mass_1(request: Request) -> Tensor:
@@ -199,7 +219,7 @@ def _difference_of_masses(request: Request) -> Tensor:
     inputs = request.inputs
     if request.options.balanced:
         return torch.zeros_like(request.mass)
-    return 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
+    return 0.5 * inputs.epsilon * (inputs.masses[0] - inputs.masses[1]) ** 2
 
 
 def check_symmetric(options: Options) -> None:
@@ -212,11 +232,14 @@ def check_symmetric(options: Options) -> None:
 def _warm_starts(request: Request, memory: Memory) -> dict[str, Potentials | None]:
     """The last potentials, where there are as many points."""
     alpha, beta = request.alpha, request.beta
-    return {
+    starts = {
         "xy": _fitting(memory.xy.potentials, alpha, beta),
         "xx": _fitting(memory.xx.potentials, alpha, alpha),
         "yy": _fitting(memory.yy.potentials, beta, beta),
     }
+    if request.whole is None:
+        return starts
+    return {name: start if request.whole.agrees(start is not None) else None for name, start in starts.items()}
 
 
 def _fitting(start: Potentials | None, alpha: Measure, beta: Measure) -> Potentials | None:
@@ -257,6 +280,8 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
 
 def _too_cold(solution: Solution) -> str:
     """Where the blur is far below the spacing of the points, of a batch in its first item, a sentence that says so."""
+    if isinstance(solution.plan, Scattered):
+        return ""
     terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
     if degree is None or not solution.epsilon < math.inf:
         return ""

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..guards import guarded
+from ..processes import group_of
 from .comparison import compare, transport, warn_of
 from .options import MAX_ITER, TOL, Options
+from .parts import asked
 from .solution import Divergence, Solution
 
 Reach = float | tuple[float | None, float | None] | None
@@ -46,6 +48,7 @@ def sinkhorn_divergence(
     y_batch: Any = None,
     init: Divergence | None = None,
     progress: bool = False,
+    group: Any = None,
 ) -> Divergence:
     """S_ε(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β) between two weighted point clouds.
 
@@ -106,6 +109,12 @@ def sinkhorn_divergence(
         An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False
         Show a progress bar (needs tqdm).
+    group : optional
+        A `geomsink.Group`, True for all processes that ``torch.distributed`` knows, or a process group of
+        theirs: each of these processes calls the function with its part of both clouds, which may be empty, and the
+        divergence is that of the unions, the same on all; None weights are 1 over the points of all. Potentials and
+        gradients are those of the own points, and whole derivatives: parameters' gradients are to be summed over the
+        processes. Sketches travel, points do not: squared distances, where the blur is well above the spacing.
 
     Returns
     -------
@@ -117,6 +126,8 @@ def sinkhorn_divergence(
         For bad input: one sentence that says which argument, what was found and what was expected.
     BuildError
         If ``engine="keops"`` and nothing can be compiled.
+    ProcessesError
+        If another process of the group has failed, does not answer, or was asked for something else.
 
     Warns
     -----
@@ -136,13 +147,15 @@ def sinkhorn_divergence(
     >>> round(r.value, 6), r.converged
     (0.03, True)
     """
-    options = Options(
-        blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
-        differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
-        normalize=normalize, nan_policy=nan_policy,
-    )  # fmt: skip
-    divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress)
+    together = None if group is None else group_of(group)
+    with asked(together):
+        options = Options(
+            blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
+            differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
+            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
+            normalize=normalize, nan_policy=nan_policy,
+        )  # fmt: skip
+    divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress, group=together)
     problems = {"xy: ": divergence.xy, "xx: ": divergence.xx, "yy: ": divergence.yy}
     warn_of(problems, options, shortfall=divergence.shortfall)
     return divergence

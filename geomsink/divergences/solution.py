@@ -11,11 +11,27 @@ from torch import Tensor
 from ..certificates import Interval
 from ..copies import Constant
 from ..plan import Plan
+from ..processes import Traffic
 from ..solver import Approximation, LinearSolve, Step
 
 
 class ConvergenceWarning(UserWarning):
     """A solve stopped before its marginal error, or the error of its value, was what ``tol`` asks for."""
+
+
+class Scattered(Plan):
+    """In the place of a plan whose rows and columns lie on several processes: whatever is asked of it, it says so."""
+
+    def __init__(self) -> None:
+        """Without any of a plan's numbers."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ValueError("plan: it was asked for after a solve with group=, whose processes have parts of it each.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ class Solution(Constant):
         The levels, truncation and sketches of a solve on several levels; None is one over all pairs.
     history : tuple of Step
     plan : Plan
-        P, as an operator: ``plan @ w``.
+        P, as an operator: ``plan @ w``. Not after solves with ``group=``.
     linear_solves : list of LinearSolve
         Those of implicit differentiation so far: it grows with every backward pass.
     in_difference : Tensor
@@ -140,6 +156,8 @@ class Divergence(Constant):
     shortfall : str
         Why the value is less right than ``tol`` asks for, or the interval wider than ``tol_gap`` does; empty if they
         are not.
+    traffic : Traffic or None
+        With ``group=``, what this process has sent to the others for it: ``messages`` and ``bytes``.
     """
 
     value: float | Tensor
@@ -155,6 +173,7 @@ class Divergence(Constant):
     upper: float | Tensor | None
     value_error: float | Tensor
     shortfall: str
+    traffic: Traffic | None = None
 
     @property
     def gap(self) -> float | Tensor | None:

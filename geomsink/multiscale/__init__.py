@@ -1,7 +1,8 @@
 """Fewer pairs: trees of cells, truncation, sketches, and Newton's step on cells or on a sparse plan.
 
 Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, the latter's sums and what
-audits them, `Newton`, clouds with their trees and nodes, patterns of pairs, and sparse matrices.
+audits them, `Shared` for clouds on several processes, `Newton`, clouds with their trees, `merged` sketches, patterns of
+pairs, and sparse matrices.
 """
 
 from .audit import Audited
@@ -10,7 +11,8 @@ from .clouds import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
-from .sketch import Nodes
+from .shared import Part, Shared, SharedIterate
+from .sketch import merged
 from .sketched import Sketched, SketchedSums, stepped
 from .sparse import Places, Sparse, by_rows
 from .tree import Tree
@@ -24,14 +26,17 @@ __all__ = [
     "CoarseToFine",
     "Levels",
     "Newton",
-    "Nodes",
+    "Part",
     "Pattern",
     "Places",
+    "Shared",
+    "SharedIterate",
     "Sketched",
     "SketchedSums",
     "Sparse",
     "Tree",
     "by_rows",
+    "merged",
     "nearby",
     "pairs_of",
     "pattern",

@@ -4,6 +4,6 @@ On top of `torch.distributed`, and of nothing of this house.
 """
 
 from .failures import ProcessesError
-from .group import TIMEOUT, Group, Traffic, group_of
+from .group import TIMEOUT, Group, Traffic, check_timeout, group_of
 
-__all__ = ["TIMEOUT", "Group", "ProcessesError", "Traffic", "group_of"]
+__all__ = ["TIMEOUT", "Group", "ProcessesError", "Traffic", "check_timeout", "group_of"]
