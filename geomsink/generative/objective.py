@@ -44,9 +44,13 @@ def forgetful(name: str, loss: Any) -> Any:
     ------
     TypeError
         For what cannot be called.
+    ValueError
+        For a loss of several processes.
     """
     if not callable(loss):
         raise TypeError(f"{name}: a {type(loss).__name__} was given, expected a module or a function of (x, y).")
+    if getattr(loss, "group", None) is not None:  # each would take all points for its part
+        raise ValueError(f"{name}: given with group=, expected one without: all points come to it together.")
     if not isinstance(loss, nn.Module):
         return loss
     twin = copy.copy(loss)
