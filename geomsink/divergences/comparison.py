@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..path import nearest_cost
+from ..processes import Group
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
@@ -21,6 +22,7 @@ from .problems import Problems
 from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
+from .sharded import sharded_request
 from .solution import ConvergenceWarning, Divergence, Solution
 
 FAR_BELOW = 0.01
@@ -39,19 +41,20 @@ def transport(
     init: Solution | tuple[Any, Any] | None = None,
     progress: bool = False,
     start: Potentials | None = None,
+    group: Group | None = None,
 ) -> tuple[Solution, Potentials]:
     """`solve` with its options in one object, and without warnings; and potentials to give to the next call.
 
     These ``start`` it where they fit its points.
     """
-    request = Request.of(x, y, a, b, options, *index, sketches=True)
+    request = _request(x, y, a, b, options, index, group, "solve")
     problems, (alpha, beta) = Problems(request), (request.alpha, request.beta)
     start = _fitting(start, alpha, beta)
     if init is not None:
         given = init.potentials if isinstance(init, Solution) else init
         start = request.start("init", given, alpha, beta)
     offset = _constant_of_mass_1(request)
-    with Progress(progress) as bar:
+    with _progress(progress, group) as bar:
         solved = problems.solve("xy", alpha, beta, bar, start, goal=problems.goal(-offset))
         interval, shortfall = None, ""
         if options.form == "sharp" and options.iterations is None:
@@ -94,6 +97,7 @@ def compare(
     memory: Memory | None = None,
     warm: bool = True,
     reuse: bool = True,
+    group: Group | None = None,
 ) -> tuple[Divergence, Memory]:
     """`sinkhorn_divergence` with its options in one object, and without warnings.
 
@@ -103,7 +107,8 @@ def compare(
     began = time.perf_counter()
     check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
-    problems, same = Problems(Request.of(x, y, a, b, options, *index, centre=kept, sketches=True)), (False, False)
+    request = _request(x, y, a, b, options, index, group, "sinkhorn_divergence", kept)
+    problems, same = Problems(request), (False, False)
     if memory is not None and reuse:
         problems, unchanged = problems.adopting(memory.problems)
         good = [s.solver.marginal_error <= options.tol for s in (memory.xx, memory.yy)]
@@ -113,7 +118,7 @@ def compare(
     starts = _starts(request, init)
     if memory is not None and warm:
         starts = {**_warm_starts(request, memory), **{name: start for name, start in starts.items() if start}}
-    with Progress(progress) as bar:
+    with _progress(progress, group) as bar:
         xx = memory.xx if memory and same[0] else problems.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
         equal = _are_equal(request)
         if equal:  # the three problems are one, and S = 0
@@ -168,6 +173,20 @@ def compare(
         shortfall=shortfall,
     )
     return divergence, Memory(problems.constant(), **solved)
+
+
+def _request(
+    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any], group: Group | None, what: str,
+    centre: Tensor | None = None,
+) -> Request:  # fmt: skip
+    if group is None:
+        return Request.of(x, y, a, b, options, *index, centre=centre, sketches=True)
+    return sharded_request(x, y, a, b, options, index, group, what)
+
+
+def _progress(wanted: bool, group: Group | None) -> Progress:
+    """Shown by one process."""
+    return Progress(wanted and (group is None or group.rank == 0))
 
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:

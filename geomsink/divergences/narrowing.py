@@ -43,7 +43,7 @@ def sides_of(problems: Problems, solved: Solved, dtype: torch.dtype | None = Non
     dtype = dtype or certified_precision(problem.pairs, problem.pair.x.dtype, known)
     pair = problems.pair(problem.alpha, problem.beta, dtype)
     skips = skips_pairs(
-        problem.pairs, request.container.device, cost.lower_bound is not None and not endless, request.batched
+        problem.pairs, request.container.device, cost.lower_bound is not None and not endless, request.batched or request.sharded
     )
     if not skips:
         return Sides.full(problem, pair)

@@ -118,6 +118,7 @@ class Problems:
             quadratic=request.cost.quadratic is not None,
             items=len(alpha.weights) if request.batched else 1,
             looked_up=request.cost.looked_up,
+            sharded=request.sharded,
             signed=any(m.signs is not None for m in (alpha, beta)),
             sketched=lambda: any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta)),
         )

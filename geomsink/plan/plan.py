@@ -88,9 +88,7 @@ class Plan(Constant):
     @property
     def T(self) -> Plan:
         """The transpose, a plan from the second measure to the first."""
-        layouts = self.container.layouts
-        container = replace(self.container, layouts=layouts and layouts[::-1])
-        return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live, self.clouds.T)
+        return Plan(self.operator.T, self.container.T, self.terms.T, self.g, self.f, self.live, self.clouds.T)
 
     def cost(self) -> Tensor:
         """⟨P, C⟩, float64, with the history that potentials have."""
