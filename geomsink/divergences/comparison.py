@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..measures import Measure
 from ..path import nearest_cost
-from ..processes import Group
+from ..processes import Group, Sharded
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
@@ -181,7 +181,7 @@ def _request(
 ) -> Request:  # fmt: skip
     if group is None:
         return Request.of(x, y, a, b, options, *index, centre=centre, sketches=True)
-    return sharded_request(x, y, a, b, options, index, group, what)
+    return sharded_request(x, y, a, b, options, index, group, what, centre)
 
 
 def _progress(wanted: bool, group: Group | None) -> Progress:
@@ -243,7 +243,13 @@ def _fitting(start: Potentials | None, alpha: Measure, beta: Measure) -> Potenti
     if start is None:
         return None
     pairs = zip(start, (alpha.weights, beta.weights), strict=True)
-    return start if all(h.shape == w.shape and h.device == w.device for h, w in pairs) else None
+    return start if all(_alike(h, w) for h, w in pairs) else None
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are of so many numbers, on the same device, and dealt out alike."""
+    places = [t.parts if isinstance(t, Sharded) else None for t in (one, other)]
+    return one.shape == other.shape and one.device == other.device and places[0] == places[1]
 
 
 def _starts(request: Request, init: Divergence | None) -> dict[str, Potentials | None]:
@@ -277,7 +283,7 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
 def _too_cold(solution: Solution) -> str:
     """Where the blur is far below the spacing of the points, of a batch in its first item, a sentence that says so."""
     terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
-    if degree is None or not solution.epsilon < math.inf:
+    if degree is None or not solution.epsilon < math.inf or isinstance(terms.x, Sharded):
         return ""
     sides, unit = ((terms.x, terms.a), (terms.y, terms.b)), terms.cost.unit
     nearest = min(nearest_cost(x.detach(), w.detach(), terms.cost) for x, w in sides)

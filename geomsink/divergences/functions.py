@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..guards import guarded
+from ..processes import group_of
 from .comparison import compare, transport, warn_of
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
@@ -46,6 +47,7 @@ def sinkhorn_divergence(
     y_batch: Any = None,
     init: Divergence | None = None,
     progress: bool = False,
+    group: Any = None,
 ) -> Divergence:
     """S_ε(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β) between two weighted point clouds.
 
@@ -106,6 +108,14 @@ def sinkhorn_divergence(
         An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False
         Show a progress bar (needs tqdm).
+    group : optional
+        A `geomsink.processes.Group`, True for all processes that ``torch.distributed`` knows, or a process group of
+        theirs: each of these processes calls the function with its part of both clouds, which may be empty, and has the
+        divergence of the unions, the same on all; None weights are 1 over the points of all. Potentials, products with
+        plans and gradients are those of the own points; gradients of parameters that make points are to be summed over
+        the processes, and those of a blur, or of a cost's parameters, are whole on each. All pairs are summed, on one
+        level: no path is followed down the temperatures. Asking for products, marginals or costs of a plan, and
+        ``backward``, are calls of all processes, too.
 
     Returns
     -------
@@ -117,6 +127,8 @@ def sinkhorn_divergence(
         For bad input: one sentence that says which argument, what was found and what was expected.
     BuildError
         If ``engine="keops"`` and nothing can be compiled.
+    ProcessesError
+        If another process of the group has failed, does not answer, or was asked for something else.
 
     Warns
     -----
@@ -136,13 +148,14 @@ def sinkhorn_divergence(
     >>> round(r.value, 6), r.converged
     (0.03, True)
     """
+    together = None if group is None else group_of(group)
     options = Options(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
         scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
         normalize=normalize, nan_policy=nan_policy,
     )  # fmt: skip
-    divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress)
+    divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress, group=together)
     problems = {"xy: ": divergence.xy, "xx: ": divergence.xx, "yy: ": divergence.yy}
     warn_of(problems, options, shortfall=divergence.shortfall)
     return divergence
@@ -178,6 +191,7 @@ def solve(
     y_batch: Any = None,
     init: Solution | tuple[Any, Any] | None = None,
     progress: bool = False,
+    group: Any = None,
 ) -> Solution:
     """OT_ε(α, β) = min_P ⟨P, C⟩ + ε KL(P | a ⊗ b) between two weighted point clouds.
 
@@ -205,12 +219,13 @@ def solve(
     >>> round(s.value, 9), round(s.transport_cost, 9)
     (25.0, 25.0)
     """
+    together = None if group is None else group_of(group)
     options = Options(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
         differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
         scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
         normalize=normalize, nan_policy=nan_policy,
     )  # fmt: skip
-    solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress)
+    solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress, group=together)
     warn_of({"": solution}, options)
     return solution

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..costs import Cost, kernels
 from ..costs.kernels import Kernel
 from ..guards import guarded
+from ..processes import group_of
 from .comparison import Memory, check_symmetric, compare, transport, warn_of
 from .functions import Reach
 from .mmd import TRUNCATE, Discrepancy, mmd, scales_of
@@ -64,6 +65,10 @@ engine, dtype, multiscale, normalize, nan_policy
         Start each solve from the potentials of the last one. Results agree to ``tol`` either way.
     reuse : bool, default True
         Keep the self problem of a cloud that is the same as in the last call, such as a fixed target.
+    group : optional
+        As `geomsink.sinkhorn_divergence` takes it: each process calls the loss, and ``backward``, with its part of both
+        clouds, and has the loss of the unions; what parameters get is to be summed over the processes, and not
+        averaged.
 
     Attributes
     ----------
@@ -121,6 +126,7 @@ engine, dtype, multiscale, normalize, nan_policy
         nan_policy: str = "raise",
         warm_start: bool = True,
         reuse: bool = True,
+        group: Any = None,
     ):
         options = Options(
             blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
@@ -130,6 +136,7 @@ engine, dtype, multiscale, normalize, nan_policy
         )  # fmt: skip
         check_symmetric(options)
         super().__init__(options, warm_start=warm_start, reuse=reuse)
+        self.group = None if group is None else group_of(group)
         self.warm_start, self.reuse = warm_start, reuse
         self.report = None
         self._memory: Memory | None = None
@@ -141,7 +148,7 @@ engine, dtype, multiscale, normalize, nan_policy
         keep = (self.warm_start or self.reuse) and self.options.iterations is None
         self.report, memory = compare(
             x, y, a, b, self.options, (x_batch, y_batch),
-            memory=self._memory if keep else None, warm=self.warm_start, reuse=self.reuse,
+            memory=self._memory if keep else None, warm=self.warm_start, reuse=self.reuse, group=self.group,
         )  # fmt: skip
         # Tensors of inference mode cannot be used in a training step.
         self._memory = memory if keep and not torch.is_inference_mode_enabled() else None
@@ -159,6 +166,8 @@ engine, dtype, multiscale, normalize, nan_policy
         As `geomsink.sinkhorn_divergence` takes them; the cost may be asymmetric.
     warm_start : bool, default True
         Start each solve from the potentials of the last one. Results agree to ``tol`` either way.
+    group : optional
+        As `SinkhornDivergence` takes it.
 
     Attributes
     ----------
@@ -205,6 +214,7 @@ engine, dtype, multiscale, normalize, nan_policy
         normalize: bool = False,
         nan_policy: str = "raise",
         warm_start: bool = True,
+        group: Any = None,
     ):
         options = Options(
             blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
@@ -213,6 +223,7 @@ engine, dtype, multiscale, normalize, nan_policy
             nan_policy=nan_policy,
         )  # fmt: skip
         super().__init__(options, warm_start=warm_start)
+        self.group = None if group is None else group_of(group)
         self.warm_start = warm_start
         self.report = None
         self._memory: tuple[Tensor, Tensor] | None = None
@@ -223,7 +234,9 @@ engine, dtype, multiscale, normalize, nan_policy
         x, y, a, b = _clouds(clouds)
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
-        self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start)
+        self.report, potentials = transport(
+            x, y, a, b, self.options, (x_batch, y_batch), start=start, group=self.group
+        )
         self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"": self.report})
         return self.report.loss(self.options.form)  # type: ignore[return-value]

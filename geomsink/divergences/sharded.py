@@ -60,8 +60,9 @@ class OfParts(Container):
 
 
 def sharded_request(
-    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any], group: Group, what: str
-) -> Request:
+    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any], group: Group, what: str,
+    centre: Tensor | None = None,
+) -> Request:  # fmt: skip
     """Of all points, from those of this process.
 
     Raises
@@ -90,7 +91,7 @@ def sharded_request(
     parts = parts_of(len(tensors["x"]), group), parts_of(len(tensors["y"]), group)
     sides = {"x": parts[0], "a": parts[0], "y": parts[1], "b": parts[1]}
     whole = {name: deal(t, sides[name]) for name, t in tensors.items()}
-    request = Request.of(whole["x"], whole["y"], whole.get("a"), whole.get("b"), options)
+    request = Request.of(whole["x"], whole["y"], whole.get("a"), whole.get("b"), options, centre=centre)
     made = {f.name: getattr(request.container, f.name) for f in fields(Container)}
     container = OfParts(**made | {"is_numpy": is_numpy, "dtype": arrays.dtype}, parts=parts)
     return replace(request, container=container)

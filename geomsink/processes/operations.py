@@ -15,9 +15,9 @@ FEW = 2**16
 """Numbers, at most, that are told to all processes where some rows are asked for."""
 
 
-def _refused(operation: Any, what: str) -> TypeError:
+def _refused(operation: Any, what: str) -> RuntimeError:
     name = operation._schema.name.split("::")[1]
-    return TypeError(f"{name}: {what} of points that are dealt out to processes.")
+    return RuntimeError(f"{name}: {what} of points that are dealt out to processes.")
 
 
 def _leaves(values: Sequence[Any]) -> list[Sharded]:
@@ -35,16 +35,20 @@ def _wrapped(found: Any, like: Sharded, axis: int | None = None) -> Any:
 # ------------------------------------------------------------ each number by itself
 
 
-@handling(
-    "add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "neg_", "abs", "abs_", "pow", "square",
-    "sqrt", "rsqrt", "reciprocal", "exp", "exp_", "exp2", "expm1", "log", "log1p", "log2", "floor", "sign", "sgn",
-    "clamp", "clamp_", "clamp_min", "clamp_max", "maximum", "minimum", "where", "masked_fill", "masked_fill_",
-    "nan_to_num", "nextafter", "xlogy", "special_xlog1py", "isnan", "isinf", "isfinite", "eq", "ne", "lt", "le", "gt",
-    "ge", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "bitwise_not", "sin", "cos", "tanh",
-    "sigmoid", "silu", "relu", "erf", "tanh_backward", "sigmoid_backward", "silu_backward", "threshold_backward",
-    "addcmul", "addcdiv", "_to_copy", "clone", "detach", "alias", "lift_fresh", "copy_", "fill_", "zero_", "zeros_like",
-    "ones_like", "full_like", "empty_like",
+NUMBERS = (
+    "abs", "add", "addcdiv", "addcmul", "bitwise_and", "bitwise_not", "bitwise_or", "clamp", "clamp_max", "clamp_min",
+    "copy", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gt", "isfinite", "isinf", "isnan",
+    "le", "log", "log1p", "log2", "logical_and", "logical_not", "logical_or", "lt", "masked_fill", "maximum", "minimum",
+    "mul", "nan_to_num", "ne", "neg", "nextafter", "pow", "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid",
+    "sign", "silu", "sin", "special_xlog1py", "sqrt", "square", "sub", "tanh", "where", "xlogy", "zero",
 )  # fmt: skip
+ALIKE = (
+    "_to_copy", "alias", "clone", "detach", "empty_like", "full_like", "lift_fresh", "ones_like", "sigmoid_backward",
+    "silu_backward", "tanh_backward", "threshold_backward", "zeros_like",
+)  # fmt: skip
+
+
+@handling(*NUMBERS, *(f"{name}_" for name in NUMBERS), *ALIKE)
 def _each(operation: Any, *args: Any, **kwargs: Any) -> Any:
     like = max(_leaves((*args, *kwargs.values())), key=lambda t: t.ndim)
 
@@ -189,7 +193,7 @@ def _affine(operation: Any, bias: Tensor, one: Tensor, other: Tensor, **kwargs: 
 def _picked(t: Sharded, places: Tensor) -> Tensor:
     """Rows of the whole, told to all."""
     if places.numel() * (t.numel() // t.parts.total) > FEW:
-        raise TypeError(f"index: {places.numel():,} rows were asked for of points that are dealt out to processes.")
+        raise RuntimeError(f"index: {places.numel():,} rows were asked for of points that are dealt out to processes.")
     here = (places >= t.parts.start) & (places < t.parts.start + t.parts.mine)
     shape = list(t.local.shape)
     shape[t.axis] = len(places)

@@ -64,7 +64,7 @@ class Sharded(Tensor):
 
     Raises
     ------
-    TypeError
+    RuntimeError
         In operations that would need rows of other processes, and in those that nothing is known of.
     """
 
@@ -101,7 +101,7 @@ class Sharded(Tensor):
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operation._schema.name.split("::")[1]
         if name not in _handlers:
-            raise TypeError(f"{name}: it is not known what this does to points that are dealt out to processes.")
+            raise RuntimeError(f"{name}: it is not known what this does to points that are dealt out to processes.")
         return _handlers[name](operation, *args, **(kwargs or {}))
 
 
@@ -125,19 +125,19 @@ def local_of(t: Tensor, parts: Parts, axis: int) -> Tensor:
 
     Raises
     ------
-    TypeError
+    RuntimeError
         If it is neither.
     """
     if isinstance(t, Sharded):
         if t.parts != parts or t.axis != axis:
             found = f"axis {t.axis} of {tuple(t.shape)} in parts of {list(t.parts.counts)}"
-            raise TypeError(f"points: {found} meets axis {axis} in parts of {list(parts.counts)}, expected the same.")
+            raise RuntimeError(f"points: {found} meets axis {axis} in parts of {list(parts.counts)}, expected the same.")
         return t.local
     if t.ndim < -axis or t.shape[axis] == 1:
         return t
     if t.shape[axis] == parts.total and t.stride(axis) == 0:
         return t.narrow(axis, 0, parts.mine)
-    raise TypeError(f"points: a tensor of shape {tuple(t.shape)} meets {parts.total} that are dealt out to processes.")
+    raise RuntimeError(f"points: a tensor of shape {tuple(t.shape)} meets {parts.total} that are dealt out to processes.")
 
 
 class _Deal(torch.autograd.Function):
