@@ -11,8 +11,8 @@ def clouds(dimension=3, dtype=torch.float64):
     """Points x, y and weights a, b of all processes."""
     random = torch.Generator().manual_seed(dimension)
     x, y = torch.rand(60, dimension, generator=random), torch.rand(80, dimension, generator=random) + 0.2
-    a, b = (torch.rand(n, generator=random) + 0.1 for n in (60, 80))
-    return x.to(dtype), y.to(dtype), (a / a.sum()).double(), (b / b.sum()).double()
+    a, b = (torch.rand(n, generator=random, dtype=torch.float64) + 0.1 for n in (60, 80))
+    return x.to(dtype), y.to(dtype), a / a.sum(), b / b.sum()
 
 
 def parts(count, rank):

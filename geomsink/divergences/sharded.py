@@ -102,7 +102,7 @@ def _check(given: dict[str, Any], options: Options, index: tuple[Any, Any]) -> N
     for name in ("x", "y"):
         if isinstance(given[name], Sketch):
             raise TypeError(f"{name}: a Sketch was given with group, expected the points of this process.")
-    if index != (None, None):
+    if any(one is not None for one in index):
         raise ValueError("x_batch, y_batch: given with group, expected single clouds.")
     if options.multiscale:
         raise ValueError("multiscale: True given with group, whose processes have no cells in common; expected None.")
