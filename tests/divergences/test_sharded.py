@@ -181,7 +181,7 @@ REFUSED = {
     "x: shape is": lambda x, y: (x[None], y, dict(blur=0.3)),
     "numbers are NaN": lambda x, y: (x + np.nan, y, dict(blur=0.3)),
     "a, b: they sum to": lambda x, y: (x, y, dict(blur=0.3, a=np.ones(len(x)))),
-    "x, y: coordinates, or features, extend over inf": lambda x, y: (1e300 * x, y, dict(blur=0.3)),
+    "x, y: coordinates, or features, extend over": lambda x, y: (1e300 * x, y, dict(blur=0.3)),
 }  # fmt: skip
 
 
