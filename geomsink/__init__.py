@@ -24,6 +24,7 @@ from .divergences import (
     wasserstein_bounds,
 )
 from .plan import Entries, Plan
+from .processes import Group, ProcessesError
 from .solver import Approximation, LinearSolve
 
 __version__ = "0.1.0"
@@ -37,11 +38,13 @@ __all__ = [
     "Entries",
     "EntropicOT",
     "FeatureCost",
+    "Group",
     "HausdorffDivergence",
     "LinearSolve",
     "LinearSolveWarning",
     "MatrixCost",
     "Plan",
+    "ProcessesError",
     "SinkhornDivergence",
     "Sketch",
     "Solution",

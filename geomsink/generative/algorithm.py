@@ -130,7 +130,7 @@ class Algorithm:
         assert self._targets is not None
         norms, distances = list[float](), list[float]()
         with self._batch(t, k, history=False) as (z, x, y):
-            x, n = x.detach().requires_grad_(), processes.total(len(x), x)
+            x, n = x.detach().requires_grad_(), processes.total(len(x))
             self._targets.check(n)
             if len(x) != len(z):
                 raise ValueError(
@@ -140,7 +140,7 @@ class Algorithm:
                 value = self.objective(x, y)
                 (gradient,) = torch.autograd.grad(value, x)
             loss = float(value.detach())
-            if processes.total(int((~gradient.isfinite()).sum()), x):
+            if processes.total(int((~gradient.isfinite()).sum())):
                 raise NotFinite("gradient", loss)
             goals = self._targets.of(x.detach(), gradient, n)
             for rows in self._targets.batches(n, (self._seed, t, k)):
@@ -151,7 +151,7 @@ class Algorithm:
                     distance.backward()
                     distances.append(float(distance.detach()))
                 norms.append(self._descend(loss, "gradient towards targets"))
-        mean = processes.summed(math.fsum(distances), self.like) / len(norms)
+        mean = processes.summed(math.fsum(distances)) / len(norms)
         return {"loss": loss, "gradient_norm": math.fsum(norms) / len(norms), "targets_loss": mean}
 
     def _descend(self, loss: float, what: str) -> float:
@@ -195,7 +195,7 @@ class Algorithm:
         with seeded(self._seed, LATENTS, t, k, device=self.like.device) as seed:
             try:
                 y = self.source.batch(t * passes + k).to(self.like)
-                n = self._samples or processes.total(len(y), y)
+                n = self._samples or processes.total(len(y))
                 z = self.latent(n)[processes.part(n)]
                 # What networks draw themselves is to differ between processes.
                 place = (self._seed, FORWARD, t, k, processes.rank())

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 from torch import nn
 
-from . import checkpoints
+from . import checkpoints, processes
 from .checkpoints import CheckpointError
 from .generators import rebuilt
 from .result import Fit
@@ -104,6 +104,8 @@ def fit(*given: Any, **options: Any) -> Fit:
         For bad input: one sentence that says which argument, what was found and what was expected.
     NonFiniteError
         When numbers are NaN or infinite: a report of the step, its batch and the solver.
+    ProcessesError
+        If another one of several processes fails, ends, or does not answer in time.
     CheckpointError
         If none of the folder's checkpoints can be read, or they are of other networks.
     ImportError
@@ -125,7 +127,8 @@ def fit(*given: Any, **options: Any) -> Fit:
 
     With `torch.distributed` initialised, ``batch`` and
     ``samples`` are of all processes together: each makes its part, the loss sees the union, and weights stay the same
-    everywhere. The first process writes files and reads checkpoints.
+    everywhere. The first process writes files and reads checkpoints. They wait for each other for five minutes, or for
+    as long as a `geomsink.Group` of all that was made before says.
 
     Examples
     --------
@@ -137,7 +140,8 @@ def fit(*given: Any, **options: Any) -> Fit:
     >>> fitted.sample(1000).mean(0).round()
     tensor([3., 3.])
     """
-    return Trainer(*given, **options).train()
+    with processes.step("fit"):
+        return Trainer(*given, **options).train()
 
 
 def load(folder: str | PathLike[str], generator: nn.Module | None = None) -> nn.Module:

@@ -52,7 +52,7 @@ class HeldOut:
         generator.eval()
         try:
             with seeded(self._seed, LATENTS, PASS, device=self.points.device) as seed:
-                n = processes.total(len(self.points), self.points)
+                n = processes.total(len(self.points))
                 x = generator(latent(n)[processes.part(n)])
                 try:
                     return float(processes.agreed(float(self.objective(x, self.points))))

@@ -87,7 +87,7 @@ class Objective:
             found = f"points of shape {tuple(x.shape[1:])}, but data has {tuple(y.shape[1:])}"
             raise ValueError(f"generator: it makes {found}; expected the same.")
         if self._phi is not None:
-            if processes.total(int((~x.isfinite()).sum()), x):
+            if processes.total(int((~x.isfinite()).sum())):
                 raise NotFinite("generated points")
             both = self._phi(torch.cat((x, y)))
             if not isinstance(both, Tensor) or len(both) != len(x) + len(y):

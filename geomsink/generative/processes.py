@@ -6,15 +6,27 @@ of the derivative is all that a process needs from it; what the weights get is t
 
 from __future__ import annotations
 
+import pickle
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..processes import Group, group_of
+
+WHAT = "fit"
+"""What processes are at, in sentences about those that do not answer."""
+
 
 def active() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _group() -> Group | None:
+    """All processes, where there are some."""
+    return group_of(True) if active() else None
 
 
 def rank() -> int:
@@ -23,6 +35,12 @@ def rank() -> int:
 
 def count() -> int:
     return dist.get_world_size() if active() else 1
+
+
+def step(what: str) -> AbstractContextManager[None]:
+    """Work of which all processes hear where it fails on one."""
+    group = _group()
+    return nullcontext() if group is None else group.step(what)
 
 
 def part(n: int) -> slice:
@@ -36,42 +54,29 @@ def own(rows: Any, n: int) -> Any:
     return rows[(rows >= mine.start) & (rows < mine.stop)] - mine.start
 
 
-def total(n: int, like: Tensor) -> int:
-    """The sum of a number over all processes, which talk of it on the device of ``like``."""
-    if not active():
-        return n
-    summed = torch.tensor(n, device=like.device)
-    dist.all_reduce(summed)
-    return int(summed)
+def total(n: int) -> int:
+    """The sum of a number over all processes."""
+    group = _group()
+    return n if group is None else int(group.sum(torch.tensor(n, device="cpu"), WHAT))
 
 
-def summed(value: float, like: Tensor) -> float:
+def summed(value: float) -> float:
     """The same of a number that is not whole."""
-    if not active():
-        return value
-    double = torch.tensor(value, device=like.device, dtype=torch.float64)
-    dist.all_reduce(double)
-    return float(double)
+    group = _group()
+    return value if group is None else float(group.sum(torch.tensor(value, dtype=torch.float64, device="cpu"), WHAT))
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine: Tensor) -> Tensor:
-        sizes = [torch.zeros(1, dtype=torch.int64, device=mine.device) for _ in range(count())]
-        dist.all_gather(sizes, torch.tensor([len(mine)], device=mine.device))
-        lengths = [int(size) for size in sizes]
-        # Collectives want equal shapes: parts are filled up, and cut again.
-        filled = mine.new_zeros(max(lengths), *mine.shape[1:])
-        filled[: len(mine)] = mine
-        parts = [torch.empty_like(filled) for _ in lengths]
-        dist.all_gather(parts, filled)
-        start = sum(lengths[: rank()])
+    def forward(ctx: Any, mine: Tensor, group: Group) -> Tensor:
+        parts = group.gather(mine, WHAT)
+        start = sum(map(len, parts[: group.rank]))
         ctx.mine = slice(start, start + len(mine))
-        return torch.cat([p[:n] for p, n in zip(parts, lengths, strict=True)])
+        return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient[ctx.mine]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient[ctx.mine], None
 
 
 def gather(mine: Tensor) -> Tensor:
@@ -80,37 +85,40 @@ def gather(mine: Tensor) -> Tensor:
     The gradient that comes back is that of the own rows. It is the whole derivative of a number that every process
     computes from the same rows, if the gradients of weights are then summed with `add_gradients`.
     """
-    return _Gather.apply(mine) if active() else mine
+    group = _group()
+    return mine if group is None else _Gather.apply(mine, group)
 
 
 def add_gradients(module: nn.Module) -> None:
     """Sum the gradients over all processes."""
-    if not active():
+    group = _group()
+    if group is None:
         return
     trained = [p for p in module.parameters() if p.requires_grad]
     for p in trained:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    for kind in {(p.device, p.dtype) for p in trained}:
+    for kind in dict.fromkeys((p.device, p.dtype) for p in trained):
         same = [p for p in trained if (p.device, p.dtype) == kind]
-        flat = torch.cat([p.grad.reshape(-1) for p in same if p.grad is not None])
-        dist.all_reduce(flat)
-        for p, summed in zip(same, flat.split([p.numel() for p in same]), strict=True):
-            p.grad = summed.view_as(p)
+        flat = group.sum(torch.cat([p.grad.reshape(-1) for p in same if p.grad is not None]), WHAT)
+        for p, whole in zip(same, flat.split([p.numel() for p in same]), strict=True):
+            p.grad = whole.view_as(p)
 
 
 def first_of_all(module: nn.Module) -> None:
     """Give every process the weights and buffers of the first one."""
-    if active():
+    group = _group()
+    if group is not None:
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
-                dist.broadcast(tensor, 0)
+                tensor.copy_(group.first(tensor, WHAT))
 
 
 def agreed(value: Any) -> Any:
     """The first process's object, on every process."""
-    if not active():
+    group = _group()
+    if group is None:
         return value
-    box = [value]
-    dist.broadcast_object_list(box, 0)
-    return box[0]
+    packed = bytearray(pickle.dumps(value) if group.rank == 0 else b"")
+    mine = torch.frombuffer(packed, dtype=torch.uint8) if packed else torch.empty(0, dtype=torch.uint8, device="cpu")
+    return pickle.loads(group.gather(mine, WHAT)[0].numpy().tobytes())

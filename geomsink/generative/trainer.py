@@ -145,7 +145,7 @@ class Trainer:
         self._seconds, self._broken_off = 0.0, False
         measured = "none"
         if self._held_out is not None:
-            count = processes.total(len(self._held_out.points), like)
+            count = processes.total(len(self._held_out.points))
             measured = f"{count} points each {evaluate_every} steps by {objective.describe(self.score)}"
         self._settings = {
             "seed": str(self.seed), "data": described, "batch": str(batch), "samples": str(samples),
@@ -201,16 +201,17 @@ class Trainer:
         with ExitStack() as opened:
             log, reports = self._reports(opened)
             while self.step < self.steps and self.stopped is None:
-                row = self._row()
-                row["seconds"] = self._seconds = time.perf_counter() - began
-                self.history.append(row)
-                for report in reports:
-                    report.write(row)
-                last = self.step == self.steps or self.stopped is not None
-                if self.folder is not None and (last or self.step % self._checkpoint_every == 0):
-                    if log is not None:
-                        log.settle()
-                    self.save()
+                with processes.step(f"step {self.step + 1} of the fit"):
+                    row = self._row()
+                    row["seconds"] = self._seconds = time.perf_counter() - began
+                    self.history.append(row)
+                    for report in reports:
+                        report.write(row)
+                    last = self.step == self.steps or self.stopped is not None
+                    if self.folder is not None and (last or self.step % self._checkpoint_every == 0):
+                        if log is not None:
+                            log.settle()
+                        self.save()
                 yield row
 
     def _check_whole(self) -> None:

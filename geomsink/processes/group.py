@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .failures import ProcessesError, different, failed, gone, silent
+from .failures import ProcessesError, different, failed
+from .links import Links
 
 TIMEOUT = 300.0
 """Seconds that a process waits for the others."""
@@ -35,7 +35,8 @@ class Traffic:
     messages : int
         Collective calls, and pieces passed on around the ring.
     bytes : int
-        Of its own tensors that went out; what a backend sends besides, or passes on for others, is not counted.
+        Of its own tensors that went out, once each; what a backend sends besides, or passes on for others, is not
+        counted, nor are the 24 bytes to each of the others that go before every call.
     """
 
     messages: int = 0
@@ -46,16 +47,25 @@ class Traffic:
 class Group:
     """Processes that solve one problem together, each with its part of the points.
 
+    Its making is the first call of all of them. Before each exchange every process says to every other which one it
+    means, so that one that is missing, or has failed, or is elsewhere, is named on all, and none goes on with what does
+    not belong together. After a connection is lost, or a time-out, the group is of no use any more.
+
     Parameters
     ----------
     processes : torch.distributed.ProcessGroup, optional
-        Default: all, which ``torchrun`` has started and ``torch.distributed.init_process_group`` has joined.
+        Default: all, which ``torchrun`` has started and ``torch.distributed.init_process_group`` has joined. The first
+        group of all is also that which ``group=True`` means, and `geomsink.generative.fit`.
     timeout : float, default 300
         Seconds that a process waits for the others before all give up with a `ProcessesError`. Processes wait for the
-        slowest, so that it should be more than their work differs by.
+        slowest, so that it should be more than their work differs by. The same on all.
 
     Attributes
     ----------
+    rank, count : int
+        Which of the processes this one is, from 0 on, and how many there are.
+    left : bool
+        Whether ``torch.distributed.destroy_process_group`` has been called since.
     traffic : Traffic
         What this process has sent so far.
 
@@ -65,13 +75,31 @@ class Group:
         If `torch.distributed` is not initialised.
     ValueError
         For a time-out that is no positive number, and in a process that is not one of the group.
+    TypeError
+        For processes that are no group of torch's.
     ProcessesError
         If the others do not come in time.
+
+    Examples
+    --------
+    A group of one, which needs no ``torchrun``:
+
+    >>> import torch.distributed as dist
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> group = Group(timeout=60)
+    >>> group.rank, group.count
+    (0, 1)
+    >>> group.sum(torch.ones(2), "example")
+    tensor([1., 1.])
+    >>> dist.destroy_process_group()
     """
 
     processes: Any = None
     timeout: float = TIMEOUT
     traffic: Traffic = field(default_factory=Traffic, init=False, repr=False)
+    _links: Links = field(init=False, repr=False)
+    _known: tuple[Exception | None, int] = field(default=(None, 0), init=False, repr=False)
+    """The last failure that all have heard of, and the first process that has failed so."""
 
     def __post_init__(self) -> None:
         if not (dist.is_available() and dist.is_initialized()):
@@ -79,88 +107,99 @@ class Group:
                 "group: given without processes that know each other, expected torch.distributed.init_process_group() "
                 "first, as in scripts that torchrun starts."
             )
-        if isinstance(self.timeout, bool) or not 0.0 < float(self.timeout) < math.inf:
-            raise ValueError(f"timeout: {self.timeout!r} given, expected a positive number of seconds.")
+        seconds: Any = self.timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.0 < seconds < math.inf:
+            raise ValueError(f"timeout: {seconds!r} given, expected a positive number of seconds.")
         if self.processes is not None and not isinstance(self.processes, dist.ProcessGroup):
             raise TypeError(
                 f"processes: a {type(self.processes).__name__} was given, expected a torch.distributed.ProcessGroup."
             )
-        ranks = dist.get_process_group_ranks(self.processes or dist.group.WORLD)
+        world = self.processes is None or self.processes is dist.group.WORLD
+        ranks = dist.get_process_group_ranks(dist.group.WORLD if world else self.processes)
         if dist.get_rank() not in ranks:
             raise ValueError(f"group: this process, {dist.get_rank()}, is none of its processes, {ranks}.")
-        # One of their own, whose connections give up in time as well, so that processes can end.
-        span = timedelta(seconds=float(self.timeout))
-        try:
-            own = dist.new_group(ranks, timeout=span, use_local_synchronization=True)
-        except (RuntimeError, ValueError) as error:
-            raise silent(dist.get_rank(), len(ranks), "group", self.timeout) from error
-        object.__setattr__(self, "_own", own)
+        object.__setattr__(self, "_links", Links(ranks, world, float(seconds)))
+        self._meet("group", {"timeout": float(seconds)})
+        key = dist.group.WORLD if world else self.processes
+        if key not in _made or _made[key].left:
+            _made[key] = self
+
+    def __deepcopy__(self, memo: Any) -> Group:
+        """Itself: there is one of it."""
+        return self
 
     @property
     def rank(self) -> int:
-        return dist.get_rank(self._handle)
+        return self._links.rank
 
     @property
     def count(self) -> int:
-        return dist.get_world_size(self._handle)
+        return self._links.count
+
+    @property
+    def left(self) -> bool:
+        """Whether `torch.distributed` has been shut down since."""
+        return self._links.left
 
     # ------------------------------------------------------------------ what they say
 
     def sum(self, t: Tensor, what: str) -> Tensor:
-        """Of the tensors of all processes, which have one shape; the same bits on all."""
-        return self._reduced(t, what, dist.ReduceOp.SUM)
+        """Of the tensors of all processes, which have one shape; in their order, the same bits on all."""
+        return self._combined(t, what, "sum", torch.add)
 
     def largest(self, t: Tensor, what: str) -> Tensor:
-        """The same of the largest numbers."""
-        return self._reduced(t, what, dist.ReduceOp.MAX)
+        """The same of the largest numbers; NaN where one process has it."""
+        return self._combined(t, what, "largest", torch.maximum)
 
     def smallest(self, t: Tensor, what: str) -> Tensor:
-        return -self.largest(-t, what)
+        """The same of the smallest numbers; NaN where one process has it."""
+        return self._combined(t, what, "smallest", torch.minimum)
 
     def first(self, t: Tensor, what: str) -> Tensor:
         """The first process's tensor, on all; the others give one of its shape."""
-        sent, back = self._sent(t.detach().clone())
+        self._meet(what, _facts("first", t.dtype, t.shape))
+        sent, back = self._links.there(_own(t))
         self._count(sent if self.rank == 0 else None)
-        self._wait(dist.broadcast(sent, group_src=0, group=self._handle, async_op=True), what)
+        self._links.broadcast(sent, what)
         return sent.to(back)
 
     def gather(self, t: Tensor, what: str) -> list[Tensor]:
-        """The tensors of all processes, in their order; the number of rows may differ, the other sizes not."""
-        lengths = self._gathered(torch.tensor([len(t)], device=t.device), what)
-        most = max(sizes := [int(length) for length in torch.cat(lengths).tolist()])
-        filled = t.new_zeros((most, *t.shape[1:]))  # collectives want equal shapes
-        filled[: len(t)] = t.detach()
-        return [part[:size] for part, size in zip(self._gathered(filled, what), sizes, strict=True)]
+        """The tensors of all processes, in their order; the number of rows may differ, the other sizes not.
+
+        Raises
+        ------
+        ValueError
+            For a number, which has no rows.
+        """
+        if t.ndim == 0:
+            raise ValueError(f"{what}: a tensor without rows was given, expected one of shape (rows, ...).")
+        rows = self._meet(what, _facts("gather", t.dtype, t.shape[1:]), len(t))
+        sent, back = self._links.there(_own(t))
+        self._count(sent)
+        parts = self._links.exchange(sent, [(n, *t.shape[1:]) for n in rows], what)
+        return [part.to(back) for part in parts]
 
     def told(self, facts: Any, what: str) -> list[Any]:
         """What each process says, in what JSON holds."""
-        encoded = torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8, device="cpu")
-        return [json.loads(bytes(part.tolist())) for part in self.gather(encoded, what)]
+        return [_decoded(part) for part in self.gather(_encoded(_bytes(facts)), what)]
 
     def ring(self, tensors: tuple[Tensor, ...], what: str) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
         """The tensors of each process, beginning with the own ones, and whose they are: each has one neighbour's in
-        memory besides, while they are passed on. Shapes may differ in the number of rows."""
+        memory besides, while they are passed on. Those of one process have one number of rows, which may be another
+        on the others."""
         yield self.rank, tensors
-        sizes = [int(part) for part in torch.cat(self.gather(torch.tensor([len(tensors[0])], device="cpu"), what))]
-        ranks = dist.get_process_group_ranks(self._handle)
-        after, before = ranks[(self.rank + 1) % self.count], ranks[(self.rank - 1) % self.count]
+        rows = self._meet(what, {"ring": [_facts("ring", t.dtype, t.shape[1:]) for t in tensors]}, len(tensors[0]))
         held = tensors
         for step in range(1, self.count):
+            if step > 1:
+                self._meet(what, {"ring": step})  # all are still there, or hear why one is not
             owner = (self.rank - step) % self.count
-            coming, works = [], []
+            coming = []
             for t in held:
-                out, back = self._sent(t.detach().contiguous())
-                into = out.new_empty((sizes[owner], *t.shape[1:]))
-                pair = [
-                    dist.P2POp(dist.isend, out, after, self._handle),
-                    dist.P2POp(dist.irecv, into, before, self._handle),
-                ]
-                works += dist.batch_isend_irecv(pair)
+                out, back = self._links.there(_own(t))
                 self._count(out)
-                coming.append((into, back))
-            for work in works:
-                self._wait(work, what)
-            held = tuple(into.to(back) for into, back in coming)
+                coming.append(self._links.pass_on(out, (rows[owner], *t.shape[1:]), what).to(back))
+            held = tuple(coming)
             yield owner, held
 
     # ------------------------------------------------------------------ how they fail
@@ -168,80 +207,96 @@ class Group:
     @contextlib.contextmanager
     def step(self, what: str, **same: Any) -> Iterator[None]:
         """Work that each process does by itself. Where one fails, all do, and say which and why; and where ``same``,
-        what they were asked for, differs.
+        what they were asked for, differs. The others hear of it at their next exchange, wherever that is.
 
         Raises
         ------
         ProcessesError
             On all processes but the one that failed, which raises its own error.
         """
-        error: BaseException | None = None
         try:
             yield
-        except Exception as found:
-            error = found
-        report = {"failed": error and f"{type(error).__name__}: {error}"[:LONG], "same": {"call": what} | same}
-        if isinstance(error, ProcessesError):  # the others are not there to be told, or know
-            raise error
-        reports = self.told(report, what)
-        if error is not None:
-            raise error
-        for rank, other in enumerate(reports):
-            if other["failed"]:
-                raise failed(rank, self.count, what, other["failed"])
-        for rank, other in enumerate(reports):
-            for name, value in reports[0]["same"].items():
-                if other["same"].get(name) != value:
-                    raise different(what, name, value, rank, other["same"].get(name))
+        except Exception as error:
+            self.tell(error, what)
+            raise
+        self._meet(what, {"step": what} | same)
+
+    def tell(self, error: Exception, what: str) -> int:
+        """Let the others hear of a failure, unless they have, or are lost; the first of those that fail at once."""
+        if error is self._known[0] or self._links.lost is not None:
+            return self._known[1]
+        first = self.rank
+        try:
+            self._meet(what, {}, failure=f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONG])
+        except ProcessesError as heard:
+            first = heard.ranks[0] if heard.heard else first
+        object.__setattr__(self, "_known", (error, first))
+        return first
 
     # ------------------------------------------------------------------ below
 
-    @property
-    def _handle(self) -> Any:
-        return self._own  # type: ignore[attr-defined]
+    def _meet(self, what: str, facts: dict[str, Any], rows: int = 0, failure: str | None = None) -> list[int]:
+        """The numbers of rows of all, which have come for the same; or all hear who has not, or has failed."""
+        words = _bytes({"call": what, "failure": failure} | facts)
+        heads = self._links.heads(words, rows, failure is not None, what)
+        if not any(head.failed for head in heads) and len({head.fingerprint for head in heads}) == 1:
+            return [head.rows for head in heads]
+        said = self._links.exchange(_encoded(words), [(head.length,) for head in heads], what)
+        error = self._disagreement([_decoded(part) for part in said])
+        object.__setattr__(self, "_known", (error, error.ranks[0]))
+        raise error
 
-    def _reduced(self, t: Tensor, what: str, how: Any) -> Tensor:
-        sent, back = self._sent(t.detach().clone())
+    def _disagreement(self, reports: list[dict[str, Any]]) -> ProcessesError:
+        for rank, report in enumerate(reports):
+            if report["failure"] is not None:
+                return failed(rank, self.count, report["call"], report["failure"])
+        ours = reports[0]
+        for rank, report in enumerate(reports):
+            for name in {**ours, **report}:
+                if report.get(name) != ours.get(name):
+                    return different(ours["call"], name, ours.get(name), rank, report.get(name))
+        raise AssertionError(reports)
+
+    def _combined(self, t: Tensor, what: str, how: str, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        self._meet(what, _facts(how, t.dtype, t.shape))
+        sent, back = self._links.there(_own(t))
         self._count(sent)
-        self._wait(dist.all_reduce(sent, how, group=self._handle, async_op=True), what)
-        return sent.to(back)
-
-    def _gathered(self, t: Tensor, what: str) -> list[Tensor]:
-        sent, back = self._sent(t.contiguous())
-        parts = [torch.empty_like(sent) for _ in range(self.count)]
-        self._count(sent)
-        self._wait(dist.all_gather(parts, sent, group=self._handle, async_op=True), what)
-        return [part.to(back) for part in parts]
-
-    def _sent(self, t: Tensor) -> tuple[Tensor, torch.device]:
-        """A tensor where the backend can take it, and where it was."""
-        name = dist.get_backend(self._handle)
-        if name == "gloo" and t.device.type != "cpu":
-            return t.cpu(), t.device
-        if name == "nccl" and t.device.type != "cuda":
-            return t.cuda(), t.device
-        return t, t.device
+        return self._links.combine(sent, operation, what).to(back)
 
     def _count(self, t: Tensor | None) -> None:
         self.traffic.messages += 1
         self.traffic.bytes += 0 if t is None else t.numel() * t.element_size()
 
-    def _wait(self, work: Any, what: str) -> None:
-        """Until it is there, or the time is over."""
-        try:
-            work.wait(timedelta(seconds=self.timeout))
-        except RuntimeError as error:
-            found = str(error).strip().splitlines()[0]
-            if "imed out" in found or "imeout" in found:
-                raise silent(self.rank, self.count, what, self.timeout) from error
-            raise gone(self.rank, self.count, what, found[:LONG]) from error
+
+def _facts(how: str, dtype: torch.dtype, sizes: Any) -> dict[str, Any]:
+    return {"exchange": how, "dtype": str(dtype), "sizes": list(sizes)}
 
 
-_made: dict[tuple[Any, ...], Group] = {}
+def _own(t: Tensor) -> Tensor:
+    """A copy that can be sent, and overwritten."""
+    return t.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _bytes(facts: Any) -> bytes:
+    return json.dumps(facts, default=str).encode()
+
+
+def _encoded(words: bytes) -> Tensor:
+    return torch.tensor(list(words), dtype=torch.uint8, device="cpu")
+
+
+def _decoded(words: Tensor) -> Any:
+    return json.loads(bytes(words.tolist()))
+
+
+_made: dict[Any, Group] = {}
+"""The first of each of torch's groups."""
 
 
 def group_of(group: Any) -> Group:
     """What callers give as ``group``: a `Group`, True for all processes, or a process group of torch's.
+
+    Of the last two there is one, the first that was made, or else a new one with the time-out that is the default.
 
     Raises
     ------
@@ -251,12 +306,11 @@ def group_of(group: Any) -> Group:
     if isinstance(group, Group):
         return group
     if group is True:
-        group = None
+        group = dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
     elif not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
         raise TypeError(
             f"group: {group!r} given, expected geomsink.Group, True for all processes, or a ProcessGroup of torch."
         )
-    key = (id(group), dist.is_available() and dist.is_initialized() and id(dist.group.WORLD))
-    if key not in _made:  # making one is a call of all of them
-        _made[key] = Group(group)
-    return _made[key]
+    for key in [key for key, made in _made.items() if made.left]:
+        del _made[key]
+    return _made[group] if group in _made else Group(group)  # making one is a call of all of them
