@@ -143,8 +143,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"{table(head[:7], [row[:7] for row in rows_of(found, 'narrow', n, 3)])}\n\n"
         f"## One reduction, {dimension:,} coordinates, {wide:,} points a process and cloud "
         f"({found[0]['wide']['engine']})\n\n{table(head, rows_of(found, 'wide', wide, dimension))}\n\n"
-        "MB held are what the largest memory of a process was above that before it had points; what is beyond the model "
-        "is scratch of the products, whatever N is.\n\n"
+        "MB held are what the largest memory of a process was above that before it had points; what is beyond the "
+        "model is scratch of the products, whatever N is.\n\n"
         f"## A divergence and its gradient, cost euclidean, blur {BLUR:g}, in 3 coordinates, {n:,} points a process "
         f"({found[0]['solve']['engine']}, {found[0]['solve']['dtype']})\n\n{table(of_solve, solve)}\n"
     )

@@ -252,7 +252,9 @@ class Facts:
         Whether a few points stand for one of the clouds at least: they are looked for, so that it is asked last.
     signed : bool, default False
         Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know.
-    sharded : bool, default False
+    shared : bool, default False
+        Whether the clouds' parts lie on several processes, to be sketched there.
+    dealt : bool, default False
         Whether points are dealt out to processes, between which all pairs are summed.
     """
 
@@ -275,7 +277,8 @@ class Facts:
     looked_up: bool = False
     sketched: Callable[[], bool] = lambda: False
     signed: bool = False
-    sharded: bool = False
+    shared: bool = False
+    dealt: bool = False
 
 
 class Wanted(Protocol):
@@ -335,8 +338,10 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
-    if problem.sharded:  # whose cells, and sparse plans, are no process's own
+    if problem.dealt:  # whose cells, and sparse plans, are no process's own
         return Choice("one-level", dtype)
+    if problem.shared:  # sketches travel, points do not
+        return Choice("sketched", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up

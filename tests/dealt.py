@@ -1,7 +1,7 @@
 """Checks that 1, 2 and 4 processes make, each with its part of two clouds, and what each has found, to be compared."""
 
 import torch
-from together import together
+from outcomes import together
 
 SIZES = {1: ((60,), (80,)), 2: ((25, 35), (50, 30)), 4: ((20, 0, 25, 15), (7, 33, 38, 2))}
 """Rows of x and of y that each process has; one has none."""

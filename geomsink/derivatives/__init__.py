@@ -4,7 +4,7 @@ Imports `multiscale`, `solver` and what is below them. Hands on `Terms`, what va
 in, and the three ways; the last is the strategy `Unrolled`.
 """
 
-from .gradients import optimal_value
+from .gradients import optimal_value, weight_gradient
 from .implicit import optimal_potentials
 from .krylov import ImplicitOperator, LinearSolveWarning
 from .terms import Terms, softmin
@@ -18,4 +18,5 @@ __all__ = [
     "optimal_potentials",
     "optimal_value",
     "softmin",
+    "weight_gradient",
 ]

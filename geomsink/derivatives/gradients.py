@@ -128,7 +128,7 @@ def _envelope(solver: Iterate, terms: Terms, wanted: tuple[bool, ...], cotangent
         found[1], _ = _point_gradients(solver, terms, 1, y, [False] * len(parameters), cotangent)
     for side, want in enumerate((a, b)):
         if want and not (is_self and side):
-            found[2 + side] = cotangent[..., None] * _weight_gradient(solver, terms, side)
+            found[2 + side] = cotangent[..., None] * weight_gradient(solver, terms, side)
     if is_self:  # both arguments are the same tensors: what the second has is what the first has
         found[0] = None if found[0] is None else 2.0 * found[0]
         found[2] = None if found[2] is None else 2.0 * found[2]
@@ -168,8 +168,8 @@ def _point_gradients(
     return (found[0] if want_points else points), found[1:]
 
 
-def _weight_gradient(solver: Iterate, terms: Terms, side: int) -> Tensor:
-    """∂D/∂a: for a fixed marginal, the potential."""
+def weight_gradient(solver: Iterate, terms: Terms, side: int) -> Tensor:
+    """∂D/∂a (side 0) or ∂D/∂b (1) of the dual value D: for a fixed marginal, the potential."""
     potential, log_sums = solver.exact(side)
     here = terms if side == 0 else terms.T
     with torch.enable_grad():

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from ..measures import Measure
+from ..multiscale import TooFine
 from ..path import nearest_cost
-from ..processes import Group, Sharded
+from ..processes import Group, Sharded, Traffic
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
 from .options import Options
+from .parts import CALL, asked, sketches_serve, tried_once
 from .problems import Problems
 from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
 from .sharded import sharded_request
-from .solution import ConvergenceWarning, Divergence, Solution
+from .solution import ConvergenceWarning, Divergence, Scattered, Solution
 
 FAR_BELOW = 0.01
 """Blurs, in spacings of the points, below which the spacing is named where a solve does not converge."""
@@ -47,7 +49,10 @@ def transport(
 
     These ``start`` it where they fit its points.
     """
-    request = _request(x, y, a, b, options, index, group, "solve")
+    if group is None:
+        request = Request.of(x, y, a, b, options, *index, sketches=True)
+    else:
+        request = sharded_request(x, y, a, b, options, index, group, "solve")
     problems, (alpha, beta) = Problems(request), (request.alpha, request.beta)
     start = _fitting(start, alpha, beta)
     if init is not None:
@@ -85,6 +90,7 @@ class Memory:
     yy: Solved
 
 
+@tried_once
 def compare(
     x: Any,
     y: Any,
@@ -102,12 +108,39 @@ def compare(
     """`sinkhorn_divergence` with its options in one object, and without warnings.
 
     ``memory`` is of an earlier comparison with the same options, not unrolled: with ``reuse``, self problems of clouds
-    that have not changed are taken from it, and with ``warm`` the others start from its potentials.
+    that have not changed are taken from it, and with ``warm`` the others start from its potentials. The processes of a
+    ``group`` all call it, each with its part of the clouds.
     """
-    began = time.perf_counter()
-    check_symmetric(options)
+    began, sent = time.perf_counter(), None if group is None else replace(group.traffic)
+    with asked(group):
+        check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
-    request = _request(x, y, a, b, options, index, group, "sinkhorn_divergence", kept)
+    how = (began, sent, init, progress, memory, warm, reuse, group)
+    if group is None:
+        return _compared(Request.of(x, y, a, b, options, *index, centre=kept, sketches=True), *how)
+    dealt = memory is not None and memory.problems.request.sharded
+    if not dealt and sketches_serve(x, y, options):
+        try:
+            return _compared(Request.over(group, x, y, a, b, options, index, init, kept), *how)
+        except TooFine:  # on all processes
+            if options.multiscale:
+                raise
+    return _compared(sharded_request(x, y, a, b, options, index, group, CALL, kept), *how)
+
+
+def _compared(
+    request: Request,
+    began: float,
+    sent: Traffic | None,
+    init: Divergence | None,
+    progress: bool,
+    memory: Memory | None,
+    warm: bool,
+    reuse: bool,
+    group: Group | None,
+) -> tuple[Divergence, Memory]:
+    """The three problems of a request, solved and reported."""
+    options = request.options
     problems, same = Problems(request), (False, False)
     if memory is not None and reuse:
         problems, unchanged = problems.adopting(memory.problems)
@@ -171,17 +204,9 @@ def compare(
         upper=upper,
         value_error=container.error(off, value.detach()),
         shortfall=shortfall,
+        traffic=None if group is None or sent is None else group.traffic.since(sent),
     )
     return divergence, Memory(problems.constant(), **solved)
-
-
-def _request(
-    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any], group: Group | None, what: str,
-    centre: Tensor | None = None,
-) -> Request:  # fmt: skip
-    if group is None:
-        return Request.of(x, y, a, b, options, *index, centre=centre, sketches=True)
-    return sharded_request(x, y, a, b, options, index, group, what, centre)
 
 
 def _progress(wanted: bool, group: Group | None) -> Progress:
@@ -203,7 +228,8 @@ def _are_equal(request: Request) -> bool:
     first, second = options.penalties
     if options.iterations is not None or first != second:
         return False
-    return torch.equal(alpha.points, beta.points) and torch.equal(alpha.weights, beta.weights)
+    equal = torch.equal(alpha.points, beta.points) and torch.equal(alpha.weights, beta.weights)
+    return equal if request.whole is None else request.whole.agrees(equal)
 
 
 def _constant_of_mass_1(request: Request) -> Tensor:
@@ -218,7 +244,7 @@ def _difference_of_masses(request: Request) -> Tensor:
     inputs = request.inputs
     if request.options.balanced:
         return torch.zeros_like(request.mass)
-    return 0.5 * inputs.epsilon * (inputs.a.sum(-1) - inputs.b.sum(-1)) ** 2
+    return 0.5 * inputs.epsilon * (inputs.masses[0] - inputs.masses[1]) ** 2
 
 
 def check_symmetric(options: Options) -> None:
@@ -231,11 +257,14 @@ def check_symmetric(options: Options) -> None:
 def _warm_starts(request: Request, memory: Memory) -> dict[str, Potentials | None]:
     """The last potentials, where there are as many points."""
     alpha, beta = request.alpha, request.beta
-    return {
+    starts = {
         "xy": _fitting(memory.xy.potentials, alpha, beta),
         "xx": _fitting(memory.xx.potentials, alpha, alpha),
         "yy": _fitting(memory.yy.potentials, beta, beta),
     }
+    if request.whole is None:
+        return starts
+    return {name: start if request.whole.agrees(start is not None) else None for name, start in starts.items()}
 
 
 def _fitting(start: Potentials | None, alpha: Measure, beta: Measure) -> Potentials | None:
@@ -282,6 +311,8 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
 
 def _too_cold(solution: Solution) -> str:
     """Where the blur is far below the spacing of the points, of a batch in its first item, a sentence that says so."""
+    if isinstance(solution.plan, Scattered):
+        return ""
     terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
     if degree is None or not solution.epsilon < math.inf or isinstance(terms.x, Sharded):
         return ""

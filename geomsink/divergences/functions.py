@@ -11,6 +11,7 @@ from ..guards import guarded
 from ..processes import group_of
 from .comparison import compare, transport, warn_of
 from .options import MAX_ITER, TOL, Options
+from .parts import asked
 from .solution import Divergence, Solution
 
 Reach = float | tuple[float | None, float | None] | None
@@ -113,9 +114,9 @@ def sinkhorn_divergence(
         theirs: each of these processes calls the function with its part of both clouds, which may be empty, and has the
         divergence of the unions, the same on all; None weights are 1 over the points of all. Potentials, products with
         plans and gradients are those of the own points; gradients of parameters that make points are to be summed over
-        the processes, and those of a blur, or of a cost's parameters, are whole on each. All pairs are summed, on one
-        level: no path is followed down the temperatures. Asking for products, marginals or costs of a plan, and
-        ``backward``, are calls of all processes, too.
+        the processes, and those of a blur, or of a cost's parameters, are whole on each. Where sketches serve, squared
+        distances and a blur well above the spacing, these travel and points do not; elsewhere all pairs are summed, on
+        one level, and products with plans, and ``backward``, are calls of all processes, too.
 
     Returns
     -------
@@ -149,12 +150,13 @@ def sinkhorn_divergence(
     (0.03, True)
     """
     together = None if group is None else group_of(group)
-    options = Options(
-        blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
-        differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
-        normalize=normalize, nan_policy=nan_policy,
-    )  # fmt: skip
+    with asked(together):
+        options = Options(
+            blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
+            differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
+            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
+            normalize=normalize, nan_policy=nan_policy,
+        )  # fmt: skip
     divergence, _ = compare(x, y, a, b, options, (x_batch, y_batch), init, progress, group=together)
     problems = {"xy: ": divergence.xy, "xx: ": divergence.xx, "yy: ": divergence.yy}
     warn_of(problems, options, shortfall=divergence.shortfall)

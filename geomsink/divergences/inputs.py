@@ -31,6 +31,8 @@ class Inputs(Constant):
         What coordinates, or features, are relative to.
     parameters : tuple of Tensor
         Of the cost.
+    masses : pair of Tensor, shape (...)
+        Of a and b; where these are parts of larger measures, of those.
     """
 
     points: tuple[Tensor, Tensor]
@@ -42,6 +44,7 @@ class Inputs(Constant):
     epsilon: Tensor
     centre: Tensor
     parameters: tuple[Tensor, ...]
+    masses: tuple[Tensor, Tensor]
 
     @classmethod
     def of(
@@ -50,16 +53,18 @@ class Inputs(Constant):
         weights: tuple[Tensor, Tensor],
         options: Options,
         centre: Tensor | None = None,
+        whole: tuple[Tensor, tuple[Tensor, Tensor]] | None = None,
     ) -> Inputs:
-        """From validated points and weights; an earlier ``centre`` is kept where it is good enough."""
+        """From validated points and weights; an earlier ``centre`` is kept where it is good enough.
+
+        ``whole`` are the centre and the masses of clouds that these are parts of.
+        """
         cost = options.ground
         given = points[0].double(), points[1].double()
-        x, y = given
-        if _maps_first(cost):
-            x, y = _mapped(cost, x), _mapped(cost, y)
+        x, y = positions(points, cost)
         # Rounding errors of a cost are relative to the coordinates: keep those small where it depends on differences.
         if cost.translation_invariant or cost.quadratic is not None:
-            centre = _centre(x.detach(), y.detach(), centre)
+            centre = _centre(x.detach(), y.detach(), centre) if whole is None else whole[0]
             x, y = x - centre, y - centre
         else:
             centre = torch.zeros_like(x[..., :1, :])
@@ -67,13 +72,16 @@ class Inputs(Constant):
             x, y = _mapped(cost, x), _mapped(cost, y)
         a, b = weights
         mass = x.new_ones(x.shape[:-2])
+        masses = (a.sum(-1), b.sum(-1)) if whole is None else whole[1]
         if options.balanced or options.normalize:
             # Masses that differ by rounding would be a floor under the marginal error: each is made 1.
-            masses = a.sum(-1), b.sum(-1)
-            a, b = a / masses[0][..., None], b / masses[1][..., None]
+            # Of a whole, other processes have parts: what it gives to the gradient is added where all know it.
+            first, second = masses if whole is None else (masses[0].detach(), masses[1].detach())
+            a, b = a / first[..., None], b / second[..., None]
             mass = mass if options.normalize else 0.5 * (masses[0] + masses[1])
+            masses = (a.sum(-1), b.sum(-1)) if whole is None else (torch.ones_like(first), torch.ones_like(second))
         epsilon = options.live_epsilon().to(x.device)
-        return cls(given, x, y, a, b, mass, epsilon, centre, cost.parameters)
+        return cls(given, x, y, a, b, mass, epsilon, centre, cost.parameters, masses)
 
     def features(self, cost: Cost, points: Tensor) -> Tensor:
         """Of other points (..., K, D), as those of the two clouds are, float64."""
@@ -87,6 +95,12 @@ class Inputs(Constant):
         """Whether anything has history that autograd is to follow."""
         tensors = (self.x, self.y, self.a, self.b, self.epsilon, *self.parameters)
         return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def positions(points: tuple[Tensor, Tensor], cost: Cost) -> tuple[Tensor, Tensor]:
+    """What a centre is the mean of: points, or features, in float64."""
+    x, y = points[0].double(), points[1].double()
+    return (_mapped(cost, x), _mapped(cost, y)) if _maps_first(cost) else (x, y)
 
 
 def _maps_first(cost: Cost) -> bool:

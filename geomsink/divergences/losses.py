@@ -79,6 +79,8 @@ engine, dtype, multiscale, normalize, nan_policy
     ------
     TypeError, ValueError
         For bad options here, for bad points when it is called: one sentence each.
+    ProcessesError
+        As `geomsink.sinkhorn_divergence`.
 
     Warns
     -----
@@ -234,9 +236,7 @@ engine, dtype, multiscale, normalize, nan_policy
         x, y, a, b = _clouds(clouds)
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
-        self.report, potentials = transport(
-            x, y, a, b, self.options, (x_batch, y_batch), start=start, group=self.group
-        )
+        self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start, group=self.group)
         self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"": self.report})
         return self.report.loss(self.options.form)  # type: ignore[return-value]

@@ -12,13 +12,14 @@ from .. import engine
 from ..choose import Choice, Facts, choose, is_final, tried
 from ..derivatives import Terms, Unrolled
 from ..measures import Measure
-from ..multiscale import Cloud, CoarseToFine, Levels, Newton, Sketched, stepped
+from ..multiscale import Cloud, CoarseToFine, Levels, Newton, Part, Shared, Sketched, stepped
 from ..path import ItemByItem, PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
     LIMIT,
     Balanced,
     Goal,
+    Iterate,
     Limit,
     OneLevel,
     Potentials,
@@ -51,8 +52,17 @@ class Problems:
         """A measure with its tree."""
         side = int(measure is not self.request.alpha)
         if side not in self._clouds:
-            self._clouds[side] = Cloud(measure, self.request.cost, self.request.epsilon)
+            self._clouds[side] = self._prepared(measure, side)
         return self._clouds[side]
+
+    def _prepared(self, measure: Measure, side: int) -> Cloud:
+        request, whole = self.request, self.request.whole
+        if whole is None:
+            return Cloud(measure, request.cost, request.epsilon)
+        mass = request.inputs.masses[side].detach()
+        before = whole.before[side] * (mass / whole.masses[side].detach())
+        numbers = whole.counts[side], float(mass), float(before)
+        return Part(measure, request.cost, request.epsilon, whole.group, *numbers)
 
     def levels(self, alpha: Measure, beta: Measure) -> Levels | None:
         """Of two of the measures, if they have any."""
@@ -67,7 +77,8 @@ class Problems:
         request = self.request
         x = alpha.points.to(dtype)
         y = x if beta is alpha else beta.points.to(dtype)
-        return engine.pair(x, y, request.cost, request.options.engine, request.lengths(alpha, beta))
+        name = request.options.engine if len(x) and len(y) else "dense"  # parts of clouds may be empty
+        return engine.pair(x, y, request.cost, name, request.lengths(alpha, beta))
 
     def terms(self, problem: Problem) -> Terms:
         """What a problem depends on, with history, in its working precision."""
@@ -80,6 +91,15 @@ class Problems:
         pairs = engine.Pairs.of(problem.pair)
         x, y = x.to(dtype), y.to(dtype)
         return Terms(x, y, a, b, inputs.epsilon, inputs.parameters, self.request.cost, penalties, pairs)
+
+    def terms_of_part(self, part: Iterate, side: int) -> Terms:
+        """The same of what this process has of a side, with history, against the sketch of another one."""
+        inputs, problem = self.request.inputs, part.problem
+        x, a = ((inputs.x, inputs.a), (inputs.y, inputs.b))[side]
+        pairs, epsilon = engine.Pairs.of(problem.pair), inputs.epsilon.detach()
+        y, b = problem.pair.y, problem.beta.weights
+        x = x.to(problem.pair.x.dtype)
+        return Terms(x, y, a, b, epsilon, inputs.parameters, self.request.cost, problem.penalties, pairs)
 
     # -------------------------------------------------------------------------- solving
 
@@ -101,7 +121,7 @@ class Problems:
         request = self.request
         goal = self.goal() if goal is None else goal
         facts = Facts(
-            pairs=alpha.weights.numel() * beta.weights.shape[-1],
+            pairs=self._pairs(alpha, beta),
             dimension=alpha.points.shape[-1],
             epsilon=request.temperature,
             cost_scale=request.cost_scale,
@@ -118,8 +138,9 @@ class Problems:
             quadratic=request.cost.quadratic is not None,
             items=len(alpha.weights) if request.batched else 1,
             looked_up=request.cost.looked_up,
-            sharded=request.sharded,
+            dealt=request.sharded,
             signed=any(m.signs is not None for m in (alpha, beta)),
+            shared=request.whole is not None,
             sketched=lambda: any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta)),
         )
         choice = choose(facts, request.options, request.container.device)
@@ -143,6 +164,13 @@ class Problems:
         if solved.status.startswith(LIMIT):
             solved = replace(solved, status=f"{LIMIT}{most} is reached")
         return solved
+
+    def _pairs(self, alpha: Measure, beta: Measure) -> int:
+        """Of points; of parts, of those that all processes have."""
+        if self.request.whole is None:
+            return alpha.weights.numel() * beta.weights.shape[-1]
+        first, second = (self.request.whole.counts[side] for side in self.request.sides(alpha, beta))
+        return first * second
 
     def _is_rounded(self, before: Solved, goal: Goal) -> bool:
         """Whether rounding alone puts an earlier solve's value off by more than it may be."""
@@ -180,8 +208,11 @@ class Problems:
         if request.temperature < math.inf:
             scaling, degree = request.options.scaling, request.cost.degree
             steps = temperatures(request.cost_scale, request.epsilon, scaling, degree)
-        penalties = request.penalties(alpha, beta)
-        return Problem(alpha, beta, self.pair(alpha, beta, dtype), steps, request.cost_scale, penalties)
+        penalties, whole = request.penalties(alpha, beta), None
+        if request.whole is not None:
+            first, second = (request.inputs.masses[side].detach() for side in request.sides(alpha, beta))
+            whole = first, second
+        return Problem(alpha, beta, self.pair(alpha, beta, dtype), steps, request.cost_scale, penalties, whole)
 
     def _strategy(self, choice: Choice, problem: Problem, goal: Goal, most: int) -> Strategy:
         """The object that a choice names, which makes so many cycles at most."""
@@ -196,6 +227,8 @@ class Problems:
             return PathFollowing(goal, most, clouds)
         if choice.strategy == ItemByItem.name:
             return ItemByItem(goal, most)
+        if isinstance(clouds[0], Part) and isinstance(clouds[1], Part):
+            return Shared(goal, most, options.scaling, options.engine, (clouds[0], clouds[1]))
         if choice.strategy == Sketched.name:
             return Sketched(goal, most, options.scaling, options.engine, clouds)
         if choice.strategy == CoarseToFine.name:
@@ -222,6 +255,7 @@ class Problems:
         for side, name in enumerate(("alpha", "beta")):
             one, earlier = getattr(mine, name), getattr(theirs, name)
             same[side] = torch.equal(one.points, earlier.points) and torch.equal(one.weights, earlier.weights)
+            same[side] = same[side] if mine.whole is None else mine.whole.agrees(same[side])
             if same[side]:
                 request = replace(request, **{name: earlier})
                 clouds |= {key: cloud for key, cloud in other._clouds.items() if key == side}

@@ -45,7 +45,7 @@ def stated_error(problems: Problems, solved: Solved, sharp: bool, interval: Inte
     """What a value is off by, with rounding: by no more than the distance to the ends of a certified interval, which is
     found, and kept as the solver's accuracy, where Newton's equation does not tell."""
     solver = solved.solver
-    if solver.problem.is_signed:  # certificates are of weights that are none of them negative
+    if solver.problem.is_signed or solver.problem.whole:  # certificates are of all points, none of negative weight
         return error_of(solved, sharp)
     if solver.accuracy is None or not bool(solver.accuracy.value.isfinite().all()):
         interval = interval or certified(problems, solved)

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from .. import engine
 from ..certificates import Interval
-from ..derivatives import ImplicitOperator, optimal_potentials, optimal_value
+from ..derivatives import ImplicitOperator, Terms, optimal_potentials, optimal_value, weight_gradient
 from ..engine import UNIT
+from ..multiscale import SharedIterate
 from ..plan import Clouds, Plan
 from ..solver import Approximation, Iterate, Problem, Solved, free_constant, rounding, share_of
 from .options import Options
 from .problems import Problems
 from .refining import stated_error
 from .requests import Request
-from .solution import Solution
+from .solution import Scattered, Solution
 
 
 def solution_of(problems: Problems, solved: Solved, interval: Interval | None = None) -> Solution:
@@ -36,7 +37,9 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
     value = solver.value()
     live = solved.live is not None or (terms.live and not request.container.is_numpy)
     operator: ImplicitOperator | None = None
-    if solved.live is not None:
+    if isinstance(solver, SharedIterate):
+        value, live = _of_parts(problems, solver, value), False
+    elif solved.live is not None:
         f, g = solved.live
         value = terms.dual_value(f, g)
     elif live:
@@ -51,7 +54,8 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         value = value + (value.detach().clamp(interval.lower, interval.upper) - value.detach())
     reported, constant = (f, g), torch.zeros_like(value)
     if options.balanced:
-        shift, lower = 0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)), torch.zeros_like(inputs.mass)
+        shift = solver.completed(0.5 * ((terms.b * g).sum(-1) - (terms.a * f).sum(-1)))
+        lower = torch.zeros_like(inputs.mass)
         value = inputs.mass * value
         if request.epsilon < math.inf:
             constant, _ = free_constant(inputs.mass, inputs.epsilon)
@@ -60,11 +64,6 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
     error, container = solver.marginal_error, request.container_of(problem.alpha, problem.beta)
     off = (inputs.mass.detach() if options.balanced else 1.0) * stated_error(problems, solved, False, interval)
     converged, status = verdict(solved, options, off, value.detach() + constant.detach())
-    plan, kept = solver.plan(), problem.pair
-    pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, request.lengths(problem.alpha, problem.beta))
-    plan = replace(plan, pair=pair, u=plan.u + request.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
-    scaled = replace(terms, a=inputs.mass[..., None] * terms.a)
-    scaled = scaled if live else scaled.detached()
     interval = interval and _scaled(request, interval)
     certified = (None, None) if interval is None else _bounds(request, interval, constant.detach())
     return Solution(
@@ -87,11 +86,48 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         upper=certified[1],
         approximation=_approximation(request, solver),
         history=tuple(solver.history),
-        plan=Plan(plan, container, scaled, f, g, live, _clouds(request, problem)),
+        plan=_plan(problems, solver, terms, (f, g), live),
         linear_solves=operator.solves if operator else [],
         in_difference=value,
         interval=interval,
     )
+
+
+def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tensor:
+    """A value of the whole, with the history of what this process has of it: its own points as rows, of one measure
+    and of the other, against the sketch of the other one, by the envelope theorem."""
+    request, problem = problems.request, solver.problem
+    whole, inputs, options = request.whole, request.inputs, request.options
+    assert whole is not None
+    sides, factor = request.sides(problem.alpha, problem.beta), 1.0
+    parts = list(zip(sides, solver.parts, strict=True))
+    if problem.is_self:  # the second argument's derivative is the first one's
+        parts, factor = parts[:1], 2.0
+    for side, part in parts:
+        terms = problems.terms_of_part(part, side)
+        if terms.live and len(terms.x):
+            own = factor * optimal_value(ImplicitOperator(part), terms, None)
+            value = value + (own - own.detach())
+        if whole.live and (options.balanced or options.normalize):  # weights count by their share of the mass
+            gradient = weight_gradient(part, terms.detached(), 0) if len(terms.x) else terms.a.detach()
+            mean = factor * solver.completed((terms.a.detach() * gradient).sum())
+            mass = whole.masses[side]
+            value = value - mean * (mass / mass.detach() - 1.0)
+    return value
+
+
+def _plan(
+    problems: Problems, solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tensor], live: bool
+) -> Plan | Scattered:
+    request, problem = problems.request, solver.problem
+    if problem.whole is not None:
+        return Scattered()
+    plan, kept, mass = solver.plan(), problem.pair, request.inputs.mass
+    pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, request.lengths(problem.alpha, problem.beta))
+    plan = replace(plan, pair=pair, u=plan.u + request.mass.log()[..., None].to(plan.u))  # this pair keeps no costs
+    scaled = replace(terms, a=mass[..., None] * terms.a)
+    scaled, container = scaled if live else scaled.detached(), request.container_of(problem.alpha, problem.beta)
+    return Plan(plan, container, scaled, *potentials, live, _clouds(request, problem))
 
 
 def _approximation(request: Request, solver: Iterate) -> Approximation | None:

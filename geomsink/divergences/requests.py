@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from ..choose import ENDLESS, RANGE, endless, in_range, squares_in_range
+from ..copies import detached
 from ..costs import Cost
 from ..measures import Container, Measure, potentials
-from ..processes import Sharded
+from ..processes import Group, Sharded
 from ..solver import Penalty, Potentials, largest_cost
 from .inputs import Inputs
 from .options import Options
-from .stands import check_served, pair_of_clouds, pair_of_points
+from .parts import CALL, Whole, given_parts
+from .stands import Given, check_served, pair_of_clouds, pair_of_points
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Request:
         Length that coordinates of the features extend over.
     accuracy : float
         That of sketches which were given in the place of clouds; 0 without any.
+    whole : Whole, optional
+        What the clouds are, where processes have parts of them: the measures are those of this one.
     """
 
     alpha: Measure
@@ -55,6 +59,7 @@ class Request:
     cost_scale: float
     extent: float
     accuracy: float = 0.0
+    whole: Whole | None = None
 
     @classmethod
     def of(
@@ -86,8 +91,37 @@ class Request:
             raise ValueError("multiscale: True given with a batch, expected single clouds.")
         if options.multiscale and options.ground.looked_up:
             raise ValueError(f"multiscale: True given, but positions of cost {options.ground.name!r} have no cells.")
-        inputs = Inputs.of(given.points, given.weights, options, centre)
-        cost = options.ground
+        return cls._of(given, Inputs.of(given.points, given.weights, options, centre), options)
+
+    @classmethod
+    def over(
+        cls,
+        group: Group,
+        x: Any,
+        y: Any,
+        a: Any,
+        b: Any,
+        options: Options,
+        index: tuple[Any, Any] = (None, None),
+        init: Any = None,
+        centre: Tensor | None = None,
+    ) -> Request:
+        """The same of clouds of which each process of a group has a part; all call it.
+
+        Raises
+        ------
+        TypeError, ValueError, ProcessesError
+        """
+        given, weighted = given_parts(group, x, y, a, b, options, index, init), (a is not None, b is not None)
+        whole = Whole.of(group, given, options, weighted, centre)
+        with group.step(CALL):
+            weights = whole.weights(given, weighted)
+            inputs = Inputs.of(given.points, weights, options, whole=(whole.centre, whole.masses))
+        return cls._of(given, inputs, options, whole)
+
+    @classmethod
+    def _of(cls, given: Given, inputs: Inputs, options: Options, whole: Whole | None = None) -> Request:
+        container, cost = given.container, options.ground
         if cost.parameters:  # as they are now, whatever an optimiser makes of them
             cost = replace(cost, parameters=tuple(p.detach().clone() for p in cost.parameters))
         # Copies: the caller may change tensors in place.
@@ -95,6 +129,8 @@ class Request:
         beta = _constant(inputs.y, inputs.b, given.nearby[1])
         _check_limit(inputs, options)
         flat = alpha.points.flatten(0, -2), beta.points.flatten(0, -2)
+        if whole is not None:
+            flat = whole.corners(alpha, beta)
         extent = _extent(*flat)
         if not squares_in_range(extent, torch.float64):
             found = f"x, y: coordinates, or features, extend over {extent:.3g}"
@@ -104,12 +140,15 @@ class Request:
             raise ValueError(f"x, y: costs reach {scale:.3g}, expected less than 1e290; scale the points down.")
         _check_temperature(inputs, options, scale, extent)
         target = float(inputs.epsilon.detach())
+        if whole is not None and options.balanced and endless(target, scale):
+            raise ValueError(f"epsilon: {target:.3g} is so large that the limit is computed, given with group=.")
         signed = [stand for stand in given.stands if stand is not None]
         if signed:
             limit = options.balanced and endless(target, scale)
             check_served(given.stands, options, math.inf if limit else target, inputs.live)
         accuracy = max((stand.accuracy for stand in signed), default=0.0)
-        return cls(alpha, beta, inputs, container, options, cost, target, inputs.mass.detach(), scale, extent, accuracy)
+        mass = inputs.mass.detach()
+        return cls(alpha, beta, inputs, container, options, cost, target, mass, scale, extent, accuracy, whole)
 
     def at(self, options: Options) -> Request:
         """The same measures with options that differ in their temperature, which is validated."""
@@ -121,10 +160,8 @@ class Request:
     def constant(self) -> Request:
         """The same without history, to be kept."""
         inputs = self.inputs
-        names = [f.name for f in fields(Inputs) if f.name not in ("points", "parameters")]
-        constants = {name: getattr(inputs, name).detach() for name in names}
-        points = inputs.points[0].detach(), inputs.points[1].detach()
-        return replace(self, inputs=Inputs(points, **constants, parameters=self.cost.parameters))
+        constants = {f.name: detached(getattr(inputs, f.name)) for f in fields(Inputs) if f.name != "parameters"}
+        return replace(self, inputs=Inputs(**constants, parameters=self.cost.parameters))
 
     @property
     def batched(self) -> bool:

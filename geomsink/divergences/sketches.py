@@ -17,7 +17,7 @@ from .. import costs
 from ..costs import Cost
 from ..guards import guarded
 from ..measures import Container, Measure, measure
-from ..multiscale import FINEST, Nodes, Tree
+from ..multiscale import FINEST, merged
 from ..progress import Progress
 from .options import TOL
 from .sketchfiles import Stored, read_sketch, write_sketch
@@ -26,8 +26,6 @@ from .streams import Gathering, joined, pieces
 ACCURACY = 0.3 * TOL
 """Solves between clouds sketch them to ``tol`` and look at all points then; of a sketch these are not at hand. Not
 less: with 0.1 the weights of sketches merged from many grow, some of the mass against more of the other sign."""
-WORTH = 0.9
-"""Share of a cell's points that its nodes may be: of two sketches that are merged they are half, and more in places."""
 SAME = 1e-6
 """Relative difference of temperatures that are the same: float32 has no more digits."""
 
@@ -317,11 +315,8 @@ def sketched(cloud: Measure, cost: Cost, epsilon: float, accuracy: float, engine
     features = cost.map(points)
     if features.requires_grad:
         raise ValueError(f"cost: features of cost {cost.name!r} require gradients, expected constant ones.")
-    tree = Tree.of(Measure(features, cloud.sizes))
-    nodes = Nodes.of(tree, cost, epsilon, accuracy, engine_name, WORTH)
-    found = nodes.sketch(replace(cloud, points=features))
-    nearby = found.sizes * (cloud.sizes.sum() / found.sizes.sum())  # which are rounded to a few digits
-    return Measure(cloud.points[tree.order[nodes.index]], found.weights, nearby)
+    found, index = merged(replace(cloud, points=features), cost, epsilon, accuracy, engine_name)
+    return replace(found, points=cloud.points[index])
 
 
 def same_cost(one: str | Cost, other: str | Cost) -> bool:

@@ -11,11 +11,24 @@ from torch import Tensor
 from ..certificates import Interval
 from ..copies import Constant
 from ..plan import Plan
+from ..processes import Traffic
 from ..solver import Approximation, LinearSolve, Step
 
 
 class ConvergenceWarning(UserWarning):
     """A solve stopped before its marginal error, or the error of its value, was what ``tol`` asks for."""
+
+
+class Scattered:
+    """In the place of a plan whose rows and columns lie on several processes: it says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ValueError(f"{name}: asked of a plan that was solved with group=, whose entries lie between processes.")
+
+    def __matmul__(self, w: Any) -> Any:
+        return self.product
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Solution(Constant):
         The levels, truncation and sketches of a solve on several levels; None is one over all pairs.
     history : tuple of Step
     plan : Plan
-        P, as an operator: ``plan @ w``.
+        P, as an operator: ``plan @ w``. Not after solves with ``group=``.
     linear_solves : list of LinearSolve
         Those of implicit differentiation so far: it grows with every backward pass.
     in_difference : Tensor
@@ -140,6 +153,8 @@ class Divergence(Constant):
     shortfall : str
         Why the value is less right than ``tol`` asks for, or the interval wider than ``tol_gap`` does; empty if they
         are not.
+    traffic : Traffic or None
+        With ``group=``, what this process has sent to the others for it: ``messages`` and ``bytes``.
     """
 
     value: float | Tensor
@@ -155,6 +170,7 @@ class Divergence(Constant):
     upper: float | Tensor | None
     value_error: float | Tensor
     shortfall: str
+    traffic: Traffic | None = None
 
     @property
     def gap(self) -> float | Tensor | None:

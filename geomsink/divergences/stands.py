@@ -80,16 +80,17 @@ def pair_of_clouds(
 
 
 def pair_of_points(
-    x: Any, y: Any, a: Any, b: Any, equal_masses: bool, x_batch: Any, y_batch: Any, propagate: bool, remedy: str = ""
-) -> Given:
-    """The same of points alone.
+    x: Any, y: Any, a: Any, b: Any, equal_masses: bool, x_batch: Any, y_batch: Any, propagate: bool, remedy: str = "",
+    parts: bool = False,
+) -> Given:  # fmt: skip
+    """The same of points alone, or of ``parts`` of clouds, which may have none.
 
     Raises
     ------
     TypeError, ValueError
     """
     points, weights, container = pair_of_measures(
-        x, y, a, b, equal_masses, x_batch, y_batch, propagate=propagate, remedy=remedy
+        x, y, a, b, equal_masses, x_batch, y_batch, propagate=propagate, remedy=remedy, parts=parts
     )
     return Given(points, weights, (None, None), (None, None), container)
 

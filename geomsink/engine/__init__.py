@@ -1,7 +1,7 @@
 """The Gibbs operator on KeOps or in plain torch, and sums over pairs with derivatives. Nothing else knows KeOps.
 
-Imports `costs` and `processes`, and asks `choose`. Hands on `pair` and `Gibbs`, `Pairs` for what is differentiated, patterns of
-`Blocks`, and how sums are rounded.
+Imports `costs` and `processes`, and asks `choose`. Hands on `pair` and `Gibbs`, `Pairs` for what is differentiated,
+patterns of `Blocks`, and how sums are rounded.
 """
 
 from __future__ import annotations

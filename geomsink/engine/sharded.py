@@ -60,6 +60,7 @@ class ShardedPair:
 
     def certain(self, of_pair: Callable[[Pair], Pair]) -> ShardedPair:
         """The same between blocks on another engine."""
+
         def between(x: Tensor, y: Tensor, cost: Cost, stays: bool) -> Pair:
             return of_pair(self._between(x, y, cost, stays))
 

@@ -5,7 +5,8 @@ Imports nothing of the house. Hands on `Measure`, `Container`, and the functions
 
 from .arrays import Arrays, check_masses, promoted, tensor, working
 from .batches import Layout, is_list
-from .measures import Container, Measure, OutOfRange, measure, pair_of_measures, potentials
+from .measures import Container, Measure, OutOfRange, measure, pair_of_measures
+from .potentials import potentials
 
 __all__ = [
     "Arrays",

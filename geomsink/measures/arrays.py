@@ -107,6 +107,18 @@ def check_masses(masses: tuple[Tensor, Tensor], tolerance: float, remedy: str, l
         raise ValueError(f"{found}; expected the same mass{', or ' if remedy else ''}{remedy}.")
 
 
+def check_finite(name: str, array: Tensor) -> None:
+    """Refuse NaN and infinities.
+
+    Raises
+    ------
+    ValueError
+    """
+    wrong = int((~array.isfinite()).sum())
+    if wrong:
+        raise ValueError(f"{name}: {wrong} of {array.numel()} numbers are NaN or infinite; expected finite numbers.")
+
+
 def tensor(name: str, value: Any) -> Tensor:
     """One array of real numbers as a tensor: floating-point numbers as they are, integers and booleans in float64.
 

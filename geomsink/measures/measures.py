@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays import MASS_TOLERANCE, Arrays, check_masses, tensor, working
+from .arrays import MASS_TOLERANCE, Arrays, check_finite, check_masses, tensor, working
 from .batches import Layout, is_list, split
 from .missing import mended
 
@@ -184,6 +184,7 @@ def pair_of_measures(
     names: tuple[str, str] = ("x", "y"),
     propagate: bool = False,
     remedy: str = "",
+    parts: bool = False,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Container]:
     """Points and weights of two measures from what the caller gave; tensors keep their autograd history.
 
@@ -207,6 +208,8 @@ def pair_of_measures(
         Whether items of a batch that are NaN or infinite have NaN for answers, and are not refused.
     remedy : str
         What the caller can be told to give for other masses, such as "reach= for others".
+    parts : bool, default False
+        Whether they are parts of larger clouds, which may have no points, or no mass.
 
     Returns
     -------
@@ -232,7 +235,7 @@ def pair_of_measures(
     tensors = arrays.tensors
     if propagate:
         tensors, lost = mended(tensors, [(side.kind, side.names) for side in sides])
-    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(tensors) for side in sides)
+    (xs, a_, x_layout), (ys, b_, y_layout) = (side.assembled(tensors, parts) for side in sides)
     if xs.shape[-1] != ys.shape[-1]:
         found = f"{names[1]}: {ys.shape[-1]} coordinates a point, but {names[0]} has {xs.shape[-1]}"
         raise ValueError(f"{found}; expected the same number.")
@@ -321,12 +324,12 @@ class _Side:
                 given[pair[1]] = w
         return cls(kind, names)
 
-    def assembled(self, arrays: dict[str, Tensor]) -> tuple[Tensor, Tensor, Layout | None]:
-        """Points, weights, and the layout of a batch."""
+    def assembled(self, arrays: dict[str, Tensor], parts: bool = False) -> tuple[Tensor, Tensor, Layout | None]:
+        """Points, weights, and the layout of a batch; ``parts`` may be empty."""
         points, weights = [], []
         for of_points, of_weights in self.names:
-            points.append(_check_points(of_points, arrays[of_points], batched=self.kind is None))
-            weights.append(_weights(of_weights, arrays.get(of_weights), of_points, points[-1]))
+            points.append(_check_points(of_points, arrays[of_points], batched=self.kind is None, empty=parts))
+            weights.append(_weights(of_weights, arrays.get(of_weights), of_points, points[-1], empty=parts))
             if points[-1].shape[-1] != points[0].shape[-1]:
                 found = f"{points[-1].shape[-1]} coordinates a point, but {self.names[0][0]} has {points[0].shape[-1]}"
                 raise ValueError(f"{of_points}: {found}; expected the same number.")
@@ -337,67 +340,30 @@ class _Side:
         return points[0], weights[0], batch
 
 
-def potentials(name: str, given: Any, measures: tuple[Measure, Measure], container: Container) -> tuple[Tensor, Tensor]:
-    """Two potentials, in float64, from what the caller gave under this name.
-
-    Parameters
-    ----------
-    name : str
-    given : pair of array_like, shapes (N,) and (M,)
-        Or in the form of a batch.
-    measures : pair of Measure
-        That the potentials are of.
-    container : Container
-
-    Raises
-    ------
-    TypeError, ValueError
-        For anything but two vectors of those lengths, of finite real numbers.
-    """
-    if not (isinstance(given, (tuple, list)) and len(given) == 2):
-        raise TypeError(f"{name}: a {type(given).__name__} was given, expected an earlier solution or a pair (f, g).")
-    vectors = []
-    for side, (which, vector, measure) in enumerate(zip("fg", given, measures, strict=True)):
-        expected = measure.weights.shape
-        array = tensor(f"{name}, {which}", container.padded(f"{name}, {which}", vector, side)).detach()
-        if array.shape != expected:
-            found = f"{name}, {which}: shape is {tuple(array.shape)}"
-            raise ValueError(f"{found}, expected {tuple(expected)}, one number a point.")
-        _check_finite(f"{name}, {which}", array)
-        vectors.append(array.to(measure.weights.device, torch.float64))
-    return vectors[0], vectors[1]
-
-
 def _text(attribute: object) -> str:
     return str(attribute).removeprefix("torch.")
 
 
-def _check_points(name: str, points: Tensor, batched: bool) -> Tensor:
+def _check_points(name: str, points: Tensor, batched: bool, empty: bool) -> Tensor:
     if points.ndim != 2 and not (batched and points.ndim == 3):
         raise ValueError(f"{name}: shape is {tuple(points.shape)}, expected (points, coordinates).")
-    if 0 in points.shape:
+    if 0 in (points.shape[-1:] if empty else points.shape):
         raise ValueError(f"{name}: shape is {tuple(points.shape)}, expected at least one point and one coordinate.")
-    _check_finite(name, points)
+    check_finite(name, points)
     return points
 
 
-def _check_finite(name: str, array: Tensor) -> None:
-    wrong = int((~array.isfinite()).sum())
-    if wrong:
-        raise ValueError(f"{name}: {wrong} of {array.numel()} numbers are NaN or infinite; expected finite numbers.")
-
-
-def _weights(name: str, weights: Tensor | None, of: str, points: Tensor) -> Tensor:
+def _weights(name: str, weights: Tensor | None, of: str, points: Tensor, empty: bool) -> Tensor:
     shape = points.shape[:-1]
     if weights is None:
-        return points.new_full(shape, 1.0 / shape[-1], dtype=torch.float64)
+        return points.new_full(shape, 1.0 / max(shape[-1], 1), dtype=torch.float64)
     if weights.shape != shape:
         raise ValueError(
             f"{name}: shape is {tuple(weights.shape)}, expected {tuple(shape)}, one weight a point of {of}."
         )
-    _check_finite(name, weights)
+    check_finite(name, weights)
     if bool((weights < 0).any()):
         raise ValueError(f"{name}: the smallest weight is {float(weights.min()):.3g}, expected none below zero.")
-    if not bool((weights > 0).any(-1).all()):
+    if not (empty or bool((weights > 0).any(-1).all())):
         raise ValueError(f"{name}: all weights are zero, expected a positive mass.")
     return weights.double()

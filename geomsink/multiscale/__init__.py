@@ -1,7 +1,8 @@
 """Fewer pairs: trees of cells, truncation, sketches, and Newton's step on cells or on a sparse plan.
 
 Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, the latter's sums and what
-audits them, `Newton`, clouds with their trees and nodes, and patterns of pairs.
+audits them, `Shared` for clouds on several processes, `Newton`, clouds with their trees, `merged` sketches, and patterns
+of pairs.
 """
 
 from .audit import Audited
@@ -10,7 +11,8 @@ from .clouds import Cloud
 from .coarsetofine import CoarseToFine
 from .levels import Levels
 from .newton import Newton, pairs_of
-from .sketch import Nodes
+from .shared import Part, Shared, SharedIterate, TooFine
+from .sketch import merged
 from .sketched import Sketched, SketchedSums, stepped
 from .tree import Tree
 from .truncation import Boxes, Pattern, nearby, pattern
@@ -23,11 +25,15 @@ __all__ = [
     "CoarseToFine",
     "Levels",
     "Newton",
-    "Nodes",
+    "Part",
     "Pattern",
+    "Shared",
+    "SharedIterate",
     "Sketched",
     "SketchedSums",
+    "TooFine",
     "Tree",
+    "merged",
     "nearby",
     "pairs_of",
     "pattern",

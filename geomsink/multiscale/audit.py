@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import engine
 from ..engine import Gibbs, Pair
 from ..measures import Measure
+from ..processes import Group
 from ..solver import Goal, Iterate, log_sums, rounding, value_error
 
 Near = Callable[[Tensor], Tensor]
@@ -20,6 +21,8 @@ AUDITED = 256, 512, 2**28
 they have between these."""
 MANY = 4096
 """Rows whose sums are nearly found, where that is cheap."""
+AUDIT = "audit of all points"
+"""What processes are at while they do it together."""
 SMOOTH = 4.0
 """What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
 
@@ -98,11 +101,70 @@ class Audited:
         else:
             many = self._drawn(self.effort * MANY)
             parts = [full.exp() - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
-        off = sum((part.abs().mean() + 3.0 * part.abs().std() / math.sqrt(len(part)) for part in parts), 0.0 * full[0])
-        missing = torch.stack([part.mean() for part in parts]).sum()
-        uncertain = 3.0 * torch.stack([part.var() / len(part) for part in parts]).sum().sqrt()
-        square = torch.stack([part.square().mean().sqrt() for part in parts]).sum().square()
-        return Audit(*torch.stack((off, missing, uncertain, square)).tolist())
+        return audit_of(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedAudited(Audited):
+    """The same of clouds whose parts lie on several processes, for rows of all, drawn as from one cloud of all parts.
+
+    Attributes
+    ----------
+    rows, columns : Measure
+        What this process has of them.
+    group : Group
+    count : int
+        Columns of all processes.
+    before, mass : float
+        Of the rows: what the processes before this one have, and all.
+    """
+
+    group: Group
+    count: int
+    before: float
+    mass: float
+
+    def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float, near: Near | None = None) -> Audit:
+        """See `Audited.against`; the same answer on all processes."""
+        assert near is not None
+        group, rank = self.group, self.group.rank
+        with group.step(AUDIT):
+            drawn, many = (self._drawn(self.effort * n) for n in (_rows(self.count), MANY))
+            exponents = (f[drawn] / epsilon)[:, None]
+            asked = torch.cat((self.rows.points[drawn].double(), exponents), 1)
+        of_all = group.gather(asked, AUDIT)
+        with group.step(AUDIT):
+            sums = self._sums(torch.cat(of_all), g, epsilon)
+        full = group.sum(sums, AUDIT).split([len(part) for part in of_all])[rank]
+        with group.step(AUDIT):
+            parts = [full, full]
+            if len(self.rows.points):
+                parts = [full - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
+        return audit_of([torch.cat(group.gather(part, AUDIT)) for part in parts])
+
+    def _sums(self, asked: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        """Of rows that all ask for, over this process's columns."""
+        if not len(self.columns.points):
+            return torch.zeros_like(asked[:, 0])
+        dtype = self.pair.x.dtype
+        pair = engine.pair(asked[:, :-1].to(dtype), self.columns.points.to(dtype), self.pair.cost, self.pair.name)
+        return log_sums(pair, asked[:, -1], self.columns.log_weights + g / epsilon, epsilon).exp()
+
+    def _drawn(self, n: int) -> Tensor:
+        places = self.mass * torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        total = self.rows.sizes.cumsum(0)
+        own = (places - self.before).to(total)
+        own = own[(own >= 0.0) & (own < (total[-1] if len(total) else 0.0))]
+        return torch.searchsorted(total, own).clamp(max=len(total) - 1)
+
+
+def audit_of(parts: list[Tensor]) -> Audit:
+    """From differences over some rows each, which add up."""
+    off = torch.stack([part.abs().mean() + 3.0 * part.abs().std() / math.sqrt(len(part)) for part in parts]).sum()
+    missing = torch.stack([part.mean() for part in parts]).sum()
+    uncertain = 3.0 * torch.stack([part.var() / len(part) for part in parts]).sum().sqrt()
+    square = torch.stack([part.square().mean().sqrt() for part in parts]).sum().square()
+    return Audit(*torch.stack((off, missing, uncertain, square)).tolist())
 
 
 def audit(
@@ -135,9 +197,14 @@ def audit(
     columns = rows = Audited(beta, alpha, pair.T, effort).against(g, f, log_columns, epsilon, near[1])
     if alpha is not beta:
         rows = Audited(alpha, beta, pair, effort).against(f, g, log_rows, epsilon, near[0])
-    off = (columns.off * beta.mass + rows.off * alpha.mass) / (0.5 * (alpha.mass + beta.mass))
-    square = columns.square * beta.mass + rows.square * alpha.mass
-    return Audit(off, columns.missing * beta.mass, columns.uncertain * beta.mass, square)
+    return of_both(rows, columns, (alpha.mass, beta.mass))
+
+
+def of_both(rows: Audit, columns: Audit, masses: tuple[float, float]) -> Audit:
+    """Of a problem, from what is found of its rows and of its columns, and the masses of its measures."""
+    off = (columns.off * masses[1] + rows.off * masses[0]) / (0.5 * (masses[0] + masses[1]))
+    square = columns.square * masses[1] + rows.square * masses[0]
+    return Audit(off, columns.missing * masses[1], columns.uncertain * masses[1], square)
 
 
 def right_with(solver: Iterate, found: Audit, goal: Goal) -> bool:

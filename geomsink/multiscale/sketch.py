@@ -13,7 +13,7 @@ Math. 62.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -31,6 +31,9 @@ NARROWER = 8.0
 """By what ε is divided for the kernel that shares the points among the nodes near them."""
 RIDGE = 0.05
 """Of the fit of linear functions, in σ² a node, so that thin cells have no slope across."""
+OF_SKETCHES = 0.9
+"""Share of a cell's points that its nodes may be where they are of sketches: of two that are merged they are half, and
+more in places."""
 REMOTE = 1.0
 """Sum of a point's narrower kernel over the nodes of its cell below which it is too far from them."""
 CHECKED = 32
@@ -270,6 +273,17 @@ class Nodes:
             found = torch.linalg.solve_triangular(factor.mT, found, upper=True)
             out[nodes[~unused]] = found[~unused]
         return out
+
+
+def merged(
+    cloud: Measure, cost: Cost, epsilon: float, accuracy: float, engine_name: str = "auto"
+) -> tuple[Measure, Tensor]:
+    """The sketch of a measure on features, or of several sketches put together, and which of the points are in it."""
+    tree = Tree.of(Measure(cloud.points, cloud.sizes))
+    nodes = Nodes.of(tree, cost, epsilon, accuracy, engine_name, OF_SKETCHES)
+    found = nodes.sketch(cloud)
+    nearby = found.sizes * (cloud.sizes.sum() / found.sizes.sum())  # which are rounded to a few digits
+    return replace(found, nearby=nearby), tree.order[nodes.index]
 
 
 def _summed(pair: Pair, blocks: Blocks, epsilon: float, w: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import time
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class Stand:
     def __init__(self, cloud: Cloud, accuracy: float, engine_name: str = "auto"):
         self.cloud, self.inner = cloud, cloud
         self.nodes: Nodes | None = None
-        if cloud.measure.signs is None:
+        if cloud.measure.signs is None and len(cloud.measure.points):
             nodes = cloud.nodes(accuracy, engine_name)
             if pays_to_sketch(len(nodes), len(nodes.tree)):
                 self.nodes = nodes
@@ -83,6 +83,16 @@ class Stand:
     @property
     def measure(self) -> Measure:
         return self.inner.measure
+
+    @property
+    def is_sketch(self) -> bool:
+        """Whether there are fewer points in it than it stands for."""
+        return self.nodes is not None
+
+    @property
+    def count(self) -> int:
+        """Points that it stands for."""
+        return len(self.cloud.measure.points)
 
     def at(self, values: Tensor) -> Tensor:
         """Of numbers over the points, those of the nodes."""
@@ -129,11 +139,11 @@ class Sketched:
         """See `geomsink.solver.Strategy`; the state is that of all points."""
         began, earlier, wanted = time.perf_counter(), before, stepped(self.goal.of_sums)
         for share in ACCURACIES:
-            alpha = Stand(self.clouds[0], share * wanted, self.engine)
-            beta = alpha if problem.is_self else Stand(self.clouds[1], share * wanted, self.engine)
+            alpha = self._stand(self.clouds[0], share * wanted)
+            beta = alpha if problem.is_self else self._stand(self.clouds[1], share * wanted)
             first = None if start is None else (alpha.at(start[0]), beta.at(start[1]))
             inner = self._between(problem, alpha, beta, progress, first, earlier)
-            sums = SketchedSums(inner.solver, alpha, beta, problem, share * wanted)
+            sums = self._sums(inner.solver, alpha, beta, problem, share * wanted)
             solver = sums.iterate(self.goal.tol, progress)
             for effort in EFFORTS:
                 found = sums.audit(effort)
@@ -145,13 +155,19 @@ class Sketched:
                     break
             state = solver.state
             solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
-            if right or not inner.converged or (alpha.nodes is None and beta.nodes is None):
+            if right or not inner.converged or not (alpha.is_sketch or beta.is_sketch):
                 break
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
         status = "sketches are off by more than tol" if inner.converged and not right else inner.status
-        stands = problem.is_signed or alpha.nodes is not None or beta.nodes is not None
+        stands = problem.is_signed or alpha.is_sketch or beta.is_sketch
         name = self.name if stands else CoarseToFine.name
         return Solved(solver, status, time.perf_counter() - began, name).after(before)
+
+    def _stand(self, cloud: Cloud, accuracy: float) -> Stand:
+        return Stand(cloud, accuracy, self.engine)
+
+    def _sums(self, inner: Iterate, alpha: Stand, beta: Stand, problem: Problem, accuracy: float) -> Carried:
+        return SketchedSums(inner, alpha, beta, problem, accuracy)
 
     def _between(
         self,
@@ -165,8 +181,9 @@ class Sketched:
         """The problem of what stands for the two clouds."""
         dtype, old = problem.pair.x.dtype, problem.pair
         x, y = alpha.measure.points.to(dtype), beta.measure.points.to(dtype)
-        pair = engine.pair(x, x if problem.is_self else y, old.cost, old.name)
-        inner = replace(problem, alpha=alpha.measure, beta=beta.measure, pair=pair)
+        name = old.name if problem.whole is None else self.engine  # parts may be of any size
+        pair = engine.pair(x, x if problem.is_self else y, old.cost, name)
+        inner = replace(problem, alpha=alpha.measure, beta=beta.measure, pair=pair, whole=None)
         levels = Levels.of(alpha.inner, beta.inner)
         assert levels is not None
         goal = replace(self.goal, tol=ROOM * self.goal.tol)
@@ -175,10 +192,27 @@ class Sketched:
         return strategy.solve(inner, progress, start, before)
 
 
+class Carried(Protocol):
+    """The state of a problem between sketches, carried over to the points."""
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """How far it is from the optimum."""
+        ...
+
+    def iterate(self, tol: float, progress: Progress) -> Iterate:
+        """The state, as one of the points' problem."""
+        ...
+
+    def audit(self, effort: int) -> Audit:
+        """What its sums are found to be off by, over so many times the usual number of points."""
+        ...
+
+
 class SketchedSums:
     """Sums of all points by way of those between sketches, at which potentials are known.
 
-    Implements `geomsink.solver.Sums`, at the problem's temperature.
+    Implements `geomsink.solver.Sums`, at the problem's temperature, and `Carried`.
 
     Parameters
     ----------
@@ -223,11 +257,11 @@ class SketchedSums:
         """What the state's sums are found to be off by, over so many times the usual number of points."""
         problem, state = self._problem, self.state
         claimed = state.log_rows, state.log_columns
-        near = partial(self._between, 0), partial(self._between, 1)
+        near = partial(self.near, 0), partial(self.near, 1)
         measures = problem.alpha, problem.beta
         return audit(problem.pair, measures, (state.f, state.g), claimed, problem.epsilon, near, effort)
 
-    def _between(self, side: int, points: Tensor) -> Tensor:
+    def near(self, side: int, points: Tensor) -> Tensor:
         """Logarithms of row (side 0) or column sums of the state at some points, over what stands for the others."""
         return self._directly(side, points, self._known[side][points])
 
@@ -319,14 +353,14 @@ def _approximation(
     sizes = len(stands[0].measure.points), len(stands[1].measure.points)
     assert inner.approximation is not None
     first, second = (float((-m.weights).clamp(min=0.0).sum() / m.mass) for m in (stands[0].measure, stands[1].measure))
-    points, levels = (len(problem.alpha.points), len(problem.beta.points)), inner.approximation.levels
+    points, levels = (stands[0].count, stands[1].count), inner.approximation.levels
     return replace(
         inner.approximation,
-        share=inner.approximation.share * sizes[0] * sizes[1] / problem.pairs,
+        share=inner.approximation.share * sizes[0] * sizes[1] / (points[0] * points[1]),
         levels=levels if sizes == points else (*levels, points),
         nodes=sizes,
         negative=(first, second),
-        accuracy=accuracy if any(stand.nodes is not None for stand in stands) else 0.0,
+        accuracy=accuracy if any(stand.is_sketch for stand in stands) else 0.0,
         audit=found.off,
         audited=(stands[0].cloud.measure.signs is None, stands[1].cloud.measure.signs is None),
     )

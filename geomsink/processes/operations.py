@@ -37,9 +37,9 @@ def _wrapped(found: Any, like: Sharded, axis: int | None = None) -> Any:
 
 NUMBERS = (
     "abs", "add", "addcdiv", "addcmul", "bitwise_and", "bitwise_not", "bitwise_or", "clamp", "clamp_max", "clamp_min",
-    "copy", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gt", "isfinite", "isinf", "isnan",
-    "le", "log", "log1p", "log2", "logical_and", "logical_not", "logical_or", "lt", "masked_fill", "maximum", "minimum",
-    "mul", "nan_to_num", "ne", "neg", "nextafter", "pow", "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid",
+    "copy", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gt", "isfinite", "isinf",
+    "isnan", "le", "log", "log1p", "log2", "logical_and", "logical_not", "logical_or", "lt", "masked_fill", "maximum",
+    "minimum", "mul", "nan_to_num", "ne", "neg", "nextafter", "pow", "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid",
     "sign", "silu", "sin", "special_xlog1py", "sqrt", "square", "sub", "tanh", "where", "xlogy", "zero",
 )  # fmt: skip
 ALIKE = (
@@ -231,9 +231,9 @@ def _index(operation: Any, t: Tensor, indices: Sequence[Tensor | None]) -> Any:
         axis = t.axis + t.ndim
         given = [k for k, index in enumerate(indices) if index is not None]
         places = indices[axis] if axis < len(indices) else None
-        if given == [axis] and places is not None and not isinstance(places, Sharded) and places.ndim == 1:
-            if places.dtype == torch.int64:
-                return _picked(t, places % t.parts.total)
+        plain = places is not None and not isinstance(places, Sharded) and places.dtype == torch.int64
+        if given == [axis] and plain and places.ndim == 1:
+            return _picked(t, places % t.parts.total)
     raise _refused(operation, "such a choice")
 
 

@@ -98,7 +98,9 @@ class Sharded(Tensor):
             return function(*args, **(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         name = operation._schema.name.split("::")[1]
         if name not in _handlers:
             raise RuntimeError(f"{name}: it is not known what this does to points that are dealt out to processes.")
@@ -131,13 +133,17 @@ def local_of(t: Tensor, parts: Parts, axis: int) -> Tensor:
     if isinstance(t, Sharded):
         if t.parts != parts or t.axis != axis:
             found = f"axis {t.axis} of {tuple(t.shape)} in parts of {list(t.parts.counts)}"
-            raise RuntimeError(f"points: {found} meets axis {axis} in parts of {list(parts.counts)}, expected the same.")
+            raise RuntimeError(
+                f"points: {found} meets axis {axis} in parts of {list(parts.counts)}, expected the same."
+            )
         return t.local
     if t.ndim < -axis or t.shape[axis] == 1:
         return t
     if t.shape[axis] == parts.total and t.stride(axis) == 0:
         return t.narrow(axis, 0, parts.mine)
-    raise RuntimeError(f"points: a tensor of shape {tuple(t.shape)} meets {parts.total} that are dealt out to processes.")
+    raise RuntimeError(
+        f"points: a tensor of shape {tuple(t.shape)} meets {parts.total} that are dealt out to processes."
+    )
 
 
 class _Deal(torch.autograd.Function):
@@ -229,8 +235,4 @@ def told_sum(t: Tensor, parts: Parts) -> Tensor:
 
 def told_largest(t: Tensor, parts: Parts) -> Tensor:
     """The same of the largest numbers; not a number, where one is none."""
-    if not t.is_floating_point():
-        return parts.group.largest(t, WHAT)
-    wrong = t.isnan()
-    found, some = parts.group.largest(torch.stack((t.masked_fill(wrong, -math.inf), wrong.to(t.dtype))), WHAT)
-    return found.masked_fill(some > 0, math.nan)
+    return parts.group.largest(t, WHAT)

@@ -231,14 +231,15 @@ def _rounding(solver: Iterate) -> Tensor:
 
 def _rounding_of_sums(solver: Iterate) -> Tensor:
     problem, state = solver.problem, solver.state
-    size = torch.zeros_like(state.f[..., 0])
-    if problem.epsilon < math.inf:
-        size = problem.epsilon * problem.masses[0].maximum(problem.masses[1])
+    size = torch.zeros_like(state.f[..., :0].sum(-1))
     kappa, dimension = problem.pair.cost.quadratic, problem.pair.x.shape[-1]
     for measure, potential in ((problem.alpha, state.f), (problem.beta, state.g)):
         size = size + (measure.sizes * potential.abs()).sum(-1)
         if kappa is not None and by_products(dimension):  # costs are rounded like the squares that they are made of
             size = size + kappa * (measure.sizes * measure.points.square().sum(-1)).sum(-1)
+    size = solver.completed(size)
+    if problem.epsilon < math.inf:
+        size = size + problem.epsilon * problem.masses[0].maximum(problem.masses[1])
     return ROUNDED * ROUNDING[problem.pair.x.dtype] * size
 
 

@@ -118,7 +118,11 @@ class Iterate:
         problem, state = self.problem, self.state
         rows = (problem.alpha.sizes * self._surplus(0, state.f, state.log_rows, epsilon).abs()).sum(-1)
         columns = (problem.beta.sizes * self._surplus(1, state.g, state.log_columns, epsilon).abs()).sum(-1)
-        return (rows + columns) / self.mass
+        return self.completed(rows + columns) / self.mass
+
+    def completed(self, sums: Tensor) -> Tensor:
+        """Sums over the points at hand as those over all, which are the same here."""
+        return sums
 
     def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
         """What the present state says, made when it is first asked for: tensors are replaced, and not changed."""
@@ -151,7 +155,7 @@ class Iterate:
             for side, (h, log_sums, measure) in enumerate(sides)
         ]
         found = (problem.beta.weights * state.log_columns.clamp(max=700.0).exp()).sum(-1)
-        return found.minimum(0.5 * (wanted[0] + wanted[1]))
+        return self.completed(found).minimum(self.completed(0.5 * (wanted[0] + wanted[1])))
 
     @property
     def full_sums(self) -> Sums:
@@ -167,10 +171,10 @@ class Iterate:
     def _value(self) -> Tensor:
         problem, state = self.problem, self.state
         alpha, beta, (first, second) = problem.alpha, problem.beta, problem.penalties
-        value = first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g)
+        value = self.completed(first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g))
         if problem.epsilon == math.inf:
             return value
-        mass = (beta.weights * _excess(state.log_columns)).sum(-1) + self.missing_mass + problem.masses[1]
+        mass = self.completed((beta.weights * _excess(state.log_columns)).sum(-1)) + self.missing_mass + problem.masses[1]
         return value - problem.epsilon * (mass - problem.masses[0] * problem.masses[1])
 
     def exact(self, side: int) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,8 @@ class Problem:
         About the largest cost.
     penalties : pair of Penalty
         Of the two marginals. With fixed ones the measures have mass 1.
+    whole : pair of Tensor, optional
+        Masses of the whole measures, shape (), where ``alpha`` and ``beta`` are a process's parts of them.
     """
 
     alpha: Measure
@@ -38,6 +40,7 @@ class Problem:
     temperatures: tuple[float, ...]
     cost_scale: float
     penalties: tuple[Penalty, Penalty] = (Balanced(), Balanced())
+    whole: tuple[Tensor, Tensor] | None = None
 
     @property
     def epsilon(self) -> float:
@@ -60,7 +63,7 @@ class Problem:
     @cached_property
     def masses(self) -> tuple[Tensor, Tensor]:
         """Of the two measures, shape () or (B,)."""
-        return self.alpha.weights.sum(-1), self.beta.weights.sum(-1)
+        return self.whole or (self.alpha.weights.sum(-1), self.beta.weights.sum(-1))
 
     @cached_property
     def mass(self) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dealt import SIZES, clouds, dealt
-from together import needs_gloo, together
+from outcomes import needs_gloo, together
 
 import geomsink
 from geomsink import sinkhorn_divergence, solve

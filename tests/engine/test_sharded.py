@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from dealt import SIZES, clouds, dealt
-from together import needs_gloo
+from outcomes import needs_gloo
 
 from geomsink import costs, engine
 from geomsink.engine import Gibbs, Pairs

@@ -10,7 +10,8 @@ from reference import squared_distances
 from geomsink import SinkhornDivergence, choose, costs, shapes, sinkhorn_divergence, solve
 from geomsink.derivatives import krylov
 from geomsink.measures import Measure
-from geomsink.multiscale import Cloud, Nodes, Sketched
+from geomsink.multiscale import Cloud, Sketched
+from geomsink.multiscale.sketch import Nodes
 from geomsink.multiscale.sketched import SketchedSums, Stand
 
 TIGHT = dict(multiscale=False, dtype="float64", tol=1e-10, max_iter=20_000)

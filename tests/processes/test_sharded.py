@@ -3,7 +3,7 @@
 import pytest
 import torch
 from dealt import clouds, dealt
-from together import needs_gloo
+from outcomes import needs_gloo
 
 from geomsink.processes import deal, own, parts_of
 
