@@ -252,10 +252,8 @@ class Facts:
         Whether a few points stand for one of the clouds at least: they are looked for, so that it is asked last.
     signed : bool, default False
         Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know.
-    shared : bool, default False
-        Whether the clouds' parts lie on several processes, to be sketched there.
-    dealt : bool, default False
-        Whether points are dealt out to processes, between which all pairs are summed.
+    across : {None, "sketches", "pairs"}, default None
+        What is summed where the points lie on several processes.
     """
 
     pairs: int
@@ -277,8 +275,7 @@ class Facts:
     looked_up: bool = False
     sketched: Callable[[], bool] = lambda: False
     signed: bool = False
-    shared: bool = False
-    dealt: bool = False
+    across: str | None = None
 
 
 class Wanted(Protocol):
@@ -338,10 +335,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
-    if problem.dealt:  # whose cells, and sparse plans, are no process's own
-        return Choice("one-level", dtype)
-    if problem.shared:  # sketches travel, points do not
-        return Choice("sketched", dtype)
+    if problem.across is not None:  # no process has cells, or a sparse plan, of all points
+        return Choice("sketched" if problem.across == "sketches" else "one-level", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up

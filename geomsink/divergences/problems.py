@@ -138,9 +138,8 @@ class Problems:
             quadratic=request.cost.quadratic is not None,
             items=len(alpha.weights) if request.batched else 1,
             looked_up=request.cost.looked_up,
-            dealt=request.sharded,
             signed=any(m.signs is not None for m in (alpha, beta)),
-            shared=request.whole is not None,
+            across=request.across,
             sketched=lambda: any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta)),
         )
         choice = choose(facts, request.options, request.container.device)

@@ -173,6 +173,11 @@ class Request:
         return isinstance(self.alpha.points, Sharded)
 
     @property
+    def across(self) -> str | None:
+        """What is summed where the points lie on several processes."""
+        return "sketches" if self.whole is not None else "pairs" if self.sharded else None
+
+    @property
     def temperature(self) -> float:
         """That of the problems: ε, or infinity where it is so large that the limit is computed."""
         return math.inf if self.options.balanced and endless(self.epsilon, self.cost_scale) else self.epsilon

@@ -36,11 +36,12 @@ def _wrapped(found: Any, like: Sharded, axis: int | None = None) -> Any:
 
 
 NUMBERS = (
-    "abs", "add", "addcdiv", "addcmul", "bitwise_and", "bitwise_not", "bitwise_or", "clamp", "clamp_max", "clamp_min",
-    "copy", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gt", "isfinite", "isinf",
-    "isnan", "le", "log", "log1p", "log2", "logical_and", "logical_not", "logical_or", "lt", "masked_fill", "maximum",
-    "minimum", "mul", "nan_to_num", "ne", "neg", "nextafter", "pow", "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid",
-    "sign", "silu", "sin", "special_xlog1py", "sqrt", "square", "sub", "tanh", "where", "xlogy", "zero",
+    "abs", "add", "addcdiv", "addcmul", "bitwise_and", "bitwise_not", "bitwise_or", "clamp", "clamp_max",
+    "clamp_min", "copy", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gt",
+    "isfinite", "isinf", "isnan", "le", "log", "log1p", "log2", "logical_and", "logical_not", "logical_or",
+    "lt", "masked_fill", "maximum", "minimum", "mul", "nan_to_num", "ne", "neg", "nextafter", "pow",
+    "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid", "sign", "silu", "sin", "special_xlog1py", "sqrt",
+    "square", "sub", "tanh", "where", "xlogy", "zero",
 )  # fmt: skip
 ALIKE = (
     "_to_copy", "alias", "clone", "detach", "empty_like", "full_like", "lift_fresh", "ones_like", "sigmoid_backward",
@@ -220,6 +221,8 @@ def _slice(
     if d != t.axis:
         return _wrapped(operation(t.local, d, start, end, step), t)
     some = range(t.parts.total)[slice(start, end, step)]
+    if not some:
+        return t.local.narrow(d, 0, 0)
     if len(some) == t.parts.total:
         return Sharded(t.local, t.parts, t.axis)
     return _picked(t, torch.arange(some.start, some.stop, some.step, device=t.device))
@@ -227,12 +230,10 @@ def _slice(
 
 @handling("index")
 def _index(operation: Any, t: Tensor, indices: Sequence[Tensor | None]) -> Any:
-    if isinstance(t, Sharded):
-        axis = t.axis + t.ndim
-        given = [k for k, index in enumerate(indices) if index is not None]
-        places = indices[axis] if axis < len(indices) else None
-        plain = places is not None and not isinstance(places, Sharded) and places.dtype == torch.int64
-        if given == [axis] and plain and places.ndim == 1:
+    given = {k: index for k, index in enumerate(indices) if index is not None}
+    if isinstance(t, Sharded) and list(given) == [t.axis + t.ndim]:
+        (places,) = given.values()
+        if not isinstance(places, Sharded) and places.ndim == 1 and places.dtype == torch.int64:
             return _picked(t, places % t.parts.total)
     raise _refused(operation, "such a choice")
 
