@@ -27,7 +27,7 @@ from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .pivots import chosen_points, gaussian
 from .rounding import UNIT, certain, rounding
-from .sharded import SUFFIX, ShardedPair
+from .sharded import SUFFIX, ShardedPair, passed
 from .tiled import TiledPair, compiled
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "in_single",
     "matrix",
     "pair",
+    "passed",
     "rounding",
     "shortest_paths",
     "speed",

@@ -9,6 +9,7 @@ from .audit import Audited
 from .choosing import FINEST, width
 from .clouds import Cloud
 from .coarsetofine import CoarseToFine
+from .dealt import Dealt
 from .levels import Levels
 from .newton import Newton, pairs_of
 from .shared import Part, Shared, SharedIterate, TooFine
@@ -23,6 +24,7 @@ __all__ = [
     "Boxes",
     "Cloud",
     "CoarseToFine",
+    "Dealt",
     "Levels",
     "Newton",
     "Part",
