@@ -1,7 +1,7 @@
 """Fewer pairs: trees of cells, truncation, sketches, and Newton's step on cells or on a sparse plan.
 
 Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, the latter's sums and what
-audits them, `Shared` for clouds on several processes, `Newton`, clouds with their trees, `merged` sketches, and patterns
+audits them, `Shared` and `Dealt` for clouds on several processes, `Newton`, clouds with their trees, `merged` sketches, and patterns
 of pairs.
 """
 
