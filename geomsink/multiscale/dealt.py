@@ -74,7 +74,12 @@ class DealtSide:
         self.rows, self.columns, self.cost, self.skipped = rows, columns, cost, skipped
         self._engine, self._x, self._y = engine_name, rows.points.to(dtype), columns.points.to(dtype)
         self._patterns: list[Pattern | None] = []
-        self.lost, self.share = 0.0, 1.0
+        self.lost, self._share = 0.0, 1.0
+
+    @property
+    def share(self) -> float:
+        """Pairs of the last evaluation, of all pairs of points."""
+        return self._share
 
     def log_sums(self, u: Tensor, v: Tensor, epsilon: float) -> Tensor | None:
         """The sums, or None where too much would be left out."""
@@ -103,7 +108,7 @@ class DealtSide:
             log_sums = sums.log() + (u - rounded.double())
             if self.lost <= self.skipped:
                 pairs = told_sum(torch.tensor(float(computed), dtype=torch.float64, device=u.device), self.rows.parts)
-                self.share = float(pairs) / (self.rows.parts.total * self.columns.parts.total)
+                self._share = float(pairs) / (self.rows.parts.total * self.columns.parts.total)
                 return self.rows.back(log_sums)
             near = u - log_sums
         self._patterns = []
