@@ -236,12 +236,10 @@ class Facts:
         Length that coordinates extend over.
     nearest : callable, default 0
         Cost to the nearest neighbour in the own cloud: distances are computed, so that it is asked last.
-    bounded : bool, default False
-        Whether the cost has a lower bound between boxes.
+    bounded, quadratic : bool, default False
+        Whether the cost has a lower bound between boxes; whether it is a squared distance.
     smooth : bool, default True
         Whether Newton's equation tells of all potentials: no penalty has kinks.
-    quadratic : bool, default False
-        Whether the cost is a squared distance.
     fixed : bool, default True
         Whether both marginals are.
     items : int, default 1
@@ -295,7 +293,8 @@ class Choice:
 
     Attributes
     ----------
-    strategy : {"one-level", "coarse-to-fine", "sketched", "path-following", "item-by-item", "unrolled", "limit"}
+    strategy : {"one-level", "coarse-to-fine", "sketched", "path-following", "item-by-item", "unrolled", "limit", \
+"sharded"}
     dtype : torch.dtype
         The working precision.
     newton : bool
@@ -336,7 +335,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
     if problem.across is not None:  # no process has cells, or a sparse plan, of all points
-        return Choice("sketched" if problem.across == "sketches" else "one-level", dtype)
+        between = problem.across == "sketches" and problem.sketched()
+        return Choice("sketched" if between else "sharded", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up

@@ -1,4 +1,4 @@
-"""Clouds whose parts lie on several processes: what each has is validated by itself, and what all have is made known."""
+"""Clouds whose parts lie on several processes: what each has is validated by itself, what all have is made known."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from ..choose import WIDEST
 from ..costs import Cost
 from ..measures import Measure, check_masses
 from ..processes import Group
-from ..solver import largest_cost
-from .inputs import Inputs, positions
+from .inputs import positions
 from .options import Options
 from .sketches import Sketch
 from .stands import Given, pair_of_points
@@ -53,7 +52,9 @@ class Whole:
     live: bool
 
     @classmethod
-    def of(cls, group: Group, given: Given, options: Options, weighted: tuple[bool, bool], earlier: Tensor | None) -> Whole:
+    def of(
+        cls, group: Group, given: Given, options: Options, weighted: tuple[bool, bool], earlier: Tensor | None
+    ) -> Whole:
         """From what each process has; an ``earlier`` centre is kept where it is good enough.
 
         Raises
@@ -66,9 +67,9 @@ class Whole:
                 places = positions(given.points, options.ground)
             facts = []
             for points, weights, has in zip(places, given.weights, weighted, strict=True):
-                mass = float(weights.detach().sum()) if has else float(len(points))
+                of_all = float(weights.detach().sum()) if has else float(len(points))
                 live = weights.requires_grad and torch.is_grad_enabled()
-                facts.append(torch.cat((weights.new_tensor([len(points), mass, live]), points.sum(0))))
+                facts.append(torch.cat((weights.new_tensor([len(points), of_all, live]), points.sum(0))))
         table = torch.cat(group.gather(torch.stack(facts)[None], CALL))  # of processes, sides, facts
         sums = table.sum(0)
         counts = int(sums[0, 0]), int(sums[1, 0])
@@ -81,7 +82,7 @@ class Whole:
             if not mass > 0.0:
                 raise ValueError(f"{'ab'[side]}: all weights are zero on all processes, expected a positive mass.")
             own = weights.sum() if has else mass
-            masses.append(mass + own - own.detach())
+            masses.append(mass + (own - own.detach()))
             before.append(scale * table[: group.rank, side, 1].sum())
         if options.balanced and not options.normalize:
             both = masses[0].detach(), masses[1].detach()

@@ -12,7 +12,7 @@ from .. import engine
 from ..choose import WIDEST, Choice, Facts, choose, is_final, skips_pairs, tried
 from ..derivatives import Terms, Unrolled
 from ..measures import Measure
-from ..multiscale import Cloud, CoarseToFine, Dealt, Levels, Newton, Part, Shared, Sketched, stepped
+from ..multiscale import Cloud, CoarseToFine, Dealt, Levels, Newton, Part, Shared, Sketched, TooFine, stepped
 from ..path import ItemByItem, PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
@@ -62,7 +62,7 @@ class Problems:
         mass = request.inputs.masses[side].detach()
         before = whole.before[side] * (mass / whole.masses[side].detach())
         numbers = whole.counts[side], float(mass), float(before)
-        return Part(measure, request.cost, request.epsilon, whole.group, *numbers)
+        return Part(measure, request.cost, request.epsilon, whole.group, *numbers, request.options.engine)
 
     def levels(self, alpha: Measure, beta: Measure) -> Levels | None:
         """Of two of the measures, if they have any."""
@@ -140,7 +140,7 @@ class Problems:
             looked_up=request.cost.looked_up,
             signed=any(m.signs is not None for m in (alpha, beta)),
             across=request.across,
-            sketched=lambda: any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta)),
+            sketched=lambda: self._is_sketched(alpha, beta, goal),
         )
         choice = choose(facts, request.options, request.container.device)
         finer = choice.refined(request.options)
@@ -163,6 +163,13 @@ class Problems:
         if solved.status.startswith(LIMIT):
             solved = replace(solved, status=f"{LIMIT}{most} is reached")
         return solved
+
+    def _is_sketched(self, alpha: Measure, beta: Measure, goal: Goal) -> bool:
+        """Whether a few points stand for one of two measures at least; of parts, for one of the request's, to what its
+        options ask for: whatever is solved between them then is, also what is small, or wants to be more exact."""
+        if self.request.whole is not None:
+            alpha, beta, goal = self.request.alpha, self.request.beta, self.goal()
+        return any(self.cloud(m).is_sketched(stepped(goal.of_sums)) for m in (alpha, beta))
 
     def _pairs(self, alpha: Measure, beta: Measure) -> int:
         """Of points; of parts, of those that all processes have."""
@@ -221,7 +228,9 @@ class Problems:
         if choice.strategy == Unrolled.name:
             assert options.iterations is not None
             return Unrolled(goal.tol, int(options.iterations), options.recompute, self.terms(problem))
-        if self.request.sharded:
+        if choice.strategy == "sharded":
+            if not self.request.sharded:
+                raise TooFine("blur, epsilon: no few points stand for those of the clouds; expected a larger blur.")
             truncates = self._truncates(problem)
             return Dealt(goal, most, engine=options.engine) if truncates else OneLevel(goal, most)
         clouds = self.cloud(problem.alpha), self.cloud(problem.beta)

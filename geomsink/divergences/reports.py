@@ -97,7 +97,7 @@ def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tenso
     """A value of the whole, with the history of what this process has of it: its own points as rows, of one measure
     and of the other, against the sketch of the other one, by the envelope theorem."""
     request, problem = problems.request, solver.problem
-    whole, inputs, options = request.whole, request.inputs, request.options
+    whole, options = request.whole, request.options
     assert whole is not None
     sides, factor = request.sides(problem.alpha, problem.beta), 1.0
     parts = list(zip(sides, solver.parts, strict=True))
@@ -105,9 +105,10 @@ def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tenso
         parts, factor = parts[:1], 2.0
     for side, part in parts:
         terms = problems.terms_of_part(part, side)
-        if terms.live and len(terms.x):
-            own = factor * optimal_value(ImplicitOperator(part), terms, None)
-            value = value + (own - own.detach())
+        if terms.live:
+            # Of no points it is 0, with a history like that of any.
+            own = optimal_value(ImplicitOperator(part), terms, None) if len(terms.x) else terms.x.sum() + terms.a.sum()
+            value = value + factor * (own - own.detach())
         if whole.live and (options.balanced or options.normalize):  # weights count by their share of the mass
             gradient = weight_gradient(part, terms.detached(), 0) if len(terms.x) else terms.a.detach()
             mean = factor * solver.completed((terms.a.detach() * gradient).sum())
@@ -116,9 +117,7 @@ def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tenso
     return value
 
 
-def _plan(
-    problems: Problems, solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tensor], live: bool
-) -> Plan | Scattered:
+def _plan(problems: Problems, solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tensor], live: bool) -> Plan:
     request, problem = problems.request, solver.problem
     if problem.whole is not None:
         return Scattered()

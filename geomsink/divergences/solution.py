@@ -19,16 +19,19 @@ class ConvergenceWarning(UserWarning):
     """A solve stopped before its marginal error, or the error of its value, was what ``tol`` asks for."""
 
 
-class Scattered:
-    """In the place of a plan whose rows and columns lie on several processes: it says so."""
+class Scattered(Plan):
+    """In the place of a plan whose rows and columns lie on several processes: whatever is asked of it, it says so."""
+
+    def __init__(self) -> None:
+        """Without any of a plan's numbers."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ValueError(f"{name}: asked of a plan that was solved with group=, whose entries lie between processes.")
-
-    def __matmul__(self, w: Any) -> Any:
-        return self.product
+        raise ValueError("plan: it was asked for after a solve with group=, whose processes have parts of it each.")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Fewer pairs: trees of cells, truncation, sketches, and Newton's step on cells or on a sparse plan.
 
 Imports `solver` and what is below it. Hands on the strategies `CoarseToFine` and `Sketched`, the latter's sums and what
-audits them, `Shared` and `Dealt` for clouds on several processes, `Newton`, clouds with their trees, `merged` sketches, and patterns
-of pairs.
+audits them, `Shared` and `Dealt` for clouds on several processes, `Newton`, clouds with their trees, `merged` sketches,
+and patterns of pairs.
 """
 
 from .audit import Audited

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -101,7 +100,7 @@ class Audited:
         else:
             many = self._drawn(self.effort * MANY)
             parts = [full.exp() - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
-        return audit_of(parts)
+        return audit_of(moments(parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +136,9 @@ class SharedAudited(Audited):
             sums = self._sums(torch.cat(of_all), g, epsilon)
         full = group.sum(sums, AUDIT).split([len(part) for part in of_all])[rank]
         with group.step(AUDIT):
-            parts = [full, full]
-            if len(self.rows.points):
-                parts = [full - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
-        return audit_of([torch.cat(group.gather(part, AUDIT)) for part in parts])
+            parts = [full - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
+            own = moments(parts)
+        return audit_of(group.sum(own, AUDIT))
 
     def _sums(self, asked: Tensor, g: Tensor, epsilon: float) -> Tensor:
         """Of rows that all ask for, over this process's columns."""
@@ -151,20 +149,32 @@ class SharedAudited(Audited):
         return log_sums(pair, asked[:, -1], self.columns.log_weights + g / epsilon, epsilon).exp()
 
     def _drawn(self, n: int) -> Tensor:
-        places = self.mass * torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+        places = self.mass * torch.rand(
+            n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu"
+        )
         total = self.rows.sizes.cumsum(0)
         own = (places - self.before).to(total)
         own = own[(own >= 0.0) & (own < (total[-1] if len(total) else 0.0))]
         return torch.searchsorted(total, own).clamp(max=len(total) - 1)
 
 
-def audit_of(parts: list[Tensor]) -> Audit:
-    """From differences over some rows each, which add up."""
-    off = torch.stack([part.abs().mean() + 3.0 * part.abs().std() / math.sqrt(len(part)) for part in parts]).sum()
-    missing = torch.stack([part.mean() for part in parts]).sum()
-    uncertain = 3.0 * torch.stack([part.var() / len(part) for part in parts]).sum().sqrt()
-    square = torch.stack([part.square().mean().sqrt() for part in parts]).sum().square()
-    return Audit(*torch.stack((off, missing, uncertain, square)).tolist())
+def moments(parts: list[Tensor]) -> Tensor:
+    """How many differences each of some kinds has, their sums, those of their sizes, and of their squares; (K, 4)."""
+    return torch.stack(
+        [
+            torch.stack((0.0 * part.sum() + len(part), part.sum(), part.abs().sum(), part.square().sum()))
+            for part in parts
+        ]
+    )
+
+
+def audit_of(found: Tensor) -> Audit:
+    """From the moments of several kinds of differences, over some rows each, which add up."""
+    n, total, sizes, squares = found.unbind(1)
+    of_sizes, of_all = (((squares - s * s / n) / (n - 1.0)).clamp(min=0.0) / n for s in (sizes, total))
+    off = (sizes / n + 3.0 * of_sizes.sqrt()).sum()
+    square = (squares / n).sqrt().sum().square()
+    return Audit(*torch.stack((off, (total / n).sum(), 3.0 * of_all.sum().sqrt(), square)).tolist())
 
 
 def audit(

@@ -1,9 +1,9 @@
 """Between the sketches of clouds whose parts lie on several processes.
 
 Each process sketches its part of a cloud, the nodes of all go to all and are sketched again, and the small problem
-between the two sketches that are found is solved by each, so that nobody waits for longer than machines differ in speed;
-the first one's solution is everybody's, to the bit. What is asked of the points, potentials, gradients and audits, is
-found where these are.
+between the two sketches that are found is solved by each, so that nobody waits for longer than machines differ in
+speed; the first one's solution is everybody's, to the bit. What is asked of the points, potentials, gradients and
+audits, is found where these are.
 """
 
 from __future__ import annotations
@@ -50,13 +50,28 @@ class Part(Cloud):
         Points of the whole cloud.
     mass, before : float
         Of the whole cloud, and of what the processes before this one have of it.
+    engine : {"auto", "keops", "dense"}
+        Of sums within cells.
     """
 
     def __init__(
-        self, measure: Measure, cost: Cost, epsilon: float, group: Group, count: int, mass: float, before: float
+        self,
+        measure: Measure,
+        cost: Cost,
+        epsilon: float,
+        group: Group,
+        count: int,
+        mass: float,
+        before: float,
+        engine: str,
     ):
         super().__init__(measure, cost, epsilon)
+        self.engine = engine
         self.group, self.count, self.mass, self.before = group, count, mass, before
+
+    def is_sketched(self, accuracy: float) -> bool:
+        """Whether a few points stand for the whole cloud: the sketch is made; all processes call it."""
+        return SharedStand(self, accuracy, self.engine).is_sketch
 
 
 class SharedStand(Stand):
@@ -145,11 +160,6 @@ class Shared(Sketched):
         start: Potentials | None,
         before: Solved | None,
     ) -> Solved:
-        if not (alpha.is_sketch or beta.is_sketch):
-            raise TooFine(
-                f"blur, epsilon: {len(alpha.measure.points):,} and {len(beta.measure.points):,} points stand for "
-                f"{alpha.count:,} and {beta.count:,}, too many for a solve between sketches; expected a larger blur."
-            )
         group = self.clouds[0].group
         with group.step(SOLVE):
             solved = super()._between(problem, alpha, beta, progress, start, before)
@@ -162,24 +172,21 @@ class Shared(Sketched):
 
 def _agreed(group: Group, solved: Solved) -> Solved:
     """As the first process has solved it: others may be machines that round in another way."""
-    solver, state, accuracy = solved.solver, solved.solver.state, solved.solver.accuracy
+    solver, state, known = solved.solver, solved.solver.state, solved.solver.accuracy
     names = ("decrement", "left", "rounded", "potentials", "fall")
     mine: dict[str, Any] = {
         "status": solved.status, "evaluations": solver.evaluations, "missing": solver.missing_mass,
-        "allowance": float(solver.allowance), "accuracy": accuracy and [float(getattr(accuracy, n)) for n in names],
+        "allowance": float(solver.allowance), "accuracy": known and [float(getattr(known, name)) for name in names],
     }  # fmt: skip
     facts = group.told(mine, SOLVE)[0]
-    f, log_rows = group.first(torch.stack((state.f, state.log_rows)), SOLVE)
-    g, log_columns = (f, log_rows) if solver.problem.is_self else group.first(
-        torch.stack((state.g, state.log_columns)), SOLVE
-    )  # fmt: skip
-    solver.state = State(f, g, log_rows, log_columns)
-    solver.evaluations, solver.missing_mass, solver.allowance = facts["evaluations"], facts["missing"], facts["allowance"]
+    f, log_rows = g, log_columns = group.first(torch.stack((state.f, state.log_rows)), SOLVE)
+    if not solver.problem.is_self:
+        g, log_columns = group.first(torch.stack((state.g, state.log_columns)), SOLVE)
+    solver.state, solver.accuracy = State(f, g, log_rows, log_columns), None
+    solver.evaluations, solver.missing_mass, solver.allowance = (facts[k] for k in list(mine)[1:4])
     if facts["accuracy"] is not None:
-        numbers = dict(zip(names, torch.tensor(facts["accuracy"]).to(f).unbind(), strict=True))
+        numbers = dict(zip(names, f.new_tensor(facts["accuracy"]).unbind(), strict=True))
         solver.accuracy = Accuracy(step=(torch.zeros_like(f), torch.zeros_like(g)), **numbers)
-    else:
-        solver.accuracy = None
     return replace(solved, status=facts["status"])
 
 
@@ -271,9 +278,15 @@ class SharedSums:
 
     def _near(self, side: int) -> Near:
         """Logarithms of row sums at own points of one side, over the sketch of the other."""
-        sums = self.parts[side].sums
-        assert isinstance(sums, SketchedSums)
-        return lambda points: sums.near(0, points)
+
+        def near(points: Tensor) -> Tensor:
+            sums = self.parts[side].sums
+            if not len(points):
+                return self.state.f[:0]
+            assert isinstance(sums, SketchedSums)
+            return sums.near(0, points)
+
+        return near
 
     def _part(self, side: int, before: Tensor, after: Tensor) -> Iterate:
         """The own points of one side, with potentials that are updates by those at the other's nodes ``before``, and
@@ -286,14 +299,18 @@ class SharedSums:
             return Iterate(outer, 1.0, Progress(False))
         inner = self._against(other, own.measure, outer)
         v, epsilon, signs = other.measure.log_weights, problem.epsilon, other.measure.signs
-        softmin = -epsilon * log_sums(inner.pair, torch.zeros_like(own.measure.weights), v + before / epsilon, epsilon, signs)
+        softmin = -epsilon * log_sums(
+            inner.pair, torch.zeros_like(own.measure.weights), v + before / epsilon, epsilon, signs
+        )
         f = penalties[0].update(softmin, epsilon)
         log_rows = (f - softmin) / epsilon
         if after is not before:
             log_rows = log_sums(inner.pair, f / epsilon, v + after / epsilon, epsilon, signs)
         solver = Iterate(inner, 1.0, Progress(False))
         solver.state = State(f, after, log_rows, torch.zeros_like(after))
-        return SketchedSums(solver, own, Stand(other, self._accuracy), outer, self._accuracy).iterate(1.0, Progress(False))
+        return SketchedSums(solver, own, Stand(other, self._accuracy), outer, self._accuracy).iterate(
+            1.0, Progress(False)
+        )
 
     def _against(self, other: Cloud, rows: Measure, problem: Problem) -> Problem:
         """The problem between some points and the sketch of the other side."""

@@ -159,7 +159,7 @@ class Sketched:
                 break
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
         status = "sketches are off by more than tol" if inner.converged and not right else inner.status
-        stands = problem.is_signed or alpha.is_sketch or beta.is_sketch
+        stands = problem.is_signed or problem.whole is not None or alpha.is_sketch or beta.is_sketch
         name = self.name if stands else CoarseToFine.name
         return Solved(solver, status, time.perf_counter() - began, name).after(before)
 

@@ -174,7 +174,9 @@ class Iterate:
         value = self.completed(first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g))
         if problem.epsilon == math.inf:
             return value
-        mass = self.completed((beta.weights * _excess(state.log_columns)).sum(-1)) + self.missing_mass + problem.masses[1]
+        mass = (
+            self.completed((beta.weights * _excess(state.log_columns)).sum(-1)) + self.missing_mass + problem.masses[1]
+        )
         return value - problem.epsilon * (mass - problem.masses[0] * problem.masses[1])
 
     def exact(self, side: int) -> tuple[Tensor, Tensor]:
