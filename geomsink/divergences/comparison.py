@@ -33,6 +33,7 @@ SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
 """S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
 
 
+@tried_once
 def transport(
     x: Any,
     y: Any,

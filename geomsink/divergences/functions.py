@@ -222,12 +222,13 @@ def solve(
     (25.0, 25.0)
     """
     together = None if group is None else group_of(group)
-    options = Options(
-        blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
-        differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
-        normalize=normalize, nan_policy=nan_policy,
-    )  # fmt: skip
+    with asked(together):
+        options = Options(
+            blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
+            differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
+            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
+            normalize=normalize, nan_policy=nan_policy,
+        )  # fmt: skip
     solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress, group=together)
     warn_of({"": solution}, options)
     return solution

@@ -128,7 +128,7 @@ def given_parts(
     ProcessesError
         On the others, and where they were asked for something else.
     """
-    with group.step(CALL, **{f.name: _plain(getattr(options, f.name)) for f in fields(options)}):
+    with group.step(CALL, **{f.name: plain(getattr(options, f.name)) for f in fields(options)}):
         check_shared(x, y, options)
         for name, given in zip(("x_batch", "y_batch", "init"), (*index, init), strict=True):
             if given is not None:
@@ -189,14 +189,14 @@ def sketches_serve(x: Any, y: Any, options: Options) -> bool:
     return options.multiscale is True or max(np.shape(x)[-1:], default=0) <= WIDEST
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON holds, and a sentence can show."""
     if isinstance(value, Tensor):
         return float(value.detach())
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value.name if isinstance(value, Cost) else float(value) if isinstance(value, (int, float)) else str(value)
 
 

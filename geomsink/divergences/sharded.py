@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..costs import Cost
 from ..measures import Arrays, Container, tensor
 from ..processes import Group, Parts, deal, own, parts_of
 from .options import Options
+from .parts import plain
 from .requests import Request
 from .sketches import Sketch
 
@@ -120,22 +120,10 @@ def _as_tensor(name: str, given: Any) -> Tensor:
 
 def _same(tensors: dict[str, Tensor], dtype: torch.dtype, is_numpy: bool, options: Options) -> dict[str, Any]:
     """What all processes are to be asked for alike."""
-    said = {f.name: _plainly(getattr(options, f.name)) for f in fields(Options)}
-    return said | {
+    return {f.name: plain(getattr(options, f.name)) for f in fields(Options)} | {
         "coordinates": [tensors["x"].shape[1], tensors["y"].shape[1]],
-        "arrays": "NumPy's" if is_numpy else "torch's",
-        "dtype of the points": str(dtype).removeprefix("torch."),
-        "weights": sorted(set(tensors) & {"a", "b"}),
-        "requires_grad": sorted(name for name, t in tensors.items() if t.requires_grad),
+        "arrays": "NumPy" if is_numpy else "torch",
+        "dtype": str(dtype),
+        "weights": [name in tensors for name in ("a", "b")],
+        "gradients": sorted(name for name, t in tensors.items() if t.requires_grad),
     }
-
-
-def _plainly(option: Any) -> Any:
-    """An option, in what can be told."""
-    if isinstance(option, Tensor):
-        return option.detach().tolist()
-    if isinstance(option, Cost):
-        return option.name
-    if isinstance(option, (tuple, list)):
-        return [_plainly(item) for item in option]
-    return option if isinstance(option, (bool, int, float, str, type(None))) else str(option)
