@@ -26,7 +26,7 @@ def dealt(cases, counts=tuple(SIZES)):
     the functions' names and numbers of processes."""
     found = {}
     for count in counts:
-        outcomes = together(_each, count, cases, within=200.0)
+        outcomes = together(_each, count, cases, within=300.0)
         assert not any(outcome.error for outcome in outcomes), [outcome.error for outcome in outcomes]
         found |= {(case.__name__, count): [outcome.value[case.__name__] for outcome in outcomes] for case in cases}
     return found
@@ -35,5 +35,5 @@ def dealt(cases, counts=tuple(SIZES)):
 def _each(cases):
     from geomsink.processes import Group
 
-    group = Group(timeout=60.0)
+    group = Group(timeout=120.0)
     return {case.__name__: case(group, *parts(group.count, group.rank)) for case in cases}

@@ -123,7 +123,7 @@ def _same(tensors: dict[str, Tensor], dtype: torch.dtype, is_numpy: bool, option
     return {f.name: plain(getattr(options, f.name)) for f in fields(Options)} | {
         "coordinates": [tensors["x"].shape[1], tensors["y"].shape[1]],
         "arrays": "NumPy" if is_numpy else "torch",
-        "dtype": str(dtype),
+        "dtype of the points": str(dtype),
         "weights": [name in tensors for name in ("a", "b")],
         "gradients": sorted(name for name, t in tensors.items() if t.requires_grad),
     }
