@@ -1,8 +1,10 @@
 """A function in several processes at once, which talk by gloo."""
 
+import contextlib
 import io
 import multiprocessing
 import os
+import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ class Outcome:
     code: int | None = None
 
 
-def together(function, count, *arguments, within=60.0, ended=None):
+def together(function, count, *arguments, within=60.0, ended=None, joined=True):
     """Call a function, of a module that can be imported, in so many processes, each of which has joined the others.
 
     Parameters
@@ -50,6 +52,8 @@ def together(function, count, *arguments, within=60.0, ended=None):
         Seconds in which those processes must end which are counted in ``ended``.
     ended : sequence of int, optional
         Processes that are waited for. Default: all.
+    joined : bool, default True
+        Whether the processes have joined each other before; otherwise they know from their environment how to.
 
     Returns
     -------
@@ -58,9 +62,10 @@ def together(function, count, *arguments, within=60.0, ended=None):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed", "geomsink", "geomsink.cli", "outcomes"])
     with tempfile.TemporaryDirectory() as folder:
+        where = f"file://{folder}/meeting" if joined else None
         pipes = [context.Pipe(duplex=False) for _ in range(count)]
         processes = [
-            context.Process(target=_work, args=(function, rank, count, folder, sender, arguments), daemon=True)
+            context.Process(target=_work, args=(function, rank, count, where, sender, arguments), daemon=True)
             for rank, (_, sender) in enumerate(pipes)
         ]
         for process in processes:
@@ -98,10 +103,59 @@ def _receive(receiver, outcome):
         pass
 
 
-def _work(function, rank, count, folder, sender, arguments):
+def launched(count, *lines, sabotage=None, **options):
+    """Commands, one after the other, in so many processes, as ``torchrun`` starts them.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        The words of each command; in their place may stand a list of one for each process.
+    sabotage : callable, optional
+        Called in each process before, with its rank.
+
+    Returns
+    -------
+    list of Outcome
+        Their values are a list of the code and of what was printed on stdout and on stderr, for each line.
+    """
+    ports = [free_port() for _ in lines]
+    return together(_commands, count, lines, ports, sabotage, os.getcwd(), joined=False, **options)
+
+
+def _commands(lines, ports, sabotage, folder):
+    from geomsink.cli import cli, several
+
+    os.chdir(folder)
+    several.PATIENCE = 0.2  # nobody here ends the others
+    rank, done = int(os.environ["RANK"]), []
+    if sabotage is not None:
+        sabotage(rank)
+    for line, port in zip(lines, ports, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        printed = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed[0]), contextlib.redirect_stderr(printed[1]):
+            try:
+                cli([word if isinstance(word, str) else word[rank] for word in line], prog_name="geomsink")
+                code = 0
+            except SystemExit as end:
+                code = end.code
+        done.append((code, *(one.getvalue() for one in printed)))
+    return done
+
+
+def free_port():
+    """One for processes to meet at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _work(function, rank, count, where, sender, arguments):
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1")
+    if where is not None:
+        dist.init_process_group("gloo", init_method=where, rank=rank, world_size=count)
     sender.send("ready")
     value = error = None
     try:

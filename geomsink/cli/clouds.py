@@ -29,15 +29,22 @@ class Cloud:
         What the file holds, as it is there; None for a shape by its name.
     sketch : Sketch, optional
         What the file holds, if that is one; the points are its own.
+    total : int, optional
+        Points of the whole, of which several processes have parts; None is all of these.
     """
 
     name: str
     points: NDArray[Any]
     file: shapes.Contents | None = None
     sketch: Sketch | None = None
+    total: int | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.points) if self.total is None else self.total
 
     def __str__(self) -> str:
-        n, dimension = self.points.shape
+        n, dimension = self.count, self.points.shape[1]
         of = "" if self.sketch is None else f" that stand for {self.sketch.count:,}"
         return f"{self.name}, {n:,} points{of} in dimension {dimension}"
 

@@ -9,7 +9,7 @@ import click
 from geomsink import sinkhorn_divergence
 from geomsink.divergences import FORMS
 
-from . import options, report
+from . import options, parts, report, several
 from .clouds import Cloud
 from .figures import check_figure, plotting
 from .group import exit_unless
@@ -27,6 +27,7 @@ PARTS = ("xy", "xx", "yy")
 @click.option("--tol-gap", type=float, metavar="X",
               help="Solve on until the certified interval is this narrow, relative to the value.")  # fmt: skip
 @options.solver
+@options.timeout
 @options.output
 def divergence(
     a: str,
@@ -35,6 +36,7 @@ def divergence(
     form: str,
     certify: bool,
     tol_gap: float | None,
+    timeout: float,
     as_json: bool,
     plot: str | None,
     **solver: Any,
@@ -45,17 +47,29 @@ def divergence(
     .csv .tsv .txt .asc .pts), packed as .gz or not, or - for standard input, or shape:NAME, a surface given by a
     formula (shape:sphere, torus, knot, coil, blob, cube, star), or what the command sketch has written.
 
-    Exit codes: 0 converged, 3 not converged, 2 bad use, 130 interrupted.
+    Where torchrun has started several processes, each reads its part of A and of B, which may be folders then.
+
+    Exit codes: 0 converged, 3 not converged, 2 bad use, 4 another process failed, 130 interrupted.
     """
     check_figure(plot)
-    x, y = problem.load(a, b, sketches=True)
+    group = several.group(timeout)
+    if group is None:
+        x, y = problem.load(a, b, sketches=True)
+    else:
+        if plot is not None:
+            raise ValueError(f"--plot: {plot} given to several processes, of which none has all points; expected none.")
+        x, y = parts.load(problem, group, a, b)
+        solver["group"] = group
     chosen = problem.arguments(form=form, certify=certify, tol_gap=tol_gap, **solver)
     result = sinkhorn_divergence(x.given, y.given, **chosen)
     if plot is not None:
         _draw(result, x, y, plot)
     said = report.solve_report(result) | {"cost": problem.cost, "form": form} | problem.settings
-    said |= report.cloud_reports(x=x, y=y) | {key: report.part_report(getattr(result, key)) for key in PARTS}
-    report.say(as_json, said, _rows(result, x, y, problem, form, plot))
+    said |= report.processes_report(group) | report.cloud_reports(x=x, y=y)
+    said |= {key: report.part_report(getattr(result, key)) for key in PARTS}
+    report.say(as_json, said, [
+        *_rows(result, x, y, problem, form, plot), *report.processes_rows(group)
+    ])  # fmt: skip
     exit_unless(result.converged)
 
 

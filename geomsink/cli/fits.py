@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geomsink import SinkhornDivergence, engine, generative, shapes
 from geomsink.generative import OPTIMISERS, START, existing, seeded, whole
 
-from . import options, report
+from . import options, report, several
 from .clouds import SHAPE_SAMPLES, Reading, is_shape, name_of
 from .figures import check_figure, plotting
 from .frames import NAME, Frame
@@ -63,6 +63,7 @@ TOL = 1e-2
               help="Fit in the unit cube; the command sample undoes it. Without it, --blur must be given.")  # fmt: skip
 @click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
 @options.progress
+@options.timeout
 @options.output
 def fit(
     shape: str,
@@ -86,6 +87,7 @@ def fit(
     normalize: bool,
     engine: str,
     progress: bool,
+    timeout: float,
     as_json: bool,
     plot: str | None,
 ) -> None:
@@ -99,8 +101,11 @@ def fit(
     A fit that was interrupted goes on from its last checkpoint when the command is given again; --steps cannot change
     then, since blur and learning rate fall over them.
 
-    Exit codes: 0 done, 2 bad use, 3 numbers were no longer finite, 130 interrupted.
+    Processes that torchrun has started make parts of each batch; the first writes.
+
+    Exit codes: 0 done, 2 bad use, 3 numbers were no longer finite, 4 another process failed, 130 interrupted.
     """
+    several.group(timeout)  # before what trainers make
     if blur is None:
         if not normalize:
             raise click.UsageError("--no-normalize needs --blur, in the scale of the coordinates.")
@@ -126,11 +131,15 @@ def fit(
         patience=patience, folder=out, checkpoint_every=every, progress=progress,
     )  # fmt: skip
     start = trainer.step
+    writes = several.speaks()
     if start:
         click.echo(f"geomsink: resumed from step {start} in {out}.", err=True)
-    with _nothing_left_of_what_failed(out):
-        frame.write(out)
+    with _nothing_left_of_what_failed(out) if writes else nullcontext():
+        if writes:
+            frame.write(out)
         result = _train(trainer, out)
+    if not writes:
+        return
     if not result.history:
         raise ValueError(f"--out: the fit in {out} is done, but its log.csv is gone; expected it, or another folder.")
     if figure is not None:

@@ -10,9 +10,14 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
-from geomsink import ConvergenceWarning, __version__, engine
+from geomsink import ConvergenceWarning, ProcessesError, __version__, engine
 
-NOT_CONVERGED, BAD_USE, INTERRUPTED = 3, 2, 130
+from . import several
+from .several import BAD_USE, LOST
+
+NOT_CONVERGED, INTERRUPTED = 3, 130
+SEVERAL = ("divergence", "fit")
+"""Commands that several processes can do together."""
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says, in errors of no kind of their own."""
 
@@ -22,7 +27,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), several.joined():
                 warnings.showwarning = _show_warning
                 warnings.simplefilter("always", ConvergenceWarning)
                 return super().invoke(ctx)
@@ -36,10 +41,21 @@ class Commands(click.Group):
             leave(_no_memory(error), BAD_USE)
         except (ValueError, TypeError, OverflowError, ImportError, engine.BuildError) as error:
             leave(str(error), BAD_USE)
+        except ProcessesError as error:
+            leave(str(error), LOST)
         except RuntimeError as error:
             if not any(words in str(error).lower() for words in NO_MEMORY):
                 raise
             leave(_no_memory(error), BAD_USE)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = super().resolve_command(ctx, args)
+        if several.started() and found[0] not in SEVERAL:
+            raise ValueError(f"{found[0]}: started as one of several processes, expected one; those can do "
+                             f"{' and '.join(SEVERAL)} together.")  # fmt: skip
+        return found
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

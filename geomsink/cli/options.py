@@ -12,6 +12,7 @@ import click
 
 from geomsink import costs, engine
 from geomsink.divergences import DTYPES, MAX_ITER, TOL
+from geomsink.processes import TIMEOUT
 from geomsink.transport import OPTIMIZERS
 
 from .clouds import SHAPE_SAMPLES, Reading
@@ -124,6 +125,11 @@ solver = _all(
     click.option("--dtype", type=click.Choice(list(DTYPES)),
                  help="Working precision. [default: float32 where it is good enough]"),
     progress,
+)  # fmt: skip
+
+timeout = click.option(
+    "--timeout", type=float, default=TIMEOUT, show_default=True, metavar="SECONDS",
+    help="How long the processes that torchrun has started wait for each other.",
 )  # fmt: skip
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geomsink import __version__
+from geomsink import Group, __version__
 
 from .clouds import Cloud
 from .group import printable
@@ -117,6 +117,26 @@ def descent_report(history: Any) -> dict[str, Any]:
     return report | {"steps": history.n_steps, "seconds": history.seconds, "values": list(history.values)}
 
 
+def processes_rows(group: Group | None) -> list[Row]:
+    """How many processes there are, and what this one has sent."""
+    if group is None:
+        return []
+    sent = group.traffic
+    return [
+        (
+            "processes",
+            f"{group.count}, each with its part; {sent.messages:,} messages of the first, {sent.bytes:,} bytes",
+        )
+    ]
+
+
+def processes_report(group: Group | None) -> dict[str, Any]:
+    """The same for ``--json``."""
+    if group is None:
+        return {}
+    return {"processes": group.count, "messages": group.traffic.messages, "bytes": group.traffic.bytes}
+
+
 def part_report(solution: Any) -> dict[str, Any]:
     """One of the problems of a divergence."""
     names = ("value", "value_error", "converged", "status", "marginal_error", "n_iter")
@@ -135,8 +155,7 @@ def approximation_report(solution: Any) -> dict[str, Any] | None:
 
 
 def cloud_report(cloud: Cloud) -> dict[str, Any]:
-    n, dimension = cloud.points.shape
-    report = {"name": cloud.name, "points": n, "dimension": dimension}
+    report = {"name": cloud.name, "points": cloud.count, "dimension": cloud.points.shape[1]}
     return report if cloud.sketch is None else report | {"stand_for": cloud.sketch.count}
 
 

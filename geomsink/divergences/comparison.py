@@ -112,7 +112,7 @@ def compare(
     that have not changed are taken from it, and with ``warm`` the others start from its potentials. The processes of a
     ``group`` all call it, each with its part of the clouds.
     """
-    began, sent = time.perf_counter(), None if group is None else replace(group.traffic)
+    began, sent = time.perf_counter(), _sent_since(group)
     with asked(group):
         check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
@@ -205,7 +205,7 @@ def _compared(
         upper=upper,
         value_error=container.error(off, value.detach()),
         shortfall=shortfall,
-        traffic=None if group is None or sent is None else group.traffic.since(sent),
+        traffic=_sent_since(group, sent),
     )
     return divergence, Memory(problems.constant(), **solved)
 
@@ -213,6 +213,14 @@ def _compared(
 def _progress(wanted: bool, group: Group | None) -> Progress:
     """Shown by one process."""
     return Progress(wanted and (group is None or group.rank == 0))
+
+
+def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic | None:
+    """What a process of a group has sent, after what it had sent before."""
+    if group is None:
+        return None
+    before, now = before or Traffic(), group.traffic
+    return Traffic(now.messages - before.messages, now.bytes - before.bytes)
 
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:

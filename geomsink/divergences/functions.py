@@ -110,7 +110,7 @@ def sinkhorn_divergence(
     progress : bool, default False
         Show a progress bar (needs tqdm).
     group : optional
-        A `geomsink.processes.Group`, True for all processes that ``torch.distributed`` knows, or a process group of
+        A `geomsink.Group`, True for all processes that ``torch.distributed`` knows, or a process group of
         theirs: each of these processes calls the function with its part of both clouds, which may be empty, and has the
         divergence of the unions, the same on all; None weights are 1 over the points of all. Potentials, products with
         plans and gradients are those of the own points; gradients of parameters that make points are to be summed over

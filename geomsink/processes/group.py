@@ -42,10 +42,6 @@ class Traffic:
     messages: int = 0
     bytes: int = 0
 
-    def since(self, earlier: Traffic) -> Traffic:
-        """What was sent after an earlier count."""
-        return Traffic(self.messages - earlier.messages, self.bytes - earlier.bytes)
-
 
 @dataclass(frozen=True, eq=False)
 class Group:

@@ -12,7 +12,9 @@ from geomsink.shapes.arrays import read_members as read_members
 from geomsink.shapes.contents import Columns as Columns
 from geomsink.shapes.contents import Contents as Contents
 from geomsink.shapes.contents import FileWarning
+from geomsink.shapes.contents import Part as Part
 from geomsink.shapes.contents import rgb as rgb
+from geomsink.shapes.contents import share as share
 from geomsink.shapes.files import files_in as files_in
 from geomsink.shapes.files import load as load
 from geomsink.shapes.files import read, read_colors, read_mesh, write

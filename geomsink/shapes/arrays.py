@@ -4,23 +4,23 @@ import math
 import zipfile
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.lib import format as layout
 from numpy.typing import NDArray
 
 from geomsink.shapes.columns import choose
-from geomsink.shapes.contents import Columns, Contents, Refused, stacked
+from geomsink.shapes.contents import WHOLE, Columns, Contents, Part, Refused, share, stacked
 from geomsink.shapes.mesh import memory
 
 DEFLATED = 1032
 """Bytes that one compressed byte can be at most."""
 
 
-def parse_npy(file: BinaryIO, columns: Columns | None = None) -> Contents:
-    """Read an array of points (N, D), or of records with named fields."""
-    return _points(read_array(file), columns, named=False)
+def parse_npy(file: BinaryIO, columns: Columns | None = None, part: Part = WHOLE) -> Contents:
+    """Read an array of points (N, D), or of records with named fields; of a part, no more than its rows."""
+    return _points(read_array(file) if part == WHOLE else _mapped(file), columns, named=False, part=part)
 
 
 def parse_npz(file: BinaryIO, columns: Columns | None = None) -> Contents:
@@ -54,6 +54,22 @@ def read_array(file: BinaryIO) -> NDArray[Any]:
         If it is of Python's objects, or if its length is not that of what it announces.
     """
     data = BytesIO(file.read())  # of which no more is read than is there, whatever the header announces
+    shape, order, dtype, start = _announced(data)
+    if not math.prod(shape) * dtype.itemsize:
+        return np.empty(shape, dtype)
+    return np.frombuffer(data.getbuffer(), dtype, offset=start).reshape(shape, order=order)
+
+
+def _mapped(file: BinaryIO) -> NDArray[Any]:
+    """The same, of which nothing is read before it is used."""
+    shape, order, dtype, start = _announced(file)
+    if not math.prod(shape) * dtype.itemsize:
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", start, shape, order)
+
+
+def _announced(data: BinaryIO) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any], int]:
+    """Shape, order and type of what is there, and where it begins."""
     version = layout.read_magic(data)
     # Later versions differ from the second in the alphabet of the names of fields alone.
     read_header = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
@@ -64,10 +80,7 @@ def read_array(file: BinaryIO) -> NDArray[Any]:
     there = data.seek(0, 2) - start
     if announced != there:
         raise ValueError(f"it announces an array of shape {shape} of {dtype}, {announced:,} bytes, and has {there:,}")
-    if not announced:
-        return np.empty(shape, dtype)
-    array = np.frombuffer(data.getbuffer(), dtype, offset=start)
-    return array.reshape(shape, order="F" if columnwise else "C")
+    return shape, "F" if columnwise else "C", dtype, start
 
 
 def read_members(file: BinaryIO, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -94,8 +107,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArr
     return read_array(BytesIO(archive.read(info)))
 
 
-def _points(array: NDArray[Any], columns: Columns | None, named: bool) -> Contents:
+def _points(array: NDArray[Any], columns: Columns | None, named: bool, part: Part = WHOLE) -> Contents:
     """Columns of an array; the caller says if it is named as points, each of whose columns is a coordinate."""
+    rows = share(len(array), part) if array.ndim else slice(None)
     if array.dtype.names is not None and array.ndim == 1:
         fields = [name for name in array.dtype.names if array.dtype[name].kind in "fiu"]
         if not fields:
@@ -104,9 +118,10 @@ def _points(array: NDArray[Any], columns: Columns | None, named: bool) -> Conten
                 f"found records of {kinds or 'nothing'}, expected fields of single numbers, such as x, y and z"
             )
         chosen, said = choose(fields, len(fields), columns)
-        return Contents(stacked(array, [fields[k] for k in chosen]), said=said)
+        return Contents(stacked(array[rows], [fields[k] for k in chosen]), said=said)
     if array.ndim != 2 or (named and columns is None):
-        return Contents(array)
+        return Contents(array[rows])
     head = array[:100].astype(np.float64) if array.dtype.kind in "fiu" else None
     chosen, said = choose(None, array.shape[1], columns, head)
-    return Contents(array if chosen == list(range(array.shape[1])) else array[:, chosen], said=said)
+    array = array[rows] if chosen == list(range(array.shape[1])) else array[rows, chosen]
+    return Contents(np.array(array) if isinstance(array, np.memmap) else array, said=said)

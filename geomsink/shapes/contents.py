@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from geomsink.shapes.mesh import Faces, Points, check_exact, check_faces, check_points, fans
 
 Columns = Sequence[int | str]
+Part = tuple[int, int]
+"""Which one, and of how many of the rows, in order and as equal as can be."""
+WHOLE = (0, 1)
 
 COMMENT = re.compile(r"(?:^|(?<=[\s\w.)]))#(?:(?<!\d\.#)|(?![A-Za-z]))")
 """Opens a comment, but not within ``1.#QNAN``; behind a separator it is text of a column, such as ``#ff0000``."""
@@ -56,6 +59,12 @@ class Contents:
         faces = check_faces(whole.faces, len(points), f"{name}: faces")
         return replace(whole, points=points, faces=faces if points.shape[1] == 3 else faces[:0])
 
+    def part(self, part: Part) -> "Contents":
+        """Some of the points, without faces between them."""
+        rows, n = share(len(self.points), part), len(self.points)
+        colors = self.colors[rows] if self.colors is not None and len(self.colors) == n else self.colors
+        return Contents(self.points[rows], colors=colors, said=self.said)
+
     def _finite(self, name: str) -> "Contents":
         """Without points that are not finite, and the faces that have one of them."""
         if self.points.ndim != 2 or self.points.dtype.kind != "f":
@@ -71,6 +80,25 @@ class Contents:
         if colors is not None and len(colors) == len(kept):
             colors = colors[kept]
         return replace(self, points=self.points[kept], faces=faces, colors=colors, said=(*self.said, said), kept=kept)
+
+
+def share(n: int, part: Part) -> slice:
+    """Those of n rows that are in a part.
+
+    Raises
+    ------
+    Refused
+        Where there are more parts than rows.
+
+    Examples
+    --------
+    >>> share(10, (0, 3)), share(10, (2, 3))
+    (slice(0, 3, None), slice(6, 10, None))
+    """
+    k, parts = part
+    if n < parts and part != WHOLE:
+        raise Refused(f"found {n} points for {parts} processes, expected at least one for each")
+    return slice(n * k // parts, n * (k + 1) // parts)
 
 
 def stacked(fields: Mapping[str, NDArray[Any]] | NDArray[Any], names: Sequence[str]) -> NDArray[Any]:

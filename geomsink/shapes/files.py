@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geomsink.atomic import replacing
 from geomsink.shapes.arrays import parse_npy, parse_npz
-from geomsink.shapes.contents import Columns, Contents, FileWarning, Parser, Refused, rgb
+from geomsink.shapes.contents import WHOLE, Columns, Contents, FileWarning, Parser, Part, Refused, rgb
 from geomsink.shapes.mesh import Mesh, Points, check_faces, check_points, fit_unit_cube
 from geomsink.shapes.meshfiles import parse_obj, parse_off, parse_stl
 from geomsink.shapes.plyfiles import parse_ply, ply_bytes
@@ -245,15 +245,30 @@ def files_in(folder: FilePath) -> list[Path]:
     return found
 
 
-def load(path: FilePath, columns: Columns | None = None, drop_invalid: bool = False) -> Contents:
-    """What a file holds, read once and checked; what had to be guessed or left out is said in warnings."""
+def load(path: FilePath, columns: Columns | None = None, drop_invalid: bool = False, part: Part = WHOLE) -> Contents:
+    """What a file holds, read once and checked; what had to be guessed or left out is said in warnings.
+
+    Of a ``part`` of its points, no more of a ``.npy`` is read than these, which are counted before any are left out;
+    other files are read whole.
+    """
     name = name_of(path)
     if not is_stream(path):
         _check(path)
-    found = whole(path, partial(_parsed, columns=columns)).checked(name, drop_invalid)
+    if suffix_of(path) == ".npy" and not is_stream(path):
+        found = whole(path, lambda file, suffix: parse_npy(file, columns, part)).checked(name, drop_invalid)
+    else:
+        found = whole(path, partial(_parsed, columns=columns)).checked(name, drop_invalid)
+        found = found if part == WHOLE else _part(found, part, name)
     for said in found.said:
         warnings.warn(f"{name}: {said}", FileWarning, stacklevel=3)
     return found
+
+
+def _part(found: Contents, part: Part, name: str) -> Contents:
+    try:
+        return found.part(part)
+    except Refused as error:
+        raise ValueError(f"{name}: {error}.") from None
 
 
 def whole(path: FilePath, parse: Callable[[BinaryIO, str], Parsed]) -> Parsed:
