@@ -161,7 +161,8 @@ class Request:
         """The same without history, to be kept."""
         inputs = self.inputs
         constants = {f.name: detached(getattr(inputs, f.name)) for f in fields(Inputs) if f.name != "parameters"}
-        return replace(self, inputs=Inputs(**constants, parameters=self.cost.parameters))
+        whole = self.whole and replace(self.whole, masses=detached(self.whole.masses))
+        return replace(self, inputs=Inputs(**constants, parameters=self.cost.parameters), whole=whole)
 
     @property
     def batched(self) -> bool:

@@ -149,23 +149,17 @@ class SharedAudited(Audited):
         return log_sums(pair, asked[:, -1], self.columns.log_weights + g / epsilon, epsilon).exp()
 
     def _drawn(self, n: int) -> Tensor:
-        places = self.mass * torch.rand(
-            n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu"
-        )
+        places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
         total = self.rows.sizes.cumsum(0)
-        own = (places - self.before).to(total)
+        own = (self.mass * places - self.before).to(total)
         own = own[(own >= 0.0) & (own < (total[-1] if len(total) else 0.0))]
         return torch.searchsorted(total, own).clamp(max=len(total) - 1)
 
 
 def moments(parts: list[Tensor]) -> Tensor:
     """How many differences each of some kinds has, their sums, those of their sizes, and of their squares; (K, 4)."""
-    return torch.stack(
-        [
-            torch.stack((0.0 * part.sum() + len(part), part.sum(), part.abs().sum(), part.square().sum()))
-            for part in parts
-        ]
-    )
+    of_each = [(part.new_ones(()) * len(part), part.sum(), part.abs().sum(), part.square().sum()) for part in parts]
+    return torch.stack([torch.stack(numbers) for numbers in of_each])
 
 
 def audit_of(found: Tensor) -> Audit:
