@@ -198,7 +198,8 @@ def solve(
     """OT_ε(α, β) = min_P ⟨P, C⟩ + ε KL(P | a ⊗ b) between two weighted point clouds.
 
     Takes the arguments of `sinkhorn_divergence`; the cost may be asymmetric, and ``init`` is an earlier Solution or
-    potentials (f, g) to start from, arrays of shapes (N,) and (M,) in units of the cost.
+    potentials (f, g) to start from, arrays of shapes (N,) and (M,) in units of the cost. With ``group``, all pairs are
+    summed.
 
     Returns
     -------

@@ -169,7 +169,7 @@ engine, dtype, multiscale, normalize, nan_policy
     warm_start : bool, default True
         Start each solve from the potentials of the last one. Results agree to ``tol`` either way.
     group : optional
-        As `SinkhornDivergence` takes it.
+        As `SinkhornDivergence` takes it; all pairs are summed.
 
     Attributes
     ----------

@@ -37,15 +37,16 @@ def _wrapped(found: Any, like: Sharded, axis: int | None = None) -> Any:
 
 NUMBERS = (
     "abs", "add", "addcdiv", "addcmul", "bitwise_and", "bitwise_not", "bitwise_or", "clamp", "clamp_max",
-    "clamp_min", "copy", "cos", "div", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gt",
-    "isfinite", "isinf", "isnan", "le", "log", "log1p", "log2", "logical_and", "logical_not", "logical_or",
-    "lt", "masked_fill", "maximum", "minimum", "mul", "nan_to_num", "ne", "neg", "nextafter", "pow",
-    "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid", "sign", "silu", "sin", "special_xlog1py", "sqrt",
-    "square", "sub", "tanh", "where", "xlogy", "zero",
+    "clamp_min", "copy", "cos", "div", "elu", "eq", "erf", "exp", "exp2", "expm1", "fill", "floor", "ge", "gelu",
+    "gt", "isfinite", "isinf", "isnan", "le", "leaky_relu", "log", "log1p", "log2", "logical_and", "logical_not",
+    "logical_or", "lt", "masked_fill", "maximum", "minimum", "mul", "nan_to_num", "ne", "neg", "nextafter", "pow",
+    "reciprocal", "relu", "rsqrt", "rsub", "sgn", "sigmoid", "sign", "silu", "sin", "softplus", "special_xlog1py",
+    "sqrt", "square", "sub", "tanh", "where", "xlogy", "zero",
 )  # fmt: skip
 ALIKE = (
-    "_to_copy", "alias", "clone", "detach", "empty_like", "full_like", "lift_fresh", "ones_like", "sigmoid_backward",
-    "silu_backward", "tanh_backward", "threshold_backward", "zeros_like",
+    "_to_copy", "alias", "clone", "detach", "elu_backward", "empty_like", "full_like", "gelu_backward",
+    "leaky_relu_backward", "lift_fresh", "ones_like", "sigmoid_backward", "silu_backward", "softplus_backward",
+    "tanh_backward", "threshold_backward", "zeros_like",
 )  # fmt: skip
 
 

@@ -34,6 +34,10 @@ OPERATIONS = {
     "logarithm of a sum": lambda x, a: (a.log() - x[..., 0]).logsumexp(-1),
     "spread": lambda x, a: (x.square().sum(-1) - 2.0 * (x @ x.mean(0))).clamp(min=0.1),
     "features": lambda x, a: torch.tanh(torch.nn.functional.linear(x, X[:2], X[0, :2])),
+    "activations": lambda x, a: sum(
+        f(x - 0.5) for f in (torch.nn.functional.silu, torch.nn.functional.gelu, torch.nn.functional.softplus)
+    )
+    + torch.nn.functional.leaky_relu(x - 0.5) * torch.nn.functional.elu(x - 0.5),
     "columns": lambda x, a: torch.cat((torch.ones_like(x[..., :1]), x, a[..., None]), -1),
     "columns apart": lambda x, a: sum(k * c for k, c in enumerate(x.unbind(1))) + sum(p.sum(1) for p in x.split(2, 1)),
     "chosen": lambda x, a: torch.where(a > 0.01, a, 0.0).masked_fill(x[..., 1] < 0.3, 2.0),
