@@ -1,6 +1,6 @@
 """The one room where ``auto`` decides: the engine, the precision, the way to solve, and what else depends on size.
 
-Numbers in, words out: nothing of the house is imported, and every wing may ask. Each threshold stands beside the
+Facts in, words out: nothing else of the house is imported, and every wing may ask. Each threshold stands beside the
 measurement behind it. Ratios are of seconds on two cores, of ``python benchmarks/thresholds.py`` where nothing else is
 said (benchmarks/results/thresholds.md).
 """
@@ -8,11 +8,11 @@ said (benchmarks/results/thresholds.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
+
+from .facts import Facts, Wanted
 
 # ---------------------------------------------------------------------- the engine
 
@@ -211,86 +211,6 @@ def products_in_single(pairs: int, device: torch.device) -> bool:
     return pairs >= (HALVED if device.type == "cpu" else HALVED_ON_GPU)
 
 
-class Cells(Protocol):
-    """The finest cells that two clouds would be solved between."""
-
-    @property
-    def width(self) -> float:
-        """Mean cost within one, in ε; of the two clouds, the larger."""
-        ...
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a choice depends on.
-
-    Attributes
-    ----------
-    pairs, dimension : int
-        Of points; coordinates of their features.
-    epsilon, cost_scale, tol : float
-        ``cost_scale`` is about the largest cost.
-    dtype : torch.dtype
-        The caller's.
-    batched, is_self : bool
-    cells : callable
-        The finest cells, or None for clouds too small to have any: trees are made, so that it is asked last.
-    extent : float, default 1
-        Length that coordinates extend over.
-    nearest : callable, default 0
-        Cost to the nearest neighbour in the own cloud: distances are computed, so that it is asked last.
-    bounded : bool, default False
-        Whether the cost has a lower bound between boxes.
-    smooth : bool, default True
-        Whether Newton's equation tells of all potentials: no penalty has kinks.
-    quadratic : bool, default False
-        Whether the cost is a squared distance.
-    fixed : bool, default True
-        Whether both marginals are.
-    items : int, default 1
-        Of a batch.
-    looked_up : bool, default False
-        Whether points are positions in a table of costs, and have no cells.
-    sketched : callable, default False
-        Whether a few points stand for one of the clouds at least: they are looked for, so that it is asked last.
-    signed, shared : bool, default False
-        Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know; and
-        whether the clouds' parts lie on several processes.
-    """
-
-    pairs: int
-    dimension: int
-    epsilon: float
-    cost_scale: float
-    tol: float
-    dtype: torch.dtype
-    batched: bool
-    is_self: bool
-    cells: Callable[[], Cells | None]
-    extent: float = 1.0
-    nearest: Callable[[], float] = lambda: 0.0
-    bounded: bool = False
-    smooth: bool = True
-    quadratic: bool = False
-    fixed: bool = True
-    items: int = 1
-    looked_up: bool = False
-    sketched: Callable[[], bool] = lambda: False
-    signed: bool = False
-    shared: bool = False
-
-
-class Wanted(Protocol):
-    """What callers may say of the choice; None leaves it to this room."""
-
-    @property
-    def iterations(self) -> int | None: ...
-    @property
-    def multiscale(self) -> bool | None: ...
-    @property
-    def working_dtype(self) -> torch.dtype | None: ...
-
-
 @dataclass(frozen=True)
 class Choice:
     """How a problem is solved.
@@ -338,8 +258,9 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
-    if problem.shared:
-        return Choice("sketched" if problem.sketched() else "sharded", dtype)
+    if problem.across is not None:  # no process has cells, or a sparse plan, of all points
+        between = problem.across == "sketches" and problem.sketched()
+        return Choice("sketched" if between else "sharded", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up

@@ -26,7 +26,6 @@ from geomsink.choose import (
     WARM,
     WIDEST,
     Choice,
-    Facts,
     certified_precision,
     choose,
     endless,
@@ -35,6 +34,7 @@ from geomsink.choose import (
     skips_pairs,
     tried,
 )
+from geomsink.facts import Facts
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SINGLE, DOUBLE = torch.float32, torch.float64
@@ -119,6 +119,10 @@ def wants(**what):
         (replace(ITEMS, looked_up=True), AUTO, GPU, Choice("one-level", SINGLE)),
         (LARGE, wants(multiscale=False), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=100, dimension=9), wants(multiscale=True), CPU, Choice("coarse-to-fine", DOUBLE)),
+        (replace(LARGE, across="pairs"), AUTO, CPU, Choice("sharded", SINGLE)),
+        (replace(CLOSE, across="pairs", sketched=lambda: True), AUTO, CPU, Choice("sharded", DOUBLE)),
+        (replace(LARGE, across="sketches", sketched=lambda: True), AUTO, CPU, Choice("sketched", SINGLE)),
+        (replace(LARGE, across="sketches"), AUTO, CPU, Choice("sharded", SINGLE)),
         (SIGNED, AUTO, CPU, BETWEEN_SKETCHES),
         (replace(SIGNED, dimension=WIDEST + 1, sketched=lambda: False), AUTO, CPU, BETWEEN_SKETCHES),
         (replace(SIGNED, is_self=True), AUTO, GPU, BETWEEN_SKETCHES),

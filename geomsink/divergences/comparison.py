@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 
 from ..measures import Measure
+from ..multiscale import TooFine
 from ..path import nearest_cost
-from ..processes import Group, Traffic
+from ..processes import Group, Sharded, Traffic
 from ..progress import Progress
 from ..solver import Potentials, Solved, free_constant, rounding, share_of
 from .narrowing import Intervals, combined, narrowed
 from .options import Options
-from .parts import asked, tried_once
+from .parts import CALL, asked, sketches_serve, tried_once
 from .problems import Problems
 from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
+from .sharded import sharded_request
 from .solution import ConvergenceWarning, Divergence, Scattered, Solution
 
 FAR_BELOW = 0.01
@@ -31,6 +33,7 @@ SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
 """S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
 
 
+@tried_once
 def transport(
     x: Any,
     y: Any,
@@ -41,19 +44,23 @@ def transport(
     init: Solution | tuple[Any, Any] | None = None,
     progress: bool = False,
     start: Potentials | None = None,
+    group: Group | None = None,
 ) -> tuple[Solution, Potentials]:
     """`solve` with its options in one object, and without warnings; and potentials to give to the next call.
 
     These ``start`` it where they fit its points.
     """
-    request = Request.of(x, y, a, b, options, *index, sketches=True)
+    if group is None:
+        request = Request.of(x, y, a, b, options, *index, sketches=True)
+    else:
+        request = sharded_request(x, y, a, b, options, index, group, "solve")
     problems, (alpha, beta) = Problems(request), (request.alpha, request.beta)
     start = _fitting(start, alpha, beta)
     if init is not None:
         given = init.potentials if isinstance(init, Solution) else init
         start = request.start("init", given, alpha, beta)
     offset = _constant_of_mass_1(request)
-    with Progress(progress) as bar:
+    with _progress(progress, group) as bar:
         solved = problems.solve("xy", alpha, beta, bar, start, goal=problems.goal(-offset))
         interval, shortfall = None, ""
         if options.form == "sharp" and options.iterations is None:
@@ -109,10 +116,32 @@ def compare(
     with asked(group):
         check_symmetric(options)
     kept = memory.problems.request.inputs.centre if memory is not None and reuse else None
+    how = (began, sent, init, progress, memory, warm, reuse, group)
     if group is None:
-        request = Request.of(x, y, a, b, options, *index, centre=kept, sketches=True)
-    else:
-        request = Request.over(group, x, y, a, b, options, index, init, kept)
+        return _compared(Request.of(x, y, a, b, options, *index, centre=kept, sketches=True), *how)
+    dealt = memory is not None and memory.problems.request.sharded
+    if not dealt and sketches_serve(x, y, options):
+        try:
+            return _compared(Request.over(group, x, y, a, b, options, index, init, kept), *how)
+        except TooFine:  # on all processes
+            if options.multiscale:
+                raise
+    return _compared(sharded_request(x, y, a, b, options, index, group, CALL, kept), *how)
+
+
+def _compared(
+    request: Request,
+    began: float,
+    sent: Traffic | None,
+    init: Divergence | None,
+    progress: bool,
+    memory: Memory | None,
+    warm: bool,
+    reuse: bool,
+    group: Group | None,
+) -> tuple[Divergence, Memory]:
+    """The three problems of a request, solved and reported."""
+    options = request.options
     problems, same = Problems(request), (False, False)
     if memory is not None and reuse:
         problems, unchanged = problems.adopting(memory.problems)
@@ -123,7 +152,7 @@ def compare(
     starts = _starts(request, init)
     if memory is not None and warm:
         starts = {**_warm_starts(request, memory), **{name: start for name, start in starts.items() if start}}
-    with Progress(progress) as bar:
+    with _progress(progress, group) as bar:
         xx = memory.xx if memory and same[0] else problems.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
         equal = _are_equal(request)
         if equal:  # the three problems are one, and S = 0
@@ -179,6 +208,11 @@ def compare(
         traffic=_sent_since(group, sent),
     )
     return divergence, Memory(problems.constant(), **solved)
+
+
+def _progress(wanted: bool, group: Group | None) -> Progress:
+    """Shown by one process."""
+    return Progress(wanted and (group is None or group.rank == 0))
 
 
 def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic | None:
@@ -247,7 +281,13 @@ def _fitting(start: Potentials | None, alpha: Measure, beta: Measure) -> Potenti
     if start is None:
         return None
     pairs = zip(start, (alpha.weights, beta.weights), strict=True)
-    return start if all(h.shape == w.shape and h.device == w.device for h, w in pairs) else None
+    return start if all(_alike(h, w) for h, w in pairs) else None
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are of so many numbers, on the same device, and dealt out alike."""
+    places = [t.parts if isinstance(t, Sharded) else None for t in (one, other)]
+    return one.shape == other.shape and one.device == other.device and places[0] == places[1]
 
 
 def _starts(request: Request, init: Divergence | None) -> dict[str, Potentials | None]:
@@ -283,7 +323,7 @@ def _too_cold(solution: Solution) -> str:
     if isinstance(solution.plan, Scattered):
         return ""
     terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
-    if degree is None or not solution.epsilon < math.inf:
+    if degree is None or not solution.epsilon < math.inf or isinstance(terms.x, Sharded):
         return ""
     sides, unit = ((terms.x, terms.a), (terms.y, terms.b)), terms.cost.unit
     nearest = min(nearest_cost(x.detach(), w.detach(), terms.cost) for x, w in sides)

@@ -111,10 +111,12 @@ def sinkhorn_divergence(
         Show a progress bar (needs tqdm).
     group : optional
         A `geomsink.Group`, True for all processes that ``torch.distributed`` knows, or a process group of
-        theirs: each of these processes calls the function with its part of both clouds, which may be empty, and the
-        divergence is that of the unions, the same on all; None weights are 1 over the points of all. Potentials and
-        gradients are those of the own points, and whole derivatives: parameters' gradients are to be summed over the
-        processes. Sketches travel, points do not: squared distances, where the blur is well above the spacing.
+        theirs: each of these processes calls the function with its part of both clouds, which may be empty, and has the
+        divergence of the unions, the same on all; None weights are 1 over the points of all. Potentials, products with
+        plans and gradients are those of the own points; gradients of parameters that make points are to be summed over
+        the processes, and those of a blur, or of a cost's parameters, are whole on each. Where sketches serve, squared
+        distances and a blur well above the spacing, these travel and points do not; elsewhere all pairs are summed, on
+        one level, and products with plans, and ``backward``, are calls of all processes, too.
 
     Returns
     -------
@@ -191,11 +193,13 @@ def solve(
     y_batch: Any = None,
     init: Solution | tuple[Any, Any] | None = None,
     progress: bool = False,
+    group: Any = None,
 ) -> Solution:
     """OT_ε(α, β) = min_P ⟨P, C⟩ + ε KL(P | a ⊗ b) between two weighted point clouds.
 
     Takes the arguments of `sinkhorn_divergence`; the cost may be asymmetric, and ``init`` is an earlier Solution or
-    potentials (f, g) to start from, arrays of shapes (N,) and (M,) in units of the cost.
+    potentials (f, g) to start from, arrays of shapes (N,) and (M,) in units of the cost. With ``group``, all pairs are
+    summed.
 
     Returns
     -------
@@ -218,12 +222,14 @@ def solve(
     >>> round(s.value, 9), round(s.transport_cost, 9)
     (25.0, 25.0)
     """
-    options = Options(
-        blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
-        differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
-        scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
-        normalize=normalize, nan_policy=nan_policy,
-    )  # fmt: skip
-    solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress)
+    together = None if group is None else group_of(group)
+    with asked(together):
+        options = Options(
+            blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty,
+            differentiation=differentiation, iterations=iterations, recompute=recompute, tol=tol, max_iter=max_iter,
+            scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale, certify=certify, tol_gap=tol_gap,
+            normalize=normalize, nan_policy=nan_policy,
+        )  # fmt: skip
+    solution, _ = transport(x, y, a, b, options, (x_batch, y_batch), init, progress, group=together)
     warn_of({"": solution}, options)
     return solution

@@ -114,7 +114,7 @@ def _centre(x: Tensor, y: Tensor, earlier: Tensor | None) -> Tensor:
     centre = 0.5 * (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True))
     if earlier is None or earlier.shape != centre.shape or earlier.device != centre.device:
         return centre
-    extent = torch.cat((x - centre, y - centre), -2).norm(dim=-1).amax(-1)
+    extent = torch.maximum(*((p - centre).norm(dim=-1).amax(-1) for p in (x, y)))
     moved = (earlier - centre).norm(dim=-1)[..., 0]
     return earlier if bool((moved <= extent).all()) else centre
 

@@ -66,9 +66,9 @@ engine, dtype, multiscale, normalize, nan_policy
     reuse : bool, default True
         Keep the self problem of a cloud that is the same as in the last call, such as a fixed target.
     group : optional
-        As `geomsink.sinkhorn_divergence` takes it: each process calls the loss with its part of both clouds, and has
-        the loss of the unions; what parameters get in ``backward``, which sends nothing, is to be summed over the
-        processes, and not averaged.
+        As `geomsink.sinkhorn_divergence` takes it: each process calls the loss, and ``backward``, with its part of both
+        clouds, and has the loss of the unions; what parameters get is to be summed over the processes, and not
+        averaged.
 
     Attributes
     ----------
@@ -168,6 +168,8 @@ engine, dtype, multiscale, normalize, nan_policy
         As `geomsink.sinkhorn_divergence` takes them; the cost may be asymmetric.
     warm_start : bool, default True
         Start each solve from the potentials of the last one. Results agree to ``tol`` either way.
+    group : optional
+        As `SinkhornDivergence` takes it; all pairs are summed.
 
     Attributes
     ----------
@@ -214,6 +216,7 @@ engine, dtype, multiscale, normalize, nan_policy
         normalize: bool = False,
         nan_policy: str = "raise",
         warm_start: bool = True,
+        group: Any = None,
     ):
         options = Options(
             blur=blur, epsilon=epsilon, cost=cost, reach=reach, rho=rho, penalty=penalty, form=form,
@@ -222,6 +225,7 @@ engine, dtype, multiscale, normalize, nan_policy
             nan_policy=nan_policy,
         )  # fmt: skip
         super().__init__(options, warm_start=warm_start)
+        self.group = None if group is None else group_of(group)
         self.warm_start = warm_start
         self.report = None
         self._memory: tuple[Tensor, Tensor] | None = None
@@ -232,7 +236,7 @@ engine, dtype, multiscale, normalize, nan_policy
         x, y, a, b = _clouds(clouds)
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
-        self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start)
+        self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start, group=self.group)
         self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"": self.report})
         return self.report.loss(self.options.form)  # type: ignore[return-value]

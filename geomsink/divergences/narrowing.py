@@ -42,10 +42,8 @@ def sides_of(problems: Problems, solved: Solved, dtype: torch.dtype | None = Non
     known = cost.modulus is not None and not products and not endless and bounded
     dtype = dtype or certified_precision(problem.pairs, problem.pair.x.dtype, known)
     pair = problems.pair(problem.alpha, problem.beta, dtype)
-    skips = skips_pairs(
-        problem.pairs, request.container.device, cost.lower_bound is not None and not endless, request.batched
-    )
-    if not skips:
+    far = cost.lower_bound is not None and not endless
+    if not skips_pairs(problem.pairs, request.container.device, far, request.batched or request.sharded):
         return Sides.full(problem, pair)
     clouds = problems.cloud(problem.alpha), problems.cloud(problem.beta)
     skipped = SKIPPED * max(solved.solver.marginal_error, ROUNDING[torch.float64])

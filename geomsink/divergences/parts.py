@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..choose import WIDEST
 from ..costs import Cost
 from ..measures import Measure, check_masses
 from ..processes import Group
@@ -126,7 +128,7 @@ def given_parts(
     ProcessesError
         On the others, and where they were asked for something else.
     """
-    with group.step(CALL, **{f.name: _plain(getattr(options, f.name)) for f in fields(options)}):
+    with group.step(CALL, **{f.name: plain(getattr(options, f.name)) for f in fields(options)}):
         check_shared(x, y, options)
         for name, given in zip(("x_batch", "y_batch", "init"), (*index, init), strict=True):
             if given is not None:
@@ -178,14 +180,23 @@ def check_shared(x: Any, y: Any, options: Options) -> None:
         raise ValueError(f"epsilon: inf {refuse}; expected a finite temperature.")
 
 
-def _plain(value: Any) -> Any:
+def sketches_serve(x: Any, y: Any, options: Options) -> bool:
+    """Whether processes may solve a problem between sketches, as far as options and coordinates tell."""
+    try:
+        check_shared(x, y, options)
+    except ValueError:
+        return False
+    return options.multiscale is True or max(np.shape(x)[-1:], default=0) <= WIDEST
+
+
+def plain(value: Any) -> Any:
     """What JSON holds, and a sentence can show."""
     if isinstance(value, Tensor):
         return float(value.detach())
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value.name if isinstance(value, Cost) else float(value) if isinstance(value, (int, float)) else str(value)
 
 

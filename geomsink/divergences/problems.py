@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import Choice, Facts, choose, is_final, tried
+from ..choose import WIDEST, Choice, choose, is_final, skips_pairs, tried
 from ..derivatives import Terms, Unrolled
+from ..facts import Facts
 from ..measures import Measure
-from ..multiscale import Cloud, CoarseToFine, Levels, Newton, Part, Shared, Sketched, stepped
+from ..multiscale import Cloud, CoarseToFine, Dealt, Levels, Newton, Part, Shared, Sketched, TooFine, stepped
 from ..path import ItemByItem, PathFollowing, nearest_cost
 from ..progress import Progress
 from ..solver import (
@@ -139,7 +140,7 @@ class Problems:
             items=len(alpha.weights) if request.batched else 1,
             looked_up=request.cost.looked_up,
             signed=any(m.signs is not None for m in (alpha, beta)),
-            shared=request.whole is not None,
+            across=request.across,
             sketched=lambda: self._is_sketched(alpha, beta, goal),
         )
         device = request.container.device
@@ -229,12 +230,12 @@ class Problems:
         if choice.strategy == Unrolled.name:
             assert options.iterations is not None
             return Unrolled(goal.tol, int(options.iterations), options.recompute, self.terms(problem))
-        clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
         if choice.strategy == "sharded":
-            raise ValueError(
-                "blur, epsilon: no few points stand for those of the clouds, and group= is given, whose processes send "
-                "each other sketches alone; expected a blur well above the spacing of the points."
-            )
+            if not self.request.sharded:
+                raise TooFine("blur, epsilon: no few points stand for those of the clouds; expected a larger blur.")
+            truncates = self._truncates(problem)
+            return Dealt(goal, most, engine=options.engine) if truncates else OneLevel(goal, most)
+        clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
         if choice.strategy == PathFollowing.name:
             return PathFollowing(goal, most, clouds)
         if choice.strategy == ItemByItem.name:
@@ -249,6 +250,14 @@ class Problems:
             return CoarseToFine(goal, most, options.scaling, options.engine, clouds, levels)
         newton = Newton(*clouds, problem.pair.cost, problem.epsilon, problem.penalties) if choice.newton else None
         return OneLevel(goal, most, newton)
+
+    def _truncates(self, problem: Problem) -> bool:
+        """Whether sums over points that are dealt out leave out pairs of far cells."""
+        request, cost = self.request, self.request.cost
+        few = problem.alpha.points.shape[-1] <= WIDEST and problem.pair.name == "keops-sharded"
+        bounded = cost.lower_bound is not None and few and request.options.multiscale is not False
+        pairs = problem.pairs // len(request.alpha.points.parts.counts)  # type: ignore[attr-defined]
+        return skips_pairs(pairs, request.container.device, bounded)
 
     # ------------------------------------------------------------------ from call to call
 

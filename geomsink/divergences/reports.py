@@ -43,7 +43,7 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
         f, g = solved.live
         value = terms.dual_value(f, g)
     elif live:
-        plain = problem.is_self or request.batched or request.cost.looked_up
+        plain = problem.is_self or request.batched or request.sharded or request.cost.looked_up
         clouds = None if plain else (problems.cloud(problem.alpha), problems.cloud(problem.beta))
         operator = ImplicitOperator(solver, clouds)
         live = options.differentiation == "implicit" or options.form == "sharp"

@@ -13,7 +13,7 @@ from ..choose import ENDLESS, RANGE, endless, in_range, squares_in_range
 from ..copies import detached
 from ..costs import Cost
 from ..measures import Container, Measure, potentials
-from ..processes import Group
+from ..processes import Group, Sharded
 from ..solver import Penalty, Potentials, largest_cost
 from .inputs import Inputs
 from .options import Options
@@ -169,6 +169,16 @@ class Request:
         return self.container.layouts is not None
 
     @property
+    def sharded(self) -> bool:
+        """Whether points are dealt out to processes."""
+        return isinstance(self.alpha.points, Sharded)
+
+    @property
+    def across(self) -> str | None:
+        """What is summed where the points lie on several processes."""
+        return "sketches" if self.whole is not None else "pairs" if self.sharded else None
+
+    @property
     def temperature(self) -> float:
         """That of the problems: ε, or infinity where it is so large that the limit is computed."""
         return math.inf if self.options.balanced and endless(self.epsilon, self.cost_scale) else self.epsilon
@@ -179,11 +189,7 @@ class Request:
 
     def container_of(self, alpha: Measure, beta: Measure) -> Container:
         """For numbers over the points of two of the measures."""
-        layouts = self.container.layouts
-        if layouts is None:
-            return self.container
-        first, second = self.sides(alpha, beta)
-        return replace(self.container, layouts=(layouts[first], layouts[second]))
+        return self.container.of_sides(*self.sides(alpha, beta))
 
     def lengths(self, alpha: Measure, beta: Measure) -> tuple[Tensor, Tensor] | None:
         """Points of each item of a batch."""

@@ -1,18 +1,20 @@
 """The Gibbs operator on KeOps or in plain torch, and sums over pairs with derivatives. Nothing else knows KeOps.
 
-Imports `costs`, and asks `choose`. Hands on `pair` and `Gibbs`, `Pairs` for what is differentiated, patterns of
-`Blocks`, and how sums are rounded.
+Imports `costs` and `processes`, and asks `choose`. Hands on `pair` and `Gibbs`, `Pairs` for what is differentiated,
+patterns of `Blocks`, and how sums are rounded.
 """
 
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..choose import engine_of
 from ..costs import Cost
+from ..processes import Sharded
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
 from .build import BuildError
@@ -25,6 +27,7 @@ from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .pivots import chosen_points, gaussian
 from .rounding import UNIT, certain, rounding
+from .sharded import SUFFIX, ShardedPair, passed
 from .tiled import TiledPair, compiled
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "in_single",
     "matrix",
     "pair",
+    "passed",
     "rounding",
     "shortest_paths",
     "speed",
@@ -93,34 +97,61 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     BuildError
         If ``"keops"`` was asked for and cannot be had; the message says why.
     """
+    if isinstance(x, Sharded) or isinstance(y, Sharded):
+        return _sharded(x, y, cost, engine.removesuffix(SUFFIX))
     check_name(engine)
-    chosen = engine
-    if cost.looked_up:
-        if engine == "keops":
-            raise ValueError(f"engine: 'keops' given, but cost {cost.name!r} is looked up; expected 'auto' or 'dense'.")
-        chosen = "dense"
-    elif engine == "auto":
-        pairs, quadratic = x[..., 0].numel() * y.shape[-2], cost.quadratic is not None
-        tiled = TiledPair.takes(x, cost)
-        chosen = engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled, x.device)
-    if chosen == "dense":
-        return DensePair(x, y, cost)
-    try:
-        if x.ndim > 2:
+    chosen = _chosen(x, y, cost, engine, x[..., 0].numel() * y.shape[-2])
+    if chosen == "keops" and x.ndim > 2:
+        try:
             every = tuple(torch.full(p.shape[:1], p.shape[1], device="cpu") for p in (x, y))
             batch = BatchPair(x, y, cost, lengths or (every[0], every[1]))
             _check_agreement(compiled(x[0], y[0], cost))
             return batch
+        except BuildError as error:
+            return _dense_instead(x, y, cost, engine, error)
+    return _single(engine, chosen, x, y, cost)
+
+
+def _chosen(x: Tensor, y: Tensor, cost: Cost, engine: str, pairs: int) -> str:
+    """``"dense"`` or ``"keops"``, for so many pairs in a reduction."""
+    if cost.looked_up:
+        if engine == "keops":
+            raise ValueError(f"engine: 'keops' given, but cost {cost.name!r} is looked up; expected 'auto' or 'dense'.")
+        return "dense"
+    if engine != "auto":
+        return engine
+    quadratic, tiled = cost.quadratic is not None, TiledPair.takes(x, cost)
+    return engine_of(pairs, x.shape[-1], quadratic, x.dtype, cost.of_distances, tiled, x.device)
+
+
+def _single(engine: str, chosen: str, x: Tensor, y: Tensor, cost: Cost, stays: bool = True) -> Pair:
+    """Two single clouds on the engine that was chosen where ``engine`` was asked for; ``stays`` says whether they will
+    be there again."""
+    if chosen == "dense":
+        return DensePair(x, y, cost, stays)
+    try:
         single = compiled(x, y, cost)
         _check_agreement(single)
         return single
     except BuildError as error:
-        if engine == "keops":
-            raise
-        if str(error) not in _told:
-            _told.add(str(error))
-            warnings.warn(f"the dense engine is used, which is slower: {error}", stacklevel=2)
-        return DensePair(x, y, cost)
+        return _dense_instead(x, y, cost, engine, error)
+
+
+def _dense_instead(x: Tensor, y: Tensor, cost: Cost, engine: str, error: BuildError) -> Pair:
+    if engine == "keops":
+        raise error
+    if str(error) not in _told:
+        _told.add(str(error))
+        warnings.warn(f"the dense engine is used, which is slower: {error}", stacklevel=4)
+    return DensePair(x, y, cost)
+
+
+def _sharded(x: Tensor, y: Tensor, cost: Cost, engine: str) -> ShardedPair:
+    """Of clouds that are dealt out to processes."""
+    check_name(engine)
+    most = [max(p.parts.counts) if isinstance(p, Sharded) else len(p) for p in (x, y)]
+    chosen = _chosen(x, y, cost, engine, most[0] * most[1])
+    return ShardedPair(x, y, cost, chosen, partial(_single, engine, chosen))
 
 
 def _check_agreement(compiled: KeopsPair) -> None:

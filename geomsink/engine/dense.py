@@ -25,12 +25,14 @@ class DensePair:
     x : Tensor, shape (..., N, D)
     y : Tensor, shape (..., M, D)
     cost : Cost
+    stays : bool, default True
+        Whether it will be reduced again, so that few costs are worth keeping.
     """
 
     name = "dense"
 
-    def __init__(self, x: Tensor, y: Tensor, cost: Cost):
-        self.x, self.y, self.cost = x, y, cost
+    def __init__(self, x: Tensor, y: Tensor, cost: Cost, stays: bool = True):
+        self.x, self.y, self.cost, self._stays = x, y, cost, stays
         self._stored: Tensor | None = None
         self._transpose: DensePair | None = None
 
@@ -86,7 +88,7 @@ class DensePair:
     def _costs(self, rows: slice, columns: slice | Tensor) -> Tensor:
         n, m = self.x.shape[-2], self.y.shape[-2]
         most = STORED if self.x.device.type == "cpu" else max(STORED, chunk(self.x.device))
-        if self._stored is None and math.prod(self.x.shape[:-1]) * m <= most:
+        if self._stays and self._stored is None and math.prod(self.x.shape[:-1]) * m <= most:
             self._stored = self.x.new_empty(*self.x.shape[:-1], m)
             for part in self._row_chunks():
                 self._stored[..., part, :] = self._cost_rows(part, slice(None))

@@ -18,11 +18,13 @@ from torch import Tensor
 
 from ..guards import exactly
 from ..memory import chunk
+from ..processes import Sharded
 from . import build
 from .batch import BatchPair
 from .blocks import Blocks
 from .gibbs import Pair
 from .reduction import apart, reduce
+from .sharded import SUFFIX, ring_sums
 
 PairFunction = Callable[..., Any]
 
@@ -130,6 +132,14 @@ class Pairs:
         v: Tensor | None = None, parameters: tuple[Tensor, ...] = (), temporaries: int | None = None,
     ) -> Tensor:  # fmt: skip
         """`weighted_sums`, of all items of a batch."""
+        if isinstance(x, Sharded):
+            engine = self.engine.removesuffix(SUFFIX)
+
+            def between(x: Tensor, y: Tensor, w: Tensor, u: Tensor, v: Tensor, *p: Tensor) -> Tensor:
+                return weighted_sums(function, x, y, w, u, v, p, engine, None, temporaries)
+
+            u, v = x.new_zeros(x.shape[:-1]) if u is None else u, y.new_zeros(y.shape[:-1]) if v is None else v
+            return ring_sums(between, x, y, w, u, v, parameters)
         if self.engine == "dense" or x.ndim == 2:
             return weighted_sums(function, x, y, w, u, v, parameters, self.engine, self.blocks, temporaries)
         flat = x.flatten(0, 1), y.flatten(0, 1), w.flatten(0, 1)

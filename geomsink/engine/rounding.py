@@ -7,6 +7,7 @@ import torch
 from . import codegen
 from .gibbs import Pair
 from .keops import KeopsPair
+from .sharded import SUFFIX, ShardedPair
 from .tiled import TiledPair
 
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
@@ -20,6 +21,8 @@ place (CUDA C++ Programming Guide), and not 0 for |x| ≤ 104."""
 
 def certain(pair: Pair) -> Pair:
     """The same on an engine whose rounding has a bound here: exponents of tiles have one that depends on them."""
+    if isinstance(pair, ShardedPair):
+        return pair.certain(certain)
     return KeopsPair(pair.x, pair.y, pair.cost) if isinstance(pair, TiledPair) else pair
 
 
@@ -29,9 +32,10 @@ def rounding(pair: Pair) -> float:
     Compiled sums are in double, but for tiles of columns; others may add all columns one by one, for all that is known.
     """
     columns, unit = pair.y.shape[-2], UNIT[pair.x.dtype]
-    at_once, exponential = columns, EXPONENTIAL
-    if pair.name == "keops" and not pair.x.is_cuda:
+    at_once, exponential, name = columns, EXPONENTIAL, pair.name.removesuffix(SUFFIX)
+    if name == "keops" and not pair.x.is_cuda:
         at_once = min(codegen.tile(pair.x.shape[-1] + 1), columns)
-    elif pair.name == "keops" and pair.x.dtype == torch.float32:
+    elif name == "keops" and pair.x.dtype == torch.float32:
         exponential = FAST
-    return unit * (at_once + exponential + 1.0) + UNIT[torch.float64] * columns
+    again = float(isinstance(pair, ShardedPair))  # sums of blocks are rounded, and their sum
+    return unit * (at_once + exponential + 1.0 + again) + UNIT[torch.float64] * columns

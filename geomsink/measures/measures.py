@@ -88,6 +88,16 @@ class Container:
         """The precision of the points in computations: the caller's, and float32 for half precision."""
         return working(self.dtype)
 
+    @property
+    def T(self) -> Container:
+        """The same with the sides exchanged."""
+        return self.of_sides(1, 0)
+
+    def of_sides(self, first: int, second: int) -> Container:
+        """For numbers over the points of two of the sides, which may be one."""
+        layouts = self.layouts
+        return self if layouts is None else replace(self, layouts=(layouts[first], layouts[second]))
+
     def array(self, t: Tensor, side: int) -> Any:
         """Numbers over the points of a side, (..., N) or (..., N, E), as the caller's kind of arrays and precision."""
         t = self._narrowed(t)
@@ -346,7 +356,7 @@ def _check_points(name: str, points: Tensor, batched: bool, empty: bool) -> Tens
 def _weights(name: str, weights: Tensor | None, of: str, points: Tensor, empty: bool) -> Tensor:
     shape = points.shape[:-1]
     if weights is None:
-        return torch.full(shape, 1.0 / max(shape[-1], 1), dtype=torch.float64, device=points.device)
+        return points.new_full(shape, 1.0 / max(shape[-1], 1), dtype=torch.float64)
     if weights.shape != shape:
         raise ValueError(
             f"{name}: shape is {tuple(weights.shape)}, expected {tuple(shape)}, one weight a point of {of}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -102,13 +103,24 @@ class Side:
         self._built_for = (u, v)
 
 
+class Half(Protocol):
+    """What `CellSums` asks of a `Side`, or of what does the same in another way."""
+
+    lost: float
+
+    @property
+    def share(self) -> float: ...
+    def log_sums(self, u: Tensor, v: Tensor, epsilon: float) -> Tensor | None: ...
+    def products(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Tensor | None: ...
+
+
 class CellSums:
     """Row and column sums of a problem by two `Side` objects, over all pairs where these give up.
 
     Implements `geomsink.solver.Sums`.
     """
 
-    def __init__(self, full: FullSums, rows: Side, columns: Side):
+    def __init__(self, full: FullSums, rows: Half, columns: Half):
         self.full, self.rows, self.columns = full, rows, columns
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:

@@ -33,6 +33,10 @@ SKETCH, MERGE = "sketches of parts", "sketch of the whole"
 SOLVE, EXTEND, VALUE = "between sketches", "from sketches to points", "sums over all points"
 
 
+class TooFine(ValueError):
+    """A blur at which sketches do not take the place of clouds; all processes find that."""
+
+
 class Part(Cloud):
     """What this process has of a cloud.
 
@@ -110,7 +114,7 @@ class SharedStand(Stand):
         group, mine = cloud.group, self.own.measure
         nodes = int(group.sum(torch.tensor([len(mine.points)], device=mine.points.device), MERGE))
         if nodes > GATHERED:
-            raise ValueError(
+            raise TooFine(
                 f"blur, epsilon: {nodes:,} points stand for the {cloud.count:,} of a cloud on {group.count} processes, "
                 f"expected at most {GATHERED:,}, which each of them has in memory; a larger blur has fewer."
             )

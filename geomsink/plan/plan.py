@@ -18,6 +18,7 @@ from ..copies import Constant
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
 from ..measures import Container, tensor
+from ..processes import Sharded
 from .arguments import generator, share, whole
 from .entries import Entries, Reader
 
@@ -88,9 +89,7 @@ class Plan(Constant):
     @property
     def T(self) -> Plan:
         """The transpose, a plan from the second measure to the first."""
-        layouts = self.container.layouts
-        container = replace(self.container, layouts=layouts and layouts[::-1])
-        return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live, self.clouds.T)
+        return Plan(self.operator.T, self.container.T, self.terms.T, self.g, self.f, self.live, self.clouds.T)
 
     def cost(self) -> Tensor:
         """⟨P, C⟩, float64, with the history that potentials have."""
@@ -197,6 +196,7 @@ class Plan(Constant):
         ValueError
             For more than 2^26 entries, and for a batch of clouds of different sizes.
         """
+        self._check_whole("to_dense")
         if self.container.layouts and any(len(set(layout.lengths)) > 1 for layout in self.container.layouts):
             raise ValueError(
                 "to_dense: clouds of the batch differ in size, expected equal sizes; multiply by P with @."
@@ -350,10 +350,15 @@ class Plan(Constant):
         return Entries(tensor.to(self.container.device), kept)
 
     def _check_single(self, name: str, signed: bool = True) -> None:
+        self._check_whole(name)
         if len(self.shape) > 2:
             raise ValueError(f"{name}: P is a batch of {self.shape[0]} plans, expected a single one.")
         if not signed and self.is_signed:
             raise ValueError(f"{name}: P is of a Sketch and has negative entries, expected one between points.")
+
+    def _check_whole(self, name: str) -> None:
+        if isinstance(self.f, Sharded):
+            raise ValueError(f"{name}: P is of points that are dealt out to processes; multiply by it with @.")
 
 
 def _product_of(plan: Plan) -> Callable[[Any], Any]:

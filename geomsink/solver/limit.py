@@ -33,7 +33,7 @@ class Limit:
         """See `geomsink.solver.Strategy`; a start is of no use."""
         began, pair = time.perf_counter(), problem.pair
         solver = Iterate(problem, self.tol, progress, before.solver if before else None)
-        zeros = pair.x.new_zeros(pair.x.shape[:-1]), pair.x.new_zeros(pair.y.shape[:-1])
+        zeros = pair.x.new_zeros(pair.x.shape[:-1]), pair.y.new_zeros(pair.y.shape[:-1])
         log_a, log_b = (m.log_weights.to(pair.x.dtype) for m in (problem.alpha, problem.beta))
         f = pair.row_costs(zeros[0], log_b, math.inf).double()
         g = pair.T.row_costs(zeros[1], log_a, math.inf).double()

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 
 import geomsink
 from geomsink import MatrixCost, costs, kernels, sinkhorn_divergence, solve
-from geomsink.choose import PAYS, Facts, choose
+from geomsink.choose import PAYS, choose
+from geomsink.facts import Facts
 
 TIGHT = {"tol": 1e-10, "max_iter": 5000}
 

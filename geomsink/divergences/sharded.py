@@ -1,0 +1,129 @@
+"""Clouds that are dealt out to processes, for what nothing can be compressed: requests whose points are `Sharded`.
+
+Each process gives its own points and gets what belongs to them; values are the same number on all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..measures import Arrays, Container, tensor
+from ..processes import Group, Parts, deal, own, parts_of
+from .options import Options
+from .parts import plain
+from .requests import Request
+from .sketches import Sketch
+
+Layouts = tuple[Parts, Parts]
+
+
+@dataclass(frozen=True)
+class OfParts(Container):
+    """What the arrays of one process were: numbers over points are those of its own.
+
+    Attributes
+    ----------
+    parts : pair of Parts
+        Of the two clouds.
+    """
+
+    parts: Layouts | None = None
+
+    def of_sides(self, first: int, second: int) -> OfParts:
+        assert self.parts is not None
+        return replace(self, parts=(self.parts[first], self.parts[second]))
+
+    def array(self, t: Tensor, side: int) -> Any:
+        return super().array(own(self._narrowed(t)), side)
+
+    def padded(self, name: str, given: Any, side: int) -> Tensor:
+        """Numbers over the own points, as part of those of all; a call of all processes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another number of rows.
+        """
+        assert self.parts is not None
+        parts = self.parts[side]
+        with parts.group.step(name):
+            rows = tensor(name, given)
+            if len(rows) != parts.mine:
+                raise ValueError(f"{name}: {len(rows)} rows given, expected {parts.mine}, one for each own point.")
+            rows = rows.to(self.device)
+        return deal(rows, parts)
+
+
+def sharded_request(
+    x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any], group: Group, what: str,
+    centre: Tensor | None = None,
+) -> Request:  # fmt: skip
+    """Of all points, from those of this process.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad points and weights, and for what is not defined across processes.
+    ProcessesError
+        If another process fails, or was asked for something else.
+    """
+    given = {"x": x, "y": y, "a": a, "b": b}
+    with group.step(what):
+        _check(given, options, index)
+        arrays = Arrays.read({name: _as_tensor(name, t) for name, t in given.items() if t is not None}, "x, y, a, b")
+        is_numpy = not isinstance(x, Tensor)
+        for name in ("x", "y"):
+            shape = tuple(arrays.tensors[name].shape)
+            if len(shape) != 2:
+                raise ValueError(f"{name}: shape is {shape}, expected (points, coordinates), those of this process.")
+        for name, of in (("a", "x"), ("b", "y")):
+            if name in arrays.tensors and len(arrays.tensors[name]) != len(arrays.tensors[of]):
+                found = f"{name}: {len(arrays.tensors[name])} weights for {len(arrays.tensors[of])} points of {of}"
+                raise ValueError(f"{found}, expected one a point.")
+    tensors = arrays.tensors
+    with group.step(what, **_same(tensors, arrays.dtype, is_numpy, options)):
+        pass
+    parts = parts_of(len(tensors["x"]), group), parts_of(len(tensors["y"]), group)
+    sides = {"x": parts[0], "a": parts[0], "y": parts[1], "b": parts[1]}
+    whole = {name: deal(t, sides[name]) for name, t in tensors.items()}
+    request = Request.of(whole["x"], whole["y"], whole.get("a"), whole.get("b"), options, centre=centre)
+    made = {f.name: getattr(request.container, f.name) for f in fields(Container)}
+    container = OfParts(**made | {"is_numpy": is_numpy, "dtype": arrays.dtype}, parts=parts)
+    return replace(request, container=container)
+
+
+def _check(given: dict[str, Any], options: Options, index: tuple[Any, Any]) -> None:
+    """Refuse what is not defined across processes."""
+    for name in ("x", "y"):
+        if isinstance(given[name], Sketch):
+            raise TypeError(f"{name}: a Sketch was given with group, expected the points of this process.")
+    if any(one is not None for one in index):
+        raise ValueError("x_batch, y_batch: given with group, expected single clouds.")
+    if options.multiscale:
+        raise ValueError("multiscale: True given with group, whose processes have no cells in common; expected None.")
+    if options.iterations is not None:
+        raise ValueError("differentiation: 'unrolled' given with group, expected 'envelope' or 'implicit'.")
+
+
+def _as_tensor(name: str, given: Any) -> Tensor:
+    """An array as it is, in its own precision."""
+    if isinstance(given, Tensor):
+        return given
+    tensor(name, given)
+    return torch.from_numpy(np.array(given, order="C"))
+
+
+def _same(tensors: dict[str, Tensor], dtype: torch.dtype, is_numpy: bool, options: Options) -> dict[str, Any]:
+    """What all processes are to be asked for alike."""
+    return {f.name: plain(getattr(options, f.name)) for f in fields(Options)} | {
+        "coordinates": [tensors["x"].shape[1], tensors["y"].shape[1]],
+        "arrays": "NumPy" if is_numpy else "torch",
+        "dtype of the points": str(dtype),
+        "weights": [name in tensors for name in ("a", "b")],
+        "gradients": sorted(name for name, t in tensors.items() if t.requires_grad),
+    }
