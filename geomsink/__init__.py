@@ -1,5 +1,8 @@
 """geomsink: Sinkhorn divergences between large point clouds, fast and with a report of how right they are."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import costs, engine, generative, shapes, transport
 from .costs import FeatureCost, MatrixCost, kernels
 from .derivatives import LinearSolveWarning
@@ -26,6 +29,9 @@ from .divergences import (
 from .plan import Entries, Plan
 from .solver import Approximation, LinearSolve
 
+if TYPE_CHECKING:
+    from . import compat, plotting
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -47,6 +53,7 @@ __all__ = [
     "Solution",
     "WassersteinBounds",
     "c_transform",
+    "compat",
     "costs",
     "engine",
     "generative",
@@ -54,6 +61,7 @@ __all__ = [
     "kernels",
     "mmd",
     "partial_transport",
+    "plotting",
     "shapes",
     "sinkhorn_divergence",
     "sketch",
@@ -61,3 +69,16 @@ __all__ = [
     "transport",
     "wasserstein_bounds",
 ]
+
+_LATER = ("compat", "plotting")
+"""Modules that are imported when they are asked for: one needs matplotlib, the other is needed by few."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

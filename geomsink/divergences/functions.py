@@ -9,12 +9,14 @@ from torch import Tensor
 from ..costs import Cost
 from ..guards import guarded
 from .comparison import compare, transport, warn_of
+from .kinds import by_kind
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
 Reach = float | tuple[float | None, float | None] | None
 
 
+@by_kind
 @guarded
 def sinkhorn_divergence(
     x: Any,
@@ -148,6 +150,7 @@ def sinkhorn_divergence(
     return divergence
 
 
+@by_kind
 @guarded
 def solve(
     x: Any,

@@ -146,7 +146,8 @@ engine, dtype, multiscale, normalize, nan_policy
         # Tensors of inference mode cannot be used in a training step.
         self._memory = memory if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"xy: ": self.report.xy, "xx: ": self.report.xx, "yy: ": self.report.yy})
-        return self.report.value  # type: ignore[return-value]
+        value: Tensor = self.report.value
+        return value
 
 
 class EntropicOT(_Transport):
@@ -226,7 +227,8 @@ engine, dtype, multiscale, normalize, nan_policy
         self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start)
         self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"": self.report})
-        return self.report.loss(self.options.form)  # type: ignore[return-value]
+        value: Tensor = self.report.loss(self.options.form)
+        return value
 
 
 class MMD(nn.Module):
@@ -288,7 +290,8 @@ class MMD(nn.Module):
             x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,
             truncate=self.truncate, nan_policy=self.nan_policy, x_batch=x_batch, y_batch=y_batch,
         )  # fmt: skip
-        return self.report.value  # type: ignore[return-value]
+        value: Tensor = self.report.value
+        return value
 
 
 def _clouds(given: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:

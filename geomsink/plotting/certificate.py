@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from .convergence import plot_convergence
+from .inputs import solved
 from .style import CLOUD_COLORS
 
 
@@ -19,8 +20,9 @@ def plot_certificate(solution: Any, ax: Axes | None = None, tol: float | None = 
 
     Parameters
     ----------
-    solution : Solution
-        With a certificate: its ``lower`` and ``upper`` are not None.
+    solution : Solution or Divergence
+        With a certificate: its ``lower`` and ``upper`` are not None. Of a divergence, the band is its own, and the
+        error is that of the problem between the two clouds.
     ax : matplotlib axis, optional
     tol : float, optional
         Where the solver was asked to stop: a dashed line.
@@ -31,9 +33,12 @@ def plot_certificate(solution: Any, ax: Axes | None = None, tol: float | None = 
 
     Raises
     ------
+    TypeError
+        For anything else.
     ValueError
         If the solution has no certificate.
     """
+    solved(solution, "solution")
     if solution.lower is None or solution.upper is None:
         raise ValueError("solution: found no certificate, expected one that was solved with certify=True.")
     ax = plot_convergence(solution, ax, tol)

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geomsink.shown import Facts, Shown, Words
+
 Points = NDArray[np.floating[Any]]
 Faces = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Mesh:
+@dataclass(frozen=True, eq=False, repr=False)
+class Mesh(Shown):
     """A triangle mesh, or a cloud of points when there are no faces.
 
     Parameters
@@ -38,6 +40,13 @@ class Mesh:
 
     vertices: Points
     faces: Faces
+
+    def _facts(self) -> Facts:
+        return {
+            "vertices": Words(f"{len(self.vertices):,} vertices"),
+            "faces": Words(f"{len(self.faces):,} faces"),
+            "dtype": str(self.vertices.dtype),
+        }
 
     def __post_init__(self) -> None:
         vertices = check_points(self.vertices, "vertices")

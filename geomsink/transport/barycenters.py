@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..measures import Container, is_list, measure, pair_of_measures
+from ..shown import Curve, Facts, Shown, Words
 from .descent import History, OptimizerLike, Particles, check_number, check_steps, check_whole, descend
 from .flows import Loss, gradient_flow, loss_of, measured, size_of
 
@@ -23,8 +24,8 @@ BLOCK = 4_000_000
 """Pairs that are held at once."""
 
 
-@dataclass(frozen=True)
-class FittedMeasure:
+@dataclass(frozen=True, repr=False)
+class FittedMeasure(Shown):
     """Weighted points that were fitted to others.
 
     Attributes
@@ -35,9 +36,15 @@ class FittedMeasure:
         Of the loss that they were fitted by.
     """
 
-    points: Any = field(repr=False)
-    weights: Any = field(repr=False)
+    points: Any
+    weights: Any
     history: History
+
+    def _facts(self) -> Facts:
+        return {"points": Words(f"{len(self.points):,} points")} | self.history._facts()
+
+    def _curve(self) -> Curve:
+        return self.history._curve()
 
 
 def barycenter(

@@ -7,7 +7,7 @@ import numbers
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..divergences import ConvergenceWarning
 from ..progress import Progress
+from ..shown import Curve, Facts, Shown, seconds, state
 
 OptimizerLike = str | Callable[[list[Tensor]], torch.optim.Optimizer]
 """A name of `OPTIMIZERS`, or what makes an optimiser of the parameters."""
@@ -38,8 +39,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-@dataclass(frozen=True)
-class History:
+@dataclass(frozen=True, repr=False)
+class History(Shown):
     """How a descent went.
 
     Attributes
@@ -53,10 +54,21 @@ class History:
         Why it stopped.
     """
 
-    values: tuple[float, ...] = field(repr=False)
+    values: tuple[float, ...]
     seconds: float
     converged: bool
     status: str
+
+    def _facts(self) -> Facts:
+        return {
+            "loss": self.values[-1],
+            "state": state(self.converged, self.status),
+            "n_steps": self.n_steps,
+            "seconds": seconds(self.seconds),
+        }
+
+    def _curve(self) -> Curve:
+        return list(enumerate(self.values)), None
 
     @property
     def n_steps(self) -> int:

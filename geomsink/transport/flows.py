@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..divergences import ConvergenceWarning, SinkhornDivergence
 from ..measures import pair_of_measures
+from ..shown import Curve, Facts, Shown, Words
 from .descent import History, OptimizerLike, Particles, check_steps, check_whole, descend
 
 Loss = Callable[..., Any]
@@ -22,8 +23,8 @@ SAMPLE = 64
 """Points of a target that the size of a loss is found from."""
 
 
-@dataclass(frozen=True)
-class Flow:
+@dataclass(frozen=True, repr=False)
+class Flow(Shown):
     """Particles at the end of a flow, and on the way.
 
     Attributes
@@ -37,10 +38,17 @@ class Flow:
     history : History
     """
 
-    points: Any = field(repr=False)
-    frames: tuple[Any, ...] = field(repr=False)
-    times: tuple[float, ...] = field(repr=False)
+    points: Any
+    frames: tuple[Any, ...]
+    times: tuple[float, ...]
     history: History
+
+    def _facts(self) -> Facts:
+        found = self.history._facts()
+        return {"points": Words(f"{len(self.points):,} points"), "frames": len(self.frames)} | found
+
+    def _curve(self) -> Curve:
+        return self.history._curve()
 
 
 def gradient_flow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ from ..costs import Cost
 from ..divergences import PROPOSED, Options, Request, exact_transport, proposing
 from ..guards import guarded
 from ..progress import Progress
+from ..shown import Facts, Valued, Words, seconds, sizes
 
 
-@dataclass(frozen=True)
-class Matching(Constant):
+@dataclass(frozen=True, repr=False)
+class Matching(Valued, Constant):
     """A plan of least cost, and how close to the least it is proven to be. Constants, without autograd history.
 
     Attributes
@@ -57,12 +58,12 @@ class Matching(Constant):
         (N, M).
     """
 
-    rows: Any = field(repr=False)
-    columns: Any = field(repr=False)
-    mass: Any = field(repr=False)
+    rows: Any
+    columns: Any
+    mass: Any
     cost: float
     lower: float
-    potentials: tuple[Any, Any] = field(repr=False)
+    potentials: tuple[Any, Any]
     exact: bool
     status: str
     one_to_one: bool
@@ -71,6 +72,19 @@ class Matching(Constant):
     epsilon: float
     seconds: float
     shape: tuple[int, int]
+
+    def _number(self) -> float:
+        return self.cost
+
+    def _facts(self) -> Facts:
+        return {
+            "cost": self.cost,
+            "state": Words(self.status),
+            "gap": None if self.exact else self.gap,
+            "points": sizes(self.shape),
+            "pairs": Words(f"{len(self.rows):,} pairs{', one to one' if self.one_to_one else ''}"),
+            "seconds": seconds(self.seconds),
+        }
 
     @property
     def gap(self) -> float:
