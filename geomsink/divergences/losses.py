@@ -136,7 +136,25 @@ engine, dtype, multiscale, normalize, nan_policy
 
     @guarded
     def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
-        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        *clouds : array_like
+            ``(x, y)``, or ``(a, x, b, y)`` with weights; shapes as in `geomsink.sinkhorn_divergence`.
+        x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+            The item of a batch that each point belongs to, in order.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+            With autograd history; a float for arrays of NumPy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `geomsink.sinkhorn_divergence`, and for another number of arguments.
+        """
         x, y, a, b = _clouds(clouds)
         keep = (self.warm_start or self.reuse) and self.options.iterations is None
         self.report, memory = compare(
@@ -166,9 +184,15 @@ engine, dtype, multiscale, normalize, nan_policy
     report : Solution or None
         That of the last call.
 
-    Raises, Warns
-    -------------
-    As `SinkhornDivergence`.
+    Raises
+    ------
+    TypeError, ValueError
+        As `SinkhornDivergence`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        As `SinkhornDivergence`.
 
     Notes
     -----
@@ -220,7 +244,25 @@ engine, dtype, multiscale, normalize, nan_policy
 
     @guarded
     def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
-        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        *clouds : array_like
+            ``(x, y)``, or ``(a, x, b, y)`` with weights; shapes as in `geomsink.solve`.
+        x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+            The item of a batch that each point belongs to, in order.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+            With autograd history; a float for arrays of NumPy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `geomsink.solve`, and for another number of arguments.
+        """
         x, y, a, b = _clouds(clouds)
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
@@ -284,7 +326,25 @@ class MMD(nn.Module):
         return self.__dict__ | {"report": None}
 
     def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
-        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        *clouds : array_like
+            ``(x, y)``, or ``(a, x, b, y)`` with weights; shapes as in `geomsink.mmd`.
+        x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+            The item of a batch that each point belongs to, in order.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+            With autograd history; a float for arrays of NumPy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `geomsink.mmd`, and for another number of arguments.
+        """
         x, y, a, b = _clouds(clouds)
         self.report = mmd(
             x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,

@@ -197,6 +197,10 @@ class Sketch(Shown):
         ----------
         path : str or path
 
+        Returns
+        -------
+        Sketch
+
         Raises
         ------
         FileNotFoundError

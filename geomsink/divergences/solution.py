@@ -120,7 +120,17 @@ class Solution(Valued, Constant, Generic[Value, Array]):
         return width
 
     def loss(self, form: str) -> Value:
-        """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``."""
+        """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``.
+
+        Parameters
+        ----------
+        form : {"entropic", "sharp"}
+
+        Returns
+        -------
+        float or Tensor
+            Of a batch (B,).
+        """
         return self.plan.sharp_value if form == "sharp" else self.value
 
     @cached_property

@@ -58,6 +58,11 @@ class Shape:
     def sampler(self) -> Callable[[int, int], Points]:
         """A function of a number of points and a seed.
 
+        Returns
+        -------
+        callable
+            From a number of points and a seed to points, shape (n, D).
+
         Raises
         ------
         ValueError, FileNotFoundError, ImportError

@@ -65,5 +65,17 @@ class Fit(Shown):
         return [(k, row["loss"]) for k, row in enumerate(self.history, 1)], None
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n points (n, ...), as `geomsink.generative.sample`."""
+        """Points of the generator, as `geomsink.generative.sample`.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, default 0
+            The same seed gives the same points.
+
+        Returns
+        -------
+        Tensor, shape (n, ...)
+        """
         return sample(self.generator, n, latent=self.latent, seed=seed)

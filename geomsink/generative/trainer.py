@@ -34,8 +34,9 @@ class Trainer:
 
     Parameters
     ----------
-    generator, data, loss and, by keyword, all others
-        The same as those of `geomsink.generative.fit`, which says what each is.
+    generator, data, loss, steps, batch, samples, latent, optimizer, lr, blur, epsilon, features, targets, clip, \
+average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_every, log, tensorboard, progress
+        As `geomsink.generative.fit`, which says what each is, takes them; the loss has no default here.
 
     Attributes
     ----------
@@ -56,6 +57,11 @@ class Trainer:
         On held-out data so far.
     stopped : str or None
         ``"patience"`` once held-out data got no better.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad arguments: one sentence each.
 
     Examples
     --------
@@ -177,6 +183,10 @@ class Trainer:
     def train(self) -> Fit:
         """Do all steps that are left.
 
+        Returns
+        -------
+        Fit
+
         Raises
         ------
         NonFiniteError
@@ -188,6 +198,11 @@ class Trainer:
 
     def run(self) -> Iterator[Row]:
         """The same step by step: a row of ``history`` after each. The caller may leave the loop, and come back.
+
+        Yields
+        ------
+        dict
+            The row of a step.
 
         Raises
         ------
@@ -262,6 +277,10 @@ class Trainer:
     def evaluate(self) -> float:
         """The score of the generator as it stands, with averaged weights if there are any, on held-out data.
 
+        Returns
+        -------
+        float
+
         Raises
         ------
         ValueError
@@ -272,7 +291,12 @@ class Trainer:
         return self._held_out.score(self._algorithm.best_guess, self._algorithm.latent)
 
     def result(self) -> Fit:
-        """What training has given so far."""
+        """What training has given so far.
+
+        Returns
+        -------
+        Fit
+        """
         generator = copy.deepcopy(self._algorithm.best_guess)
         if self._held_out is not None and self._held_out.weights is not None:
             generator.load_state_dict(self._held_out.weights)
@@ -286,7 +310,12 @@ class Trainer:
     # --------------------------------------------------------------- checkpoints
 
     def save(self) -> Path:
-        """Write a checkpoint now; the file, which the first process writes.
+        """Write a checkpoint now, which the first process does.
+
+        Returns
+        -------
+        Path
+            Of the file.
 
         Raises
         ------

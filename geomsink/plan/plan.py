@@ -20,31 +20,11 @@ from ..engine import Gibbs, matrix
 from ..measures import Array, Container, Value, tensor
 from ..shown import Facts, Shown, sizes
 from .arguments import generator, share, whole
+from .clouds import Clouds
 from .entries import Entries, Reader
 
 MOST_ENTRIES = 2**26
 """Entries that are stored, at most: 0.5 GB of a matrix in float64."""
-
-
-@dataclass(frozen=True)
-class Clouds(Constant):
-    """The two clouds of a plan as the caller gave them.
-
-    Attributes
-    ----------
-    x, y : Tensor, shapes (..., N, D) and (..., M, D)
-        float64.
-    features : callable
-        From points (..., K, D) to what the cost's expression is evaluated on, as the terms of the plan have it.
-    """
-
-    x: Tensor
-    y: Tensor
-    features: Callable[[Tensor], Tensor]
-
-    @property
-    def T(self) -> Clouds:
-        return replace(self, x=self.y, y=self.x)
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +35,8 @@ class Plan(Shown, Constant, Generic[Value, Array]):
     ----------
     operator : Gibbs
         P on its engine, in the working precision; constants.
+    container : Container
+        What the caller's arrays were, so that products come back as the same.
     terms : Terms
         What the plan depends on, with history if it is ``live``.
     f, g : Tensor, shapes (N,) and (M,)
@@ -104,13 +86,23 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live, self.clouds.T)
 
     def cost(self) -> Tensor:
-        """⟨P, C⟩, float64, with the history that potentials have."""
+        """⟨P, C⟩, float64, with the history that potentials have.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+        """
         if self.live or self.is_signed:
             return self.terms.transport_cost(self.f, self.g)
         return self.operator.row_costs().double().sum(-1)
 
     def sharp(self) -> Tensor:
-        """⟨P, C⟩ and the penalties of the marginals, float64, with the history that potentials have."""
+        """⟨P, C⟩ and the penalties of the marginals, float64, with the history that potentials have.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+        """
         return self.terms.sharp_value(self.f, self.g)
 
     @property
@@ -150,7 +142,13 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         return np.dtype(str(dtype).removeprefix("torch.")) if self.container.is_numpy else dtype
 
     def row_marginal(self) -> Array:
-        """P1, shape (N,), by one reduction; of a batch, in the form of its points. Differentiable as products are."""
+        """P1 by one reduction. Differentiable as products are.
+
+        Returns
+        -------
+        array, shape (N,)
+            Of a batch, in the form of its points.
+        """
         if self.live or self.is_signed:
             one = torch.ones_like(self.terms.b)[..., None]
             sums = self.terms.product(self.f, self.g, one)[..., 0]
@@ -170,7 +168,12 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         return number
 
     def column_marginal(self) -> Array:
-        """Pᵀ1, shape (M,); see `row_marginal`."""
+        """Pᵀ1; see `row_marginal`.
+
+        Returns
+        -------
+        array, shape (M,)
+        """
         return self.T.row_marginal()
 
     def linear_operator(self) -> LinearOperator:
@@ -206,6 +209,16 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         """P as a matrix (N, M), or some rows and columns of it; of a batch of clouds of equal sizes (B, N, M).
 
         Differentiable as products are.
+
+        Parameters
+        ----------
+        rows, columns : slice, optional
+            Which of them; all by default.
+
+        Returns
+        -------
+        array, shape (N, M) or (B, N, M)
+            Of so many rows and columns.
 
         Raises
         ------

@@ -37,6 +37,13 @@ def plot_certificate(solution: Any, ax: Axes | None = None, tol: float | None = 
         For anything else.
     ValueError
         If the solution has no certificate.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> r = geomsink.sinkhorn_divergence(x, x + 0.1, blur=0.1, certify=True)
+    >>> ax = plot_certificate(r, tol=r.tol)
     """
     solved(solution, "solution")
     if solution.lower is None or solution.upper is None:

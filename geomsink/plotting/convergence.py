@@ -31,6 +31,14 @@ def plot_convergence(solution: Any, ax: Axes | None = None, tol: float | None = 
     ------
     TypeError
         For anything else.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> r = geomsink.sinkhorn_divergence(x, x + 0.1, blur=0.1)
+    >>> plot_convergence(r, tol=r.tol).get_ylabel()
+    'marginal error'
     """
     history = solved(solution, "solution").history
     steps = [(step.evaluations, step.epsilon, step.marginal_error) for step in history]

@@ -110,6 +110,13 @@ def animate_flow(
     ------
     ValueError
         As for `plot_flow`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).random((20, 2))
+    >>> animation = animate_flow([x, x + 0.1], times=[0.0, 1.0])
+    >>> _ = animation.to_jshtml(fps=2)  # drawn once, as a notebook does
     """
     if not size > 0:
         raise ValueError(f"size: {size} given, expected a positive length in inches.")

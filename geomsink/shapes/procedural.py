@@ -29,6 +29,10 @@ Box = tuple[Array, Array]
 def names() -> tuple[str, ...]:
     """The names that `procedural` knows.
 
+    Returns
+    -------
+    tuple of str
+
     Examples
     --------
     >>> "knot" in names()

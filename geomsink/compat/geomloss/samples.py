@@ -163,7 +163,22 @@ class SamplesLoss(nn.Module):
 
     @guarded
     def forward(self, *args: Any) -> Tensor | tuple[Tensor, Tensor]:
-        """The value, shape () or (B,), or its potentials."""
+        """The value, shape () or (B,), or its potentials.
+
+        Parameters
+        ----------
+        *args : Tensor
+            ``(x, y)``, ``(a, x, b, y)`` with weights, or ``(l_x, a, x, l_y, b, y)`` with labels, too.
+
+        Returns
+        -------
+        Tensor, shape () or (B,), or pair of Tensor, shapes (N,) and (M,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad arguments: one sentence each.
+        """
         self._check()  # attributes may have been set since
         x, y, a, b, labelled = _arguments(args)
         if labelled and self.backend not in ("auto", "multiscale"):
