@@ -264,8 +264,11 @@ def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
     0.5
     """
     if (blur is None) == (epsilon is None):
-        found = "neither was" if blur is None else f"both were ({blur} and {epsilon})"
-        raise ValueError(f"blur, epsilon: {found} given, expected one of them.")
+        if blur is None:
+            raise ValueError(
+                "blur, epsilon: neither was given, expected one of them; geomsink.suggest_blur(x, y) suggests a blur."
+            )
+        raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them.")
     name, value = ("blur", blur) if blur is not None else ("epsilon", epsilon)
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
