@@ -6,8 +6,8 @@ import numbers
 from typing import Any
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least ``least``, or one sentence that says what ``name`` was.
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number from ``least`` to ``most``, or one sentence that says what ``name`` was.
 
     Raises
     ------
@@ -19,8 +19,8 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     3
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        found = f"{value!r}" if isinstance(value, (bool, float, str)) else f"a {type(value).__name__}"
-        raise TypeError(f"{name}: {found} was given, expected a whole number.")
-    if int(value) < least:
-        raise ValueError(f"{name}: {value} given, expected a whole number of at least {least}.")
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
+    if int(value) < least or (most is not None and int(value) > most):
+        expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}: {value} given, expected a whole number {expected}.")
     return int(value)

@@ -328,4 +328,7 @@ def get(kernel: str | Kernel) -> Kernel:
         return negative(kernel[1:])
     close = difflib.get_close_matches(kernel, _kernels, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"kernel: unknown name {kernel!r}{hint}; expected one of {', '.join(names())}.")
+    raise ValueError(
+        f"kernel: unknown name {kernel!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
+        "geomsink.kernels.register gives a name."
+    )

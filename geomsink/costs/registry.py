@@ -346,4 +346,7 @@ def get(cost: str | Cost) -> Cost:
         return _families[family](values)
     close = difflib.get_close_matches(cost, _costs, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}.")
+    raise ValueError(
+        f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
+        "geomsink.costs.register gives a name."
+    )

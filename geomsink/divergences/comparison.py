@@ -21,6 +21,7 @@ from .problems import Problems
 from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
+from .scales import SPACINGS
 from .solution import ConvergenceWarning, Divergence, Solution
 
 FAR_BELOW = 0.01
@@ -277,9 +278,8 @@ def _too_cold(solution: Solution) -> str:
     blur = (solution.epsilon / (unit * degree)) ** (1.0 / degree)
     if not blur < FAR_BELOW * spacing:
         return ""
-    return (
-        f" The blur, {blur:.2g}, is far below the spacing of the points, about {spacing:.2g}: try blur={spacing:.2g}."
-    )
+    better = SPACINGS * spacing
+    return f" The blur, {blur:.2g}, is far below the spacing of the points, about {spacing:.2g}: try blur={better:.2g}."
 
 
 def _largest(numbers: Any) -> float:

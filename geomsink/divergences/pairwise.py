@@ -94,7 +94,7 @@ def pairwise(
     """The matrix of S_ε(α_i, α_j) between clouds, or of S_ε(α_i, β_j) between two lists of them.
 
     The values are those of `geomsink.sinkhorn_divergence`, to the same errors. The problem of each cloud with itself is
-    solved once, and small clouds are solved together: twenty of 50 points take a fifteenth of the time that calls one
+    solved once, and small clouds are solved together: twenty of 50 points take a twelfth of the time that calls one
     by one do, and of 400 points half (``python benchmarks/pairwise.py``).
 
     Parameters

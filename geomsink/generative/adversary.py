@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..counts import whole
 from . import processes
-from .arguments import positive, whole
+from .arguments import positive
 from .optimisers import describe, optimiser
 from .randomness import PENALTY, START, normal, seeded, uniform
 

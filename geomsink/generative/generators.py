@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .arguments import positive, whole
+from ..counts import whole
+from .arguments import positive
 from .randomness import normal, uniform
 
 

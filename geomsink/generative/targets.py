@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from .arguments import positive, whole
+from ..counts import whole
+from .arguments import positive
 from .randomness import TARGETS, seed_of
 
 

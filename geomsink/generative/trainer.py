@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ..counts import whole
 from . import arguments, checkpoints, objective, optimisers, processes
 from .adversary import LearnedCost
 from .algorithm import Algorithm
@@ -105,9 +106,9 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
         if not isinstance(generator, nn.Module):
             raise TypeError(f"generator: a {type(generator).__name__} was given, expected a torch.nn.Module.")
         self.generator, self.loss = generator, objective.forgetful("loss", loss)
-        self.steps, self.seed = arguments.whole("steps", steps), arguments.whole("seed", seed, 0)
-        self._evaluate_every = arguments.whole("evaluate_every", evaluate_every)
-        self._checkpoint_every = arguments.whole("checkpoint_every", checkpoint_every)
+        self.steps, self.seed = whole("steps", steps), whole("seed", seed, 0)
+        self._evaluate_every = whole("evaluate_every", evaluate_every)
+        self._checkpoint_every = whole("checkpoint_every", checkpoint_every)
         self._progress, self._tensorboard = progress, tensorboard
         self.folder = None if folder is None else Path(folder)
         if tensorboard and self.folder is None:
@@ -136,7 +137,7 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
             raise ValueError(f"patience: {patience} given without data to measure on; expected held_out=.")
         self._algorithm = Algorithm(
             generator, made, rates, batches, sampler(latent, generator),
-            None if samples is None else arguments.whole("samples", samples),
+            None if samples is None else whole("samples", samples),
             self.loss, schedule, learned, targets,
             None if clip is None else arguments.positive("clip", clip),
             None if average is None else arguments.share("average", average),

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from .. import engine
 from ..copies import Constant
+from ..counts import whole
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
 from ..measures import Array, Container, Value, tensor
 from ..shown import Facts, Shown, sizes
-from .arguments import generator, share, whole
+from .arguments import generator, share
 from .clouds import Clouds
 from .entries import Entries, Reader
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..counts import whole
 from .colors import position_colors
 from .inputs import as_cloud, as_colors
 from .scene import Scene
@@ -67,8 +68,8 @@ def plot_flow(
     """
     film = _Film(frames, times, colors, target)
     for name, count in (("panels", panels), ("columns", columns)):
-        if count is not None and not count >= 1:
-            raise ValueError(f"{name}: {count} given, expected a whole number of at least 1.")
+        if count is not None:
+            whole(name, count)
     chosen = np.unique(np.linspace(0, len(film.frames) - 1, min(panels, len(film.frames))).round().astype(int))
     rows = math.ceil(len(chosen) / (columns or 4))
     columns = columns or math.ceil(len(chosen) / rows)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geomsink.counts import whole
 from geomsink.shown import Facts, Shown, Words
 
 Points = NDArray[np.floating[Any]]
@@ -103,12 +104,7 @@ POINT_BYTES = 100
 
 def check_count(n: int, name: str = "n") -> int:
     """Return ``n`` as a positive int, or say what is wrong: so many points must fit into memory."""
-    try:
-        count = 0 if isinstance(n, bool) else operator.index(n)
-    except TypeError:
-        count = 0
-    if count <= 0:
-        raise ValueError(f"{name}: found {n!r}, expected a positive whole number of points.")
+    count = whole(name, n)
     needed, there = count * POINT_BYTES, memory()
     if needed > there:
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counts import whole
 from ..divergences import ConvergenceWarning
 from ..progress import Progress
 from ..shown import Curve, Facts, Shown, seconds, state
@@ -179,17 +180,9 @@ def check_steps(steps: Any, tol: Any) -> None:
     TypeError, ValueError
         One sentence each.
     """
-    check_whole("steps", steps)
+    whole("steps", steps)
     if tol is not None and not 0 <= check_number("tol", tol) < 1:
         raise ValueError(f"tol: {tol} given, expected a share from 0 to less than 1, or None.")
-
-
-def check_whole(name: str, value: Any, most: float = math.inf) -> int:
-    """A whole number from 1 to ``most``, or a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= most:
-        expected = "of at least 1" if most == math.inf else f"from 1 to {most}"
-        raise ValueError(f"{name}: {value!r} given, expected a whole number {expected}.")
-    return int(value)
 
 
 def check_number(name: str, value: Any) -> float:

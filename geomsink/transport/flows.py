@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counts import whole
 from ..divergences import ConvergenceWarning, SinkhornDivergence
 from ..measures import pair_of_measures
 from ..shown import Curve, Facts, Shown, Words
-from .descent import History, OptimizerLike, Particles, check_steps, check_whole, descend
+from .descent import History, OptimizerLike, Particles, check_steps, descend
 
 Loss = Callable[..., Any]
 
@@ -130,7 +131,7 @@ def gradient_flow(
     (True, True)
     """
     check_steps(steps, tol)
-    check_whole("frames", frames)
+    whole("frames", frames)
     measure = loss_of(loss, blur)
     (points, target), (mass, target_mass), container = pair_of_measures(x, y, a, b)
     if points.ndim != 2:

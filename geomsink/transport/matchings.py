@@ -16,6 +16,7 @@ from torch import Tensor
 from ..assignment import CANDIDATES, Optimum
 from ..copies import Constant
 from ..costs import Cost
+from ..counts import whole
 from ..divergences import PROPOSED, Options, Request, exact_transport, proposing
 from ..guards import guarded
 from ..progress import Progress
@@ -221,10 +222,7 @@ def _check(tol_gap: Any, candidates: Any, one_to_one: Any) -> None:
             raise TypeError(f"tol_gap: a {type(tol_gap).__name__} was given, expected a number or None.")
         if not float(tol_gap) > 0.0:
             raise ValueError(f"tol_gap: {tol_gap} given, expected a positive share of the cost, or None for exact.")
-    if isinstance(candidates, bool) or not isinstance(candidates, numbers.Integral):
-        raise TypeError(f"candidates: a {type(candidates).__name__} was given, expected a whole number.")
-    if int(candidates) < 1:
-        raise ValueError(f"candidates: {candidates} given, expected a whole number of at least 1.")
+    whole("candidates", candidates)
     if not (one_to_one is None or isinstance(one_to_one, bool)):
         raise TypeError(f"one_to_one: a {type(one_to_one).__name__} was given, expected None, True or False.")
 

@@ -119,7 +119,7 @@ def test_bad_arguments_of_tests():
     x = np.ones((3, 1))
     for options, sentence in (
         (dict(permutations=0), "permutations: 0 given, expected a whole number of at least 1"),
-        (dict(permutations=9.5), "permutations: 9.5 was given, expected a whole number"),
+        (dict(permutations=9.5), "permutations: a float was given, expected a whole number"),
         (dict(seed=-1), "seed: -1 given"),
     ):
         with pytest.raises((TypeError, ValueError), match=sentence):
