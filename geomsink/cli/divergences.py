@@ -13,7 +13,7 @@ from . import options, parts, report, several
 from .clouds import Cloud
 from .figures import check_figure, plotting
 from .group import exit_unless
-from .problem import BLUR, Problem
+from .problem import AUTO, BLUR, Problem
 
 DEMO_SAMPLES = 1_000_000
 PARTS = ("xy", "xx", "yy")
@@ -58,8 +58,13 @@ def divergence(
     else:
         if plot is not None:
             raise ValueError(f"--plot: {plot} given to several processes, of which none has all points; expected none.")
+        if problem.blur == AUTO:
+            raise ValueError(
+                "--blur: auto given to several processes, of which none has all points; expected a number."
+            )
         x, y = parts.load(problem, group, a, b)
         solver["group"] = group
+    problem = problem.settled(x, y)
     chosen = problem.arguments(form=form, certify=certify, tol_gap=tol_gap, **solver)
     result = sinkhorn_divergence(x.given, y.given, **chosen)
     if plot is not None:

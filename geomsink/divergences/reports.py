@@ -119,8 +119,8 @@ def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tenso
 
 def _plan(problems: Problems, solver: Iterate, terms: Terms, potentials: tuple[Tensor, Tensor], live: bool) -> Plan:
     request, problem = problems.request, solver.problem
-    if problem.whole is not None:
-        return Scattered()
+    if request.whole is not None:
+        return Scattered(tuple(request.whole.counts[side] for side in request.sides(problem.alpha, problem.beta)))
     plan, kept, mass = solver.plan(), problem.pair, request.inputs.mass
     pair = engine.pair(kept.x, kept.y, kept.cost, kept.name, request.lengths(problem.alpha, problem.beta))
     plan = replace(plan, pair=pair, u=plan.u + request.mass.log()[..., None].to(plan.u))  # this pair keeps no costs

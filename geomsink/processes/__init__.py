@@ -6,8 +6,9 @@ dealt out to the processes of a group, on which code for one process runs as it 
 
 from . import operations as operations
 from .failures import ProcessesError
-from .group import TIMEOUT, Group, Traffic, check_timeout, group_of
+from .group import TIMEOUT, Group, group_of
 from .sharded import Parts, Sharded, deal, local_of, own, own_part, parts_of, told_largest, told_sum
+from .words import Traffic, check_timeout
 
 __all__ = [
     "TIMEOUT",

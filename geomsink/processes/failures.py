@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class ProcessesError(RuntimeError):
@@ -75,3 +76,16 @@ def _named(ranks: Sequence[int]) -> str:
     if not others:
         return f"process {last}" if last else ""
     return f"processes {', '.join(others)} and {last}"
+
+
+def disagreement(reports: list[dict[str, Any]]) -> ProcessesError:
+    """Of what all processes say: the failure of one, or the first thing that is not the same."""
+    for rank, report in enumerate(reports):
+        if report["failure"] is not None:
+            return failed(rank, len(reports), report["call"], report["failure"])
+    ours = reports[0]
+    for rank, report in enumerate(reports):
+        for name in {**ours, **report}:
+            if report.get(name) != ours.get(name):
+                return different(ours["call"], name, ours.get(name), rank, report.get(name))
+    raise AssertionError(reports)

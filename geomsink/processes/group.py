@@ -7,8 +7,6 @@ what a process fails at by itself it tells the others first.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,30 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .failures import ProcessesError, different, failed
+from .failures import ProcessesError, disagreement
 from .links import Links
+from .words import LONG, Traffic, as_bytes, check_timeout, copied, decoded, encoded, meant
 
 TIMEOUT = 300.0
 """Seconds that a process waits for the others."""
-LONG = 500
-"""Characters of another process's failure that are passed on."""
-
-
-@dataclass
-class Traffic:
-    """What a process has sent.
-
-    Attributes
-    ----------
-    messages : int
-        Collective calls, and pieces passed on around the ring.
-    bytes : int
-        Of its own tensors that went out, once each; what a backend sends besides, or passes on for others, is not
-        counted, nor are the 24 bytes to each of the others that go before every call.
-    """
-
-    messages: int = 0
-    bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,51 +122,166 @@ class Group:
     # ------------------------------------------------------------------ what they say
 
     def sum(self, t: Tensor, what: str) -> Tensor:
-        """Of the tensors of all processes, which have one shape; in their order, the same bits on all."""
+        """Of the tensors of all processes, which have one shape; in their order, the same bits on all.
+
+        Parameters
+        ----------
+        t : Tensor
+            Of one shape on all.
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        Tensor, of that shape
+
+        Raises
+        ------
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
+        """
         return self._combined(t, what, "sum", torch.add)
 
     def largest(self, t: Tensor, what: str) -> Tensor:
-        """The same of the largest numbers; NaN where one process has it."""
+        """The same of the largest numbers; NaN where one process has it.
+
+        Parameters
+        ----------
+        t : Tensor
+            Of one shape on all.
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        Tensor, of that shape
+
+        Raises
+        ------
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
+        """
         return self._combined(t, what, "largest", torch.maximum)
 
     def smallest(self, t: Tensor, what: str) -> Tensor:
-        """The same of the smallest numbers; NaN where one process has it."""
+        """The same of the smallest numbers; NaN where one process has it.
+
+        Parameters
+        ----------
+        t : Tensor
+            Of one shape on all.
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        Tensor, of that shape
+
+        Raises
+        ------
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
+        """
         return self._combined(t, what, "smallest", torch.minimum)
 
     def first(self, t: Tensor, what: str) -> Tensor:
-        """The first process's tensor, on all; the others give one of its shape."""
-        self._meet(what, _facts("first", t.dtype, t.shape))
-        sent, back = self._links.there(_own(t))
+        """The first process's tensor, on all.
+
+        Parameters
+        ----------
+        t : Tensor
+            On the others, one of its shape.
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        Tensor, of that shape
+
+        Raises
+        ------
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
+        """
+        self._meet(what, meant("first", t.dtype, t.shape))
+        sent, back = self._links.there(copied(t))
         self._count(sent if self.rank == 0 else None)
         self._links.broadcast(sent, what)
         return sent.to(back)
 
     def gather(self, t: Tensor, what: str) -> list[Tensor]:
-        """The tensors of all processes, in their order; the number of rows may differ, the other sizes not.
+        """The tensors of all processes, in their order.
+
+        Parameters
+        ----------
+        t : Tensor, shape (rows, ...)
+            The number of rows may differ, the other sizes not.
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        list of Tensor
 
         Raises
         ------
         ValueError
             For a number, which has no rows.
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
         """
         if t.ndim == 0:
             raise ValueError(f"{what}: a tensor without rows was given, expected one of shape (rows, ...).")
-        rows = self._meet(what, _facts("gather", t.dtype, t.shape[1:]), len(t))
-        sent, back = self._links.there(_own(t))
+        rows = self._meet(what, meant("gather", t.dtype, t.shape[1:]), len(t))
+        sent, back = self._links.there(copied(t))
         self._count(sent)
         parts = self._links.exchange(sent, [(n, *t.shape[1:]) for n in rows], what)
         return [part.to(back) for part in parts]
 
     def told(self, facts: Any, what: str) -> list[Any]:
-        """What each process says, in what JSON holds."""
-        return [_decoded(part) for part in self.gather(_encoded(_bytes(facts)), what)]
+        """What each process says.
+
+        Parameters
+        ----------
+        facts
+            What JSON holds.
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        list, in the order of the processes
+
+        Raises
+        ------
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
+        """
+        return [decoded(part) for part in self.gather(encoded(as_bytes(facts)), what)]
 
     def ring(self, tensors: tuple[Tensor, ...], what: str) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """The tensors of each process, beginning with the own ones, and whose they are: each has one neighbour's in
-        memory besides, while they are passed on. Those of one process have one number of rows, which may be another
-        on the others."""
+        """The tensors of each process, beginning with the own ones: each has one neighbour's in memory besides, while
+        they are passed on.
+
+        Parameters
+        ----------
+        tensors : tuple of Tensor, shapes (rows, ...)
+            Those of one process have one number of rows, which may be another on the others.
+        what : str
+            What it is for, in messages.
+
+        Yields
+        ------
+        owner : int
+        tensors : tuple of Tensor
+
+        Raises
+        ------
+        ProcessesError
+            If another process has failed, does not answer in time, or came for something else.
+        """
         yield self.rank, tensors
-        rows = self._meet(what, {"ring": [_facts("ring", t.dtype, t.shape[1:]) for t in tensors]}, len(tensors[0]))
+        rows = self._meet(what, {"ring": [meant("ring", t.dtype, t.shape[1:]) for t in tensors]}, len(tensors[0]))
         held = tensors
         for step in range(1, self.count):
             if step > 1:
@@ -194,7 +289,7 @@ class Group:
             owner = (self.rank - step) % self.count
             coming = []
             for t in held:
-                out, back = self._links.there(_own(t))
+                out, back = self._links.there(copied(t))
                 self._count(out)
                 coming.append(self._links.pass_on(out, (rows[owner], *t.shape[1:]), what).to(back))
             held = tuple(coming)
@@ -204,8 +299,19 @@ class Group:
 
     @contextlib.contextmanager
     def step(self, what: str, **same: Any) -> Iterator[None]:
-        """Work that each process does by itself. Where one fails, all do, and say which and why; and where ``same``,
-        what they were asked for, differs. The others hear of it at their next exchange, wherever that is.
+        """Work that each process does by itself. Where one fails, all do, and say which and why.
+
+        Parameters
+        ----------
+        what : str
+            What it is for, in messages.
+        **same
+            What all were asked for: where it differs, all fail. They hear of it at their next exchange, wherever that
+            is.
+
+        Returns
+        -------
+        context manager
 
         Raises
         ------
@@ -220,7 +326,19 @@ class Group:
         self._meet(what, {"step": what} | same)
 
     def tell(self, error: Exception, what: str) -> int:
-        """Let the others hear of a failure, unless they have, or are lost; the first of those that fail at once."""
+        """Let the others hear of a failure, unless they have, or are lost.
+
+        Parameters
+        ----------
+        error : Exception
+        what : str
+            What it is for, in messages.
+
+        Returns
+        -------
+        int
+            The first of the processes that fail at once.
+        """
         if error is self._known[0] or self._links.lost is not None:
             return self._known[1]
         first = self.rank
@@ -235,69 +353,24 @@ class Group:
 
     def _meet(self, what: str, facts: dict[str, Any], rows: int = 0, failure: str | None = None) -> list[int]:
         """The numbers of rows of all, which have come for the same; or all hear who has not, or has failed."""
-        words = _bytes({"call": what, "failure": failure} | facts)
+        words = as_bytes({"call": what, "failure": failure} | facts)
         heads = self._links.heads(words, rows, failure is not None, what)
         if not any(head.failed for head in heads) and len({head.fingerprint for head in heads}) == 1:
             return [head.rows for head in heads]
-        said = self._links.exchange(_encoded(words), [(head.length,) for head in heads], what)
-        error = self._disagreement([_decoded(part) for part in said])
+        said = self._links.exchange(encoded(words), [(head.length,) for head in heads], what)
+        error = disagreement([decoded(part) for part in said])
         object.__setattr__(self, "_known", (error, error.ranks[0]))
         raise error
 
-    def _disagreement(self, reports: list[dict[str, Any]]) -> ProcessesError:
-        for rank, report in enumerate(reports):
-            if report["failure"] is not None:
-                return failed(rank, self.count, report["call"], report["failure"])
-        ours = reports[0]
-        for rank, report in enumerate(reports):
-            for name in {**ours, **report}:
-                if report.get(name) != ours.get(name):
-                    return different(ours["call"], name, ours.get(name), rank, report.get(name))
-        raise AssertionError(reports)
-
     def _combined(self, t: Tensor, what: str, how: str, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        self._meet(what, _facts(how, t.dtype, t.shape))
-        sent, back = self._links.there(_own(t))
+        self._meet(what, meant(how, t.dtype, t.shape))
+        sent, back = self._links.there(copied(t))
         self._count(sent)
         return self._links.combine(sent, operation, what).to(back)
 
     def _count(self, t: Tensor | None) -> None:
         self.traffic.messages += 1
         self.traffic.bytes += 0 if t is None else t.numel() * t.element_size()
-
-
-def check_timeout(timeout: Any) -> float:
-    """Seconds to wait.
-
-    Raises
-    ------
-    ValueError
-        For what is no positive number.
-    """
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.0 < timeout < math.inf:
-        raise ValueError(f"timeout: {timeout!r} given, expected a positive number of seconds.")
-    return float(timeout)
-
-
-def _facts(how: str, dtype: torch.dtype, sizes: Any) -> dict[str, Any]:
-    return {"exchange": how, "dtype": str(dtype), "sizes": list(sizes)}
-
-
-def _own(t: Tensor) -> Tensor:
-    """A copy that can be sent, and overwritten."""
-    return t.detach().clone(memory_format=torch.contiguous_format)
-
-
-def _bytes(facts: Any) -> bytes:
-    return json.dumps(facts, default=str).encode()
-
-
-def _encoded(words: bytes) -> Tensor:
-    return torch.tensor(list(words), dtype=torch.uint8, device="cpu")
-
-
-def _decoded(words: Tensor) -> Any:
-    return json.loads(bytes(words.tolist()))
 
 
 _made: dict[Any, Group] = {}

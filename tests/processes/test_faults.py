@@ -12,7 +12,7 @@ from outcomes import needs_gloo, together
 from geomsink.processes import Group, ProcessesError
 
 pytestmark = needs_gloo
-TIMEOUT = 3.0
+TIMEOUT = 5.0
 COUNT = 3
 CULPRIT = 1
 
@@ -85,13 +85,13 @@ def broken_by(fault):
 
 
 def outcomes_of(fault, ended):
-    outcomes = together(broken_by, COUNT, fault, within=TIMEOUT + 8.0, ended=ended)
+    outcomes = together(broken_by, COUNT, fault, within=TIMEOUT + 20.0, ended=ended)
     assert all(outcomes[rank].error is None and outcomes[rank].code == 0 for rank in ended), outcomes
     return outcomes
 
 
 @pytest.mark.parametrize(
-    ("fault", "seconds"), [(killed, 1.5), (ends, 1.5), (stopped, TIMEOUT + 1), (never_calls, TIMEOUT + 1)]
+    ("fault", "seconds"), [(killed, TIMEOUT), (ends, TIMEOUT), (stopped, TIMEOUT + 5), (never_calls, TIMEOUT + 5)]
 )
 def test_a_process_that_is_not_there(fault, seconds):
     """Lost connections are noticed at once; those that stand still after the time-out."""
@@ -99,11 +99,11 @@ def test_a_process_that_is_not_there(fault, seconds):
     outcomes = outcomes_of(fault, others)
     for rank in others:
         said, took, ranks, after = outcomes[rank].value
-        assert took < seconds and outcomes[rank].seconds < seconds + 3.0
+        assert took < seconds and outcomes[rank].seconds < seconds + 10.0
         assert said.startswith(f"ProcessesError: masses: process {rank} of {COUNT} has ") and said.count(". ") == 0
         if fault in (stopped, never_calls):
             assert took >= TIMEOUT and ranks == (CULPRIT,)
-            assert f"has waited 3 s for process {CULPRIT}, which has ended, hangs or is much slower" in said
+            assert f"has waited 5 s for process {CULPRIT}, which has ended, hangs or is much slower" in said
         else:
             assert f"has lost process {ranks[0]}, which has ended or given up" in said and CULPRIT in ranks
         assert "gloo" not in said and not re.search(r"[^\x20-\x7e]", said)
@@ -121,7 +121,7 @@ def test_a_process_that_raises(fault, own, said):
     """In the midst of the others' exchanges; it keeps its own error, and all can go on."""
     for rank, outcome in enumerate(outcomes_of(fault, range(COUNT))):
         found, took, ranks, after = outcome.value
-        assert took < 1.5 and after == COUNT
+        assert took < TIMEOUT and after == COUNT
         assert found == (own if rank == CULPRIT else f"ProcessesError: solve: process 1 of 3 failed with {said}")
         assert ranks == (None if rank == CULPRIT else (CULPRIT,))
 
@@ -139,7 +139,7 @@ def test_a_process_that_calls_for_something_else(fault, said):
     for outcome in outcomes_of(fault, range(COUNT)):
         found, took, ranks, after = outcome.value
         assert found == f"ProcessesError: {said}, expected the same on all processes."
-        assert took < 1.5 and ranks == (CULPRIT,) and after == COUNT
+        assert took < TIMEOUT and ranks == (CULPRIT,) and after == COUNT
 
 
 def in_steps():
