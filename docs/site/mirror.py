@@ -17,6 +17,8 @@ GENERATED = DOCS / "generated"
 RESULTS = ROOT / "benchmarks" / "results"
 OUTSIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 """Files of the root, and their names under ``generated/``."""
+QUICK = {"small_steps": "training_step"}
+"""Results that are part of what another benchmark measures, and are written by its ``--quick``."""
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 TREE = re.compile(r"(?<=^```\{toctree\}\n)(.*?)(?=^```)", re.MULTILINE | re.DOTALL)
 ENTRY = re.compile(r"^(?!:)(\S+)\.(?:md|py)$", re.MULTILINE)
@@ -81,7 +83,8 @@ def result(file: Path) -> str:
 
 def script_of(file: Path) -> Path:
     """The benchmark that wrote a file of results: of those that its name begins with, the one of the longest name."""
-    scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if file.stem.startswith(path.stem)]
+    name = QUICK.get(file.stem, file.stem)
+    scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if name.startswith(path.stem)]
     return max(scripts, key=lambda path: len(path.stem))
 
 

@@ -73,4 +73,4 @@ ax.set_title("from frame 17 to frame 18")
 
 # %%
 # Where frames arrive one at a time and their points move a little, give each solve the last result, ``init=``, or use the
-# module `geomsink.SinkhornDivergence`, which remembers it: the answer is the same, and comes sooner.
+# module `geomsink.SinkhornDivergence`, which remembers it: the answer is the same, and comes sooner (:doc:`/losses`).
