@@ -9,7 +9,7 @@ are from one distribution, it does not matter which point belongs to which sampl
 # %%
 # Two samples that differ a little
 # --------------------------------
-# Points on a sphere, and on a sphere that is stretched by a tenth along one axis.
+# Points on a sphere, and on a sphere that is stretched by a half along one axis.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,7 +24,7 @@ def sphere(n, stretch=1.0):
     return points / np.linalg.norm(points, axis=1, keepdims=True) * [stretch, 1.0, 1.0]
 
 
-x, y = sphere(300), sphere(300, stretch=1.2)
+x, y = sphere(300), sphere(300, stretch=1.5)
 
 # %%
 # The test
@@ -42,19 +42,19 @@ def test(x, y, blur, deals=99):
     return observed, chance, (1 + np.sum(chance >= observed)) / (1 + deals)
 
 
-observed, chance, p = test(x, y, blur=0.3)
+observed, chance, p = test(x, y, blur=0.6)
 print(f"divergence {observed:.5f}; by chance {chance.mean():.5f}; p = {p:.2f}")
 
 # %%
 # And two samples of one sphere, where a small p would be a false alarm:
 
-same, same_chance, same_p = test(sphere(300), sphere(300), blur=0.3)
+same, same_chance, same_p = test(sphere(300), sphere(300), blur=0.6)
 print(f"divergence {same:.5f}; by chance {same_chance.mean():.5f}; p = {same_p:.2f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
 for ax, value, values, title in zip(
-    axes, (observed, same), (chance, same_chance), ("stretched by a fifth", "one distribution"), strict=True
+    axes, (observed, same), (chance, same_chance), ("stretched by a half", "one distribution"), strict=True
 ):
     ax.hist(values, bins=20)
     ax.axvline(value, color="#f2a65a", lw=2, label="as observed")
