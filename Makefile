@@ -40,6 +40,7 @@ check-cuda: .venv/compilers
 lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy tests/divergences/test_kinds.py
 
 env: $(STAMP)
 

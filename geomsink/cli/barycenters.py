@@ -56,8 +56,10 @@ def barycenter(
         shapes.check_count(points, "--points")
     check_out(out, CLOUDS)
     check_figure(plot)
-    loss = SinkhornDivergence(**problem.arguments(**solver))
+    SinkhornDivergence(**problem.arguments(**solver))  # refuses now what it does not take
     given = problem.load(*clouds)
+    problem = problem.settled(given[0], given[1])
+    loss = SinkhornDivergence(**problem.arguments(**solver))
     check_dimension(out, given[0].points.shape[1])
     with one_sentence():
         result = average(

@@ -49,6 +49,7 @@ def divergence(
     """
     check_figure(plot)
     x, y = problem.load(a, b, sketches=True)
+    problem = problem.settled(x, y)
     chosen = problem.arguments(form=form, certify=certify, tol_gap=tol_gap, **solver)
     result = sinkhorn_divergence(x.given, y.given, **chosen)
     if plot is not None:

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from geomsink import SinkhornDivergence, engine, generative, shapes
-from geomsink.generative import OPTIMISERS, START, existing, seeded, whole
+from geomsink.counts import whole
+from geomsink.generative import OPTIMISERS, START, existing, seeded
 
 from . import options, report
 from .clouds import SHAPE_SAMPLES, Reading, is_shape, name_of

@@ -53,8 +53,10 @@ def flow(
     """
     check_out(out, CLOUDS)
     check_figure(plot, films=True)
-    loss = SinkhornDivergence(**problem.arguments(**solver))
+    SinkhornDivergence(**problem.arguments(**solver))  # refuses now what it does not take
     x, y = problem.load(a, b)
+    problem = problem.settled(x, y)
+    loss = SinkhornDivergence(**problem.arguments(**solver))
     check_dimension(out, x.points.shape[1])
     epsilon = float(loss.options.live_epsilon())
     rate = STEP if lr is None and optimizer == "sgd" else lr

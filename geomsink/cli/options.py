@@ -15,7 +15,7 @@ from geomsink.divergences import DTYPES, MAX_ITER, TOL
 from geomsink.transport import OPTIMIZERS
 
 from .clouds import SHAPE_SAMPLES, Reading
-from .problem import BLUR, Problem
+from .problem import BLUR, Problem, blur_of
 
 Command = Callable[..., Any]
 
@@ -61,8 +61,14 @@ _normalize = click.option(
     help=f"{UNIT_CUBE} Without it, coordinates stay as they are.",
 )  # fmt: skip
 
+_blur = click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]")
+
+_blur_or_auto = click.option(
+    "--blur", metavar="FLOAT|auto", callback=blur_of,
+    help=f"Temperature as a length; auto is three spacings of the points. [default: {BLUR}, in the unit cube]",
+)  # fmt: skip
+
 _kernel = _all(
-    click.option("--blur", type=float, help=f"Temperature as a length. [default: {BLUR}, in the unit cube]"),
     click.option("--epsilon", type=float, help="Temperature in units of the cost, in place of --blur."),
     _samples,
     _seed,
@@ -76,6 +82,7 @@ _cost = click.option(
 )  # fmt: skip
 
 _problem = _all(
+    _blur_or_auto,
     _kernel,
     click.option("--reach", type=float,
                  help="Length beyond which mass is rather given up than moved. [default: all is moved]"),
@@ -99,7 +106,7 @@ def _as_one(kind: type[Reading], name: str, options: Callable[[Command], Command
 
 problem = _as_one(Problem, "problem", _problem)
 
-kernel = _as_one(Problem, "problem", _all(_kernel, _cost))
+kernel = _as_one(Problem, "problem", _all(_blur, _kernel, _cost))
 
 reading = _as_one(Reading, "reading", _all(_samples, _seed, columns, _normalize))
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from geomsink import costs
+from geomsink import costs, suggest_blur
 
-from .clouds import Reading
+from .clouds import Cloud, Reading
 
 BLUR = 0.05
+AUTO = "auto"
+
+
+def blur_of(context: click.Context, option: click.Parameter, given: str | None) -> float | str | None:
+    """A number, or the word for one that follows from the clouds."""
+    return given if given in (None, AUTO) else float(click.FLOAT(given, option, context))
 
 
 @dataclass(frozen=True)
 class Problem(Reading):
     """What the options of `options.problem` say, of which those that read clouds are those of a `Reading`.
 
-    Without ``blur`` and ``epsilon`` the blur is `BLUR`; coordinates as they are have no scale that it could be in.
+    Without ``blur`` and ``epsilon`` the blur is `BLUR`; coordinates as they are have no scale that it could be in. One
+    that is "auto" is what `geomsink.suggest_blur` says of the clouds: see `settled`.
     """
 
-    blur: float | None = None
+    blur: float | str | None = None
     epsilon: float | None = None
     reach: float | None = None
     cost: str = "sqeuclidean"
@@ -30,13 +37,28 @@ class Problem(Reading):
         super().__post_init__()
         if self.blur is None and self.epsilon is None:
             if not self.normalize:
-                raise click.UsageError("--no-normalize needs --blur or --epsilon, in the scale of the coordinates.")
+                raise click.UsageError(
+                    "--no-normalize needs --blur or --epsilon, in the scale of the coordinates, or --blur auto (two clouds)."
+                )
             object.__setattr__(self, "blur", BLUR)
+        if self.blur == AUTO and self.epsilon is not None:
+            raise ValueError(f"--blur, --epsilon: both were ({AUTO} and {self.epsilon}) given, expected one of them.")
         costs.get(self.cost)  # refused now rather than after large files are read
 
+    def settled(self, x: Cloud, y: Cloud) -> Problem:
+        """With a blur that is a number, for these clouds."""
+        if self.blur != AUTO:
+            return self
+        return replace(self, blur=suggest_blur(x.points, y.points))
+
     def arguments(self, **others: Any) -> dict[str, Any]:
-        """For the library: these and others, where they were given."""
-        chosen = {"blur": self.blur, "epsilon": self.epsilon, "reach": self.reach, "cost": self.cost} | others
+        """For the library: these and others, where they were given; before it is settled, with some blur."""
+        chosen = {
+            "blur": BLUR if self.blur == AUTO else self.blur,
+            "epsilon": self.epsilon,
+            "reach": self.reach,
+            "cost": self.cost,
+        } | others
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property

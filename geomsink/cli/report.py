@@ -54,7 +54,7 @@ def pair_rows(x: Cloud, y: Cloud) -> list[Row]:
 
 
 def problem_rows(problem: Problem, epsilon: float) -> list[Row]:
-    blur = "" if problem.blur is None else f"blur {problem.blur:g}, "
+    blur = "" if problem.blur is None else f"blur {problem.blur:.4g}, "
     reach = "" if problem.reach is None else f", reach {problem.reach:g}"
     return [
         ("frame", "each in the unit cube" if problem.normalize else "coordinates as they are"),

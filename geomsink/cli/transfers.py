@@ -56,6 +56,7 @@ def transfer(
     if labels is not None and is_shape(a):
         raise ValueError(f"--labels: given with {a}, whose points are drawn at random; expected A to be a file.")
     source, drawn = problem.load(a, b)
+    problem = problem.settled(source, drawn)
     target = _Target.of(drawn, problem)
     if labels is None:
         check_dimension(out, target.vertices.shape[1])

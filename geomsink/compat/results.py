@@ -74,7 +74,17 @@ class LazyPlan:
         return self._plan @ w
 
     def sum(self, axis: int | None = None) -> Any:
-        """Of all entries, of columns (0) or of rows (1)."""
+        """The sum of all entries, of columns or of rows.
+
+        Parameters
+        ----------
+        axis : {None, 0, 1}, default None
+            None sums all entries, 0 those of each column, 1 those of each row.
+
+        Returns
+        -------
+        scalar, or array, shape (M,) or (N,)
+        """
         if axis is None:
             return self._plan.mass
         return self._plan.row_marginal() if axis % 2 else self._plan.column_marginal()
@@ -85,6 +95,11 @@ class LazyPlan:
 
 class OTResult(ABC):
     """A solved problem; what its value does not need is computed when it is asked for first.
+
+    Parameters
+    ----------
+    clouds : object
+        What `solve_sample`, which makes these, keeps of the clouds.
 
     Attributes
     ----------

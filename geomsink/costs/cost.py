@@ -77,7 +77,17 @@ class Cost:
         return self.between(x[..., :, None, :], y[..., None, :, :])
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
-        """e(x, y) of features that broadcast against each other, at the parameters' present values."""
+        """e(x, y) of features that broadcast against each other, at the parameters' present values.
+
+        Parameters
+        ----------
+        x, y : Tensor, shapes (..., 1, D) and (1, ..., D), or others
+            Features.
+
+        Returns
+        -------
+        Tensor
+        """
         if self.looked_up:  # what is found is rounded, and not all of the table
             looked: Tensor = self.expression(x, y, *(p.detach() for p in self.parameters)).to(x)
             return looked
@@ -85,7 +95,17 @@ class Cost:
         return costs
 
     def temporaries(self, dimension: int) -> int:
-        """Numbers a pair that evaluating the cost on torch tensors has in memory at a time."""
+        """Numbers a pair that evaluating the cost on torch tensors has in memory at a time.
+
+        Parameters
+        ----------
+        dimension : int
+            Coordinates of the features.
+
+        Returns
+        -------
+        int
+        """
         return 1 if by_products(dimension, self.of_distances) else dimension
 
     @property
@@ -94,11 +114,25 @@ class Cost:
         return is_of_distances(self.expression)
 
     def map(self, points: Tensor) -> Tensor:
-        """φ(points): what the expression is evaluated on."""
+        """φ(points): what the expression is evaluated on.
+
+        Parameters
+        ----------
+        points : Tensor, shape (..., N, D)
+
+        Returns
+        -------
+        Tensor, shape (..., N, E)
+        """
         return points if self.features is None else self.features(points)
 
     def transpose(self) -> Cost:
-        """The cost with its two arguments exchanged."""
+        """The cost with its two arguments exchanged.
+
+        Returns
+        -------
+        Cost
+        """
         if self.symmetric:
             return self
         return replace(self, expression=functools.partial(exchanged, self.expression))
@@ -107,6 +141,19 @@ class Cost:
         """The cost times a positive number.
 
         A blur keeps its meaning: ``cost.scaled(0.5).epsilon(blur)`` is half of ``cost.epsilon(blur)``.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        Cost
+
+        Raises
+        ------
+        ValueError
+            If it is not positive.
         """
         if not 0 < factor < math.inf:
             raise ValueError(f"factor: {factor} given, expected a positive number.")
@@ -122,7 +169,18 @@ class Cost:
         )
 
     def epsilon(self, blur: float, name: str = "blur") -> float:
-        """Temperature ε = p σ^p of a length σ, times ``unit``; ``name`` is what an error calls the length.
+        """Temperature ε = p σ^p of a length σ, times ``unit``.
+
+        Parameters
+        ----------
+        blur : float
+            σ.
+        name : str, default "blur"
+            What an error calls the length.
+
+        Returns
+        -------
+        float
 
         Raises
         ------

@@ -37,7 +37,25 @@ def is_of_distances(expression: Expression) -> bool:
 
 @of_distances
 def squared_distance(x: Any, y: Any) -> Any:
-    """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product."""
+    """‖x − y‖², of LazyTensors or tensors; all against all in many coordinates, by an inner product.
+
+    Parameters
+    ----------
+    x, y : Tensor or LazyTensor
+        Features that broadcast against each other, the last axis being coordinates.
+
+    Returns
+    -------
+    Tensor or LazyTensor
+        One number a pair.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, y = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    >>> squared_distance(x, y)
+    tensor([2.])
+    """
     if isinstance(x, Tensor) and by_products(x.shape[-1]) and x.ndim > 2 and x.shape[-2] == y.shape[-3] == 1:
         # Rounding is that of the largest squared coordinates, as in large costs: points come centred.
         product = (-2.0 * x.squeeze(-2)) @ y.squeeze(-3).mT
@@ -59,7 +77,23 @@ def _sum_of_squares(x: Any, y: Any) -> Any:
 
 
 def root(s: Any, exponent: float) -> Any:
-    """s^exponent for s ≥ 0, with derivatives 0 at s = 0: those of a distance between a point and itself."""
+    """s^exponent for s ≥ 0, with derivatives 0 at s = 0: those of a distance between a point and itself.
+
+    Parameters
+    ----------
+    s : Tensor or LazyTensor
+    exponent : float
+
+    Returns
+    -------
+    Tensor or LazyTensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> root(torch.tensor([0.0, 4.0]), 0.5)
+    tensor([0., 2.])
+    """
     if isinstance(s, Tensor):
         positive = s > 0
         return torch.where(positive, s, 1.0) ** exponent * positive
@@ -122,33 +156,126 @@ def same(length: Tensor) -> Tensor:
 
 
 def power_modulus(p: float, costs: Tensor, moved: Tensor) -> Tensor:
-    """(d + δ)^p − d^p for costs d^p, and δ^p where that is larger, for p < 1."""
+    """How far costs d^p may move if distances d do by δ: (d + δ)^p − d^p, and δ^p where that is larger, for p < 1.
+
+    Parameters
+    ----------
+    p : float
+    costs : Tensor
+        d^p.
+    moved : Tensor
+        δ.
+
+    Returns
+    -------
+    Tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> power_modulus(2.0, torch.tensor(4.0), torch.tensor(1.0))
+    tensor(5.)
+    """
     change: Tensor = moved**p if p <= 1 else (costs ** (1.0 / p) + moved) ** p - costs
     return change
 
 
 @of_distances
 def distance(x: Any, y: Any) -> Any:
-    """‖x − y‖."""
+    """‖x − y‖.
+
+    Parameters
+    ----------
+    x, y : Tensor or LazyTensor
+        Features that broadcast against each other, the last axis being coordinates.
+
+    Returns
+    -------
+    Tensor or LazyTensor
+        One number a pair.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, y = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    >>> distance(x, y).round(decimals=4)
+    tensor([1.4142])
+    """
     return root(_sum_of_squares(x, y), 0.5)
 
 
 @of_distances
 def half_squared_chord(x: Any, y: Any) -> Any:
-    """1 − cos of the angle between points of the sphere."""
+    """1 − cos of the angle between points of the sphere.
+
+    Parameters
+    ----------
+    x, y : Tensor or LazyTensor
+        Features that broadcast against each other, the last axis being coordinates.
+
+    Returns
+    -------
+    Tensor or LazyTensor
+        One number a pair.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, y = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    >>> half_squared_chord(x, y)
+    tensor([1.])
+    """
     return squared_distance(x, y) * 0.5
 
 
 @of_distances
 def angle(x: Any, y: Any) -> Any:
-    """Between points of the sphere."""
+    """The angle between points of the sphere, in radians.
+
+    Parameters
+    ----------
+    x, y : Tensor or LazyTensor
+        Features that broadcast against each other, the last axis being coordinates.
+
+    Returns
+    -------
+    Tensor or LazyTensor
+        One number a pair.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, y = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+    >>> angle(x, y).round(decimals=4)
+    tensor([1.5708])
+    """
     # Accurate for small and for large angles, where the arc cosine of a product is not.
     chord, cochord = distance(x, y), distance(x, -y)
     return chord.atan2(cochord) * 2.0
 
 
 def to_sphere(points: Tensor) -> Tensor:
-    """x/‖x‖."""
+    """x/‖x‖.
+
+    Parameters
+    ----------
+    points : Tensor, shape (..., N, D)
+
+    Returns
+    -------
+    Tensor, shape (..., N, D)
+
+    Raises
+    ------
+    ValueError
+        For a point at the origin, which has no direction.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_sphere(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
     size = points.detach().abs().amax(-1, keepdim=True)
     if not bool((size > 0).all()):
         raise ValueError("x, y: a point at the origin has no direction, which costs 'cosine' and 'geodesic' need.")

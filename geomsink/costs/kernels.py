@@ -71,7 +71,17 @@ class Kernel:
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def temporaries(self, dimension: int) -> int:
-        """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time."""
+        """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time.
+
+        Parameters
+        ----------
+        dimension : int
+            Coordinates of the features.
+
+        Returns
+        -------
+        int
+        """
         return 1 if by_products(dimension, self.of_distances) else dimension
 
     @property
@@ -86,7 +96,15 @@ class Kernel:
         return values
 
     def map(self, points: Tensor) -> Tensor:
-        """φ(points), of points (..., N, D).
+        """φ(points): what the expression is evaluated on.
+
+        Parameters
+        ----------
+        points : Tensor, shape (..., N, D)
+
+        Returns
+        -------
+        Tensor, shape (..., N, E)
 
         Raises
         ------
@@ -114,6 +132,10 @@ def negative(cost: str | Cost) -> Kernel:
     cost : str or Cost
         Symmetric. A discrepancy is not negative if −c is positive definite on measures of mass 0, as for powers of
         distances up to the second.
+
+    Returns
+    -------
+    Kernel
 
     Raises
     ------
@@ -182,6 +204,10 @@ _kernels: dict[str, Kernel] = {
 def names() -> list[str]:
     """Names that ``kernel=`` takes; a minus sign before a cost's name is the kernel −c.
 
+    Returns
+    -------
+    list of str
+
     Examples
     --------
     >>> names()
@@ -248,12 +274,37 @@ def _check_bound(upper_bound: Callable[[Tensor], Tensor], distances: Tensor, K: 
 
 
 def unregister(name: str) -> None:
-    """Remove a registered kernel."""
+    """Remove a registered kernel.
+
+    Parameters
+    ----------
+    name : str
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> _ = register("cauchy", lambda x, y: 1.0 / (1.0 + ((x - y) ** 2).sum(-1)))
+    >>> unregister("cauchy")
+    >>> "cauchy" in names()
+    False
+    """
     del _kernels[name]
 
 
 def get(kernel: str | Kernel) -> Kernel:
     """The kernel of that name, or the kernel itself.
+
+    Parameters
+    ----------
+    kernel : str or Kernel
+
+    Returns
+    -------
+    Kernel
 
     Raises
     ------
@@ -277,4 +328,7 @@ def get(kernel: str | Kernel) -> Kernel:
         return negative(kernel[1:])
     close = difflib.get_close_matches(kernel, _kernels, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"kernel: unknown name {kernel!r}{hint}; expected one of {', '.join(names())}.")
+    raise ValueError(
+        f"kernel: unknown name {kernel!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
+        "geomsink.kernels.register gives a name."
+    )

@@ -45,10 +45,23 @@ from .expressions import (
 def power(p: float) -> Cost:
     """‖x − y‖^p for 0 < p ≤ 2, of degree p.
 
+    Parameters
+    ----------
+    p : float
+
+    Returns
+    -------
+    Cost
+
     Raises
     ------
     ValueError
         For p outside of ]0, 2].
+
+    Examples
+    --------
+    >>> power(1.5).degree
+    1.5
     """
     if not 0 < p <= 2:
         raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
@@ -71,6 +84,10 @@ def mahalanobis(weights: Any) -> Cost:
     weights : array_like, shape (D,) or (D, D)
         The diagonal of A, or A itself: symmetric, positive definite. A tensor is read anew at every use, and losses
         are differentiated in it.
+
+    Returns
+    -------
+    Cost
 
     Raises
     ------
@@ -149,6 +166,10 @@ _families: dict[str, Callable[[list[float]], Cost]] = {
 def names() -> list[str]:
     """Names that ``cost=`` takes; families take numbers after a colon, as in ``power:1.5``.
 
+    Returns
+    -------
+    list of str
+
     Examples
     --------
     >>> names()[:2]
@@ -218,8 +239,22 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
 def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
     """ε from whichever of ``blur`` and ``epsilon`` was given.
 
+    Parameters
+    ----------
+    cost : Cost
+    blur : float or None
+        Length σ.
+    epsilon : float or None
+        ε, in units of the cost.
+
+    Returns
+    -------
+    float
+
     Raises
     ------
+    TypeError
+        For what is no number.
     ValueError
         If both or neither were given, or one that is not positive.
 
@@ -229,8 +264,11 @@ def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
     0.5
     """
     if (blur is None) == (epsilon is None):
-        found = "neither was" if blur is None else f"both were ({blur} and {epsilon})"
-        raise ValueError(f"blur, epsilon: {found} given, expected one of them.")
+        if blur is None:
+            raise ValueError(
+                "blur, epsilon: neither was given, expected one of them; geomsink.suggest_blur(x, y) suggests a blur."
+            )
+        raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them.")
     name, value = ("blur", blur) if blur is not None else ("epsilon", epsilon)
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
@@ -247,15 +285,42 @@ def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
 
 
 def unregister(name: str) -> None:
-    """Remove a registered cost."""
+    """Remove a registered cost.
+
+    Parameters
+    ----------
+    name : str
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> _ = register("cubed", lambda x, y: (x - y).abs().sum(-1) ** 3, degree=3)
+    >>> unregister("cubed")
+    >>> "cubed" in names()
+    False
+    """
     del _costs[name]
 
 
 def get(cost: str | Cost) -> Cost:
     """The cost of that name, or the cost itself.
 
+    Parameters
+    ----------
+    cost : str or Cost
+
+    Returns
+    -------
+    Cost
+
     Raises
     ------
+    TypeError
+        For anything but a name or a cost.
     ValueError
         For an unknown name; the sentence lists the known ones.
 
@@ -281,4 +346,7 @@ def get(cost: str | Cost) -> Cost:
         return _families[family](values)
     close = difflib.get_close_matches(cost, _costs, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}.")
+    raise ValueError(
+        f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
+        "geomsink.costs.register gives a name."
+    )

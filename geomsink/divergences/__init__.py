@@ -12,11 +12,14 @@ from .hausdorff import HausdorffDivergence, hausdorff_divergence
 from .losses import MMD, EntropicOT, SinkhornDivergence
 from .mmd import Discrepancy, mmd
 from .options import DTYPES, FORMS, MAX_ITER, TOL, Options
+from .pairwise import Pairwise, pairwise
 from .partial import partial_transport
 from .requests import Request
+from .scales import suggest_blur
 from .sketches import ACCURACY, Sketch, sketch
 from .sketchfiles import check_name, holds_sketch
 from .solution import ConvergenceWarning, Divergence, Solution
+from .testing import TwoSampleTest, two_sample_test
 from .transforms import c_transform
 from .wasserstein import WassersteinBounds, wasserstein_bounds
 
@@ -34,11 +37,13 @@ __all__ = [
     "EntropicOT",
     "HausdorffDivergence",
     "Options",
+    "Pairwise",
     "Reach",
     "Request",
     "SinkhornDivergence",
     "Sketch",
     "Solution",
+    "TwoSampleTest",
     "WassersteinBounds",
     "c_transform",
     "check_name",
@@ -47,12 +52,15 @@ __all__ = [
     "hausdorff_divergence",
     "holds_sketch",
     "mmd",
+    "pairwise",
     "partial_transport",
     "proposing",
     "sinkhorn_divergence",
     "sketch",
     "solve",
+    "suggest_blur",
     "transport",
+    "two_sample_test",
     "warn_of",
     "wasserstein_bounds",
 ]

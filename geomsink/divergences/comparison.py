@@ -21,6 +21,7 @@ from .problems import Problems
 from .refining import CLOSE, refined, stated_error
 from .reports import solution_of
 from .requests import Request
+from .scales import SPACINGS
 from .solution import ConvergenceWarning, Divergence, Solution
 
 FAR_BELOW = 0.01
@@ -121,7 +122,7 @@ def compare(
         yy = memory.yy if memory and same[1] else problems.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
         offset = torch.zeros_like(request.mass)
         if options.form == "entropic":
-            offset = _difference_of_masses(request).detach()
+            offset = difference_of_masses(request).detach()
         others = 0.5 * (xx.solver.value() + yy.solver.value()) - offset
         nearest = CLOSE * request.epsilon if request.epsilon < math.inf else 0.0  # closer ones are refined
         xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=problems.goal(others, nearest))
@@ -136,7 +137,7 @@ def compare(
     parts = [s.plan.sharp() if options.form == "sharp" else s.in_difference for s in solutions.values()]
     value = parts[0] - 0.5 * parts[1] - 0.5 * parts[2]
     if options.form == "entropic":
-        value = value + _difference_of_masses(request)
+        value = value + difference_of_masses(request)
     lower, upper = None, None
     if options.certified:
         scaled = {name: s.interval for name, s in solutions.items() if s.interval is not None}
@@ -194,7 +195,7 @@ def _constant_of_mass_1(request: Request) -> Tensor:
     return free_constant(request.mass, request.epsilon)[0] / request.mass
 
 
-def _difference_of_masses(request: Request) -> Tensor:
+def difference_of_masses(request: Request) -> Tensor:
     """½ ε (m_a − m_b)², which the three problems leave out of a divergence with penalties; otherwise 0."""
     inputs = request.inputs
     if request.options.balanced:
@@ -255,6 +256,17 @@ def warn_of(solutions: dict[str, Solution], options: Options, stacklevel: int = 
             )
 
 
+def warn_of_pairs(wrong: int, of: int, options: Options, stacklevel: int = 5) -> None:
+    """Say how many values of a matrix did not converge."""
+    if wrong:
+        warnings.warn(
+            f"{wrong:,} of {of:,} values are not converged: see solved, marginal_errors and value_errors; tol is "
+            f"{options.tol:.2e}.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
+
+
 def _too_cold(solution: Solution) -> str:
     """Where the blur is far below the spacing of the points, of a batch in its first item, a sentence that says so."""
     terms, degree = solution.plan.terms, solution.plan.terms.cost.degree
@@ -266,9 +278,8 @@ def _too_cold(solution: Solution) -> str:
     blur = (solution.epsilon / (unit * degree)) ** (1.0 / degree)
     if not blur < FAR_BELOW * spacing:
         return ""
-    return (
-        f" The blur, {blur:.2g}, is far below the spacing of the points, about {spacing:.2g}: try blur={spacing:.2g}."
-    )
+    better = SPACINGS * spacing
+    return f" The blur, {blur:.2g}, is far below the spacing of the points, about {spacing:.2g}: try blur={better:.2g}."
 
 
 def _largest(numbers: Any) -> float:

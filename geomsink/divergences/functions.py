@@ -9,12 +9,14 @@ from torch import Tensor
 from ..costs import Cost
 from ..guards import guarded
 from .comparison import compare, transport, warn_of
+from .kinds import by_kind
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
 Reach = float | tuple[float | None, float | None] | None
 
 
+@by_kind
 @guarded
 def sinkhorn_divergence(
     x: Any,
@@ -75,6 +77,14 @@ def sinkhorn_divergence(
         for both marginals.
     form : {"entropic", "sharp"}, default "entropic"
         ``"sharp"`` has ⟨P, C⟩ in place of OT_ε: half of Ē_ε of Genevay et al. 2018.
+    differentiation : {"envelope", "implicit", "unrolled"}, default "envelope"
+        How values depend on what they are differentiated in: at fixed potentials, to which the optimum does not react
+        to first order; by the optimality conditions, which potentials and plans have history of, too; through
+        ``iterations``. See docs/losses.md.
+    iterations : int, optional
+        Of ``"unrolled"``, from zero potentials at ε: exactly so many.
+    recompute : bool, default False
+        Whether ``"unrolled"`` keeps the root of so many and computes the others again, for less memory.
     tol : float, default 1e-3
         A solve stops at a marginal error ‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of this, relative to the mass that is transported, if
         the value, of either form, is also off by at most ``tol`` / 100 of itself, and potentials by 5 ``tol`` ε. At
@@ -102,6 +112,9 @@ def sinkhorn_divergence(
     nan_policy : {"raise", "propagate"}, default "raise"
         ``"propagate"``: an item of a batch with a NaN or an infinite number in its points or weights has NaN for its
         answers, and no gradient; the others are solved as ever. Otherwise it is refused, as single clouds always are.
+    x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+        The item of a batch that each point belongs to, in order. Batches are also tensors (B, N, D) and lists of B
+        clouds.
     init : Divergence, optional
         An earlier one, of the same or slightly moved clouds, whose potentials are started from.
     progress : bool, default False
@@ -110,6 +123,7 @@ def sinkhorn_divergence(
     Returns
     -------
     Divergence
+        Its ``value`` is a float for arrays of NumPy, a tensor for tensors, and of a batch has shape (B,).
 
     Raises
     ------
@@ -125,8 +139,8 @@ def sinkhorn_divergence(
 
     Notes
     -----
-    Values carry no autograd history. Feydy et al. 2019 (arXiv:1810.08278); Genevay et al. 2018
-    (arXiv:1706.00292).
+    With tensors, the value has autograd history in points, weights, blur or epsilon, and the cost's parameters.
+    Feydy et al. 2019 (arXiv:1810.08278); Genevay et al. 2018 (arXiv:1706.00292).
 
     Examples
     --------
@@ -148,6 +162,7 @@ def sinkhorn_divergence(
     return divergence
 
 
+@by_kind
 @guarded
 def solve(
     x: Any,
@@ -181,8 +196,13 @@ def solve(
 ) -> Solution:
     """OT_ε(α, β) = min_P ⟨P, C⟩ + ε KL(P | a ⊗ b) between two weighted point clouds.
 
-    Takes the arguments of `sinkhorn_divergence`; the cost may be asymmetric, and ``init`` is an earlier Solution or
-    potentials (f, g) to start from, arrays of shapes (N,) and (M,) in units of the cost.
+    Parameters
+    ----------
+    x, y, a, b, blur, epsilon, cost, reach, rho, penalty, differentiation, iterations, recompute, tol, max_iter, \
+scaling, engine, dtype, multiscale, certify, tol_gap, normalize, nan_policy, x_batch, y_batch, progress
+        As `sinkhorn_divergence` takes them; the cost may be asymmetric.
+    init : Solution, or pair of array_like, shapes (N,) and (M,), optional
+        An earlier one, or potentials f and g in units of the cost, to start from.
 
     Returns
     -------

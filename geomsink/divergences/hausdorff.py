@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -26,9 +26,12 @@ from ..costs import Cost
 from ..derivatives import Terms, softmin
 from ..engine import Pair, Pairs
 from ..guards import guarded
+from ..measures import Array, Value
 from ..progress import Progress
+from ..shown import Curve, Facts, Valued, seconds, sizes, state
 from ..solver import Solved
 from .comparison import warn_of
+from .kinds import by_kind
 from .options import MAX_ITER, TOL, Options
 from .problems import Problems
 from .reports import solution_of
@@ -36,8 +39,8 @@ from .requests import Request
 from .solution import Solution
 
 
-@dataclass(frozen=True)
-class HausdorffDivergence(Constant):
+@dataclass(frozen=True, repr=False)
+class HausdorffDivergence(Valued, Constant, Generic[Value, Array]):
     """A Hausdorff divergence H_ε(α, β), and how well its self problems are solved. Deep copies are constants.
 
     Attributes
@@ -53,13 +56,26 @@ class HausdorffDivergence(Constant):
     seconds : float
     """
 
-    value: float | Tensor
-    xx: Solution
-    yy: Solution
+    value: Value
+    xx: Solution[Value, Array]
+    yy: Solution[Value, Array]
     epsilon: float
     engine: str
     dtype: str
     seconds: float
+
+    def _facts(self) -> Facts:
+        *batch, n = self.xx.plan.shape[:-1]
+        return {
+            "value": self.value,
+            "state": state(self.converged, self.status),
+            "marginal_error": self.marginal_error,
+            "points": sizes((*batch, n, self.yy.plan.shape[-1])),
+            "seconds": seconds(self.seconds),
+        }
+
+    def _curve(self) -> Curve:
+        return self.xx._curve()
 
     @property
     def converged(self) -> bool:
@@ -87,6 +103,7 @@ class HausdorffDivergence(Constant):
         return self.xx.tol
 
 
+@by_kind
 @guarded
 def hausdorff_divergence(
     x: Any,

@@ -136,7 +136,25 @@ engine, dtype, multiscale, normalize, nan_policy
 
     @guarded
     def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
-        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        *clouds : array_like
+            ``(x, y)``, or ``(a, x, b, y)`` with weights; shapes as in `geomsink.sinkhorn_divergence`.
+        x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+            The item of a batch that each point belongs to, in order.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+            With autograd history; a float for arrays of NumPy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `geomsink.sinkhorn_divergence`, and for another number of arguments.
+        """
         x, y, a, b = _clouds(clouds)
         keep = (self.warm_start or self.reuse) and self.options.iterations is None
         self.report, memory = compare(
@@ -146,7 +164,8 @@ engine, dtype, multiscale, normalize, nan_policy
         # Tensors of inference mode cannot be used in a training step.
         self._memory = memory if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"xy: ": self.report.xy, "xx: ": self.report.xx, "yy: ": self.report.yy})
-        return self.report.value  # type: ignore[return-value]
+        value: Tensor = self.report.value
+        return value
 
 
 class EntropicOT(_Transport):
@@ -165,9 +184,15 @@ engine, dtype, multiscale, normalize, nan_policy
     report : Solution or None
         That of the last call.
 
-    Raises, Warns
-    -------------
-    As `SinkhornDivergence`.
+    Raises
+    ------
+    TypeError, ValueError
+        As `SinkhornDivergence`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        As `SinkhornDivergence`.
 
     Notes
     -----
@@ -219,14 +244,33 @@ engine, dtype, multiscale, normalize, nan_policy
 
     @guarded
     def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
-        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        *clouds : array_like
+            ``(x, y)``, or ``(a, x, b, y)`` with weights; shapes as in `geomsink.solve`.
+        x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+            The item of a batch that each point belongs to, in order.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+            With autograd history; a float for arrays of NumPy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `geomsink.solve`, and for another number of arguments.
+        """
         x, y, a, b = _clouds(clouds)
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
         self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start)
         self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
         self._warn({"": self.report})
-        return self.report.loss(self.options.form)  # type: ignore[return-value]
+        value: Tensor = self.report.loss(self.options.form)
+        return value
 
 
 class MMD(nn.Module):
@@ -282,13 +326,32 @@ class MMD(nn.Module):
         return self.__dict__ | {"report": None}
 
     def forward(self, *clouds: Any, x_batch: Any = None, y_batch: Any = None) -> Tensor:
-        """The loss of ``(x, y)`` or ``(a, x, b, y)``."""
+        """The loss of ``(x, y)`` or ``(a, x, b, y)``.
+
+        Parameters
+        ----------
+        *clouds : array_like
+            ``(x, y)``, or ``(a, x, b, y)`` with weights; shapes as in `geomsink.mmd`.
+        x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
+            The item of a batch that each point belongs to, in order.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+            With autograd history; a float for arrays of NumPy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `geomsink.mmd`, and for another number of arguments.
+        """
         x, y, a, b = _clouds(clouds)
         self.report = mmd(
             x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,
             truncate=self.truncate, nan_policy=self.nan_policy, x_batch=x_batch, y_batch=y_batch,
         )  # fmt: skip
-        return self.report.value  # type: ignore[return-value]
+        value: Tensor = self.report.value
+        return value
 
 
 def _clouds(given: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:

@@ -14,7 +14,7 @@ import numbers
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -26,9 +26,11 @@ from ..costs import kernels
 from ..costs.kernels import Kernel
 from ..engine import Blocks, BuildError, Pairs, diagonal
 from ..guards import guarded
-from ..measures import Measure
+from ..measures import Array, Measure, Value
 from ..memory import chunk
 from ..multiscale import Boxes, Tree
+from ..shown import Facts, Valued, Words, seconds
+from .kinds import by_kind
 from .options import Options
 from .stands import check_gaussian, pair_of_clouds
 
@@ -38,8 +40,8 @@ SAMPLE = 16
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
-@dataclass(frozen=True)
-class Discrepancy(Constant):
+@dataclass(frozen=True, repr=False)
+class Discrepancy(Valued, Constant, Generic[Value, Array]):
     """Half a squared maximum mean discrepancy, and how it was summed. Deep copies and pickles are constants.
 
     Attributes
@@ -61,8 +63,8 @@ class Discrepancy(Constant):
         Bound of what leaving out the others may have changed in the value; 0 if all were summed.
     """
 
-    value: float | Tensor
-    potentials: tuple[Any, Any]
+    value: Value
+    potentials: tuple[Array, Array]
     kernel: str
     blur: tuple[float, ...]
     engine: str
@@ -71,7 +73,21 @@ class Discrepancy(Constant):
     share: float
     skipped: float
 
+    def _facts(self) -> Facts:
+        f: Any = self.potentials[0]
+        g: Any = self.potentials[1]
+        batch = "" if getattr(f, "ndim", 2) == 1 else "batch of "
+        return {
+            "value": self.value,
+            "kernel": self.kernel,
+            "blur": self.blur[0] if len(self.blur) == 1 else self.blur or None,
+            "potentials": Words(f"{batch}{len(f):,} × {len(g):,} {'items' if batch else 'points'}"),
+            "skipped": self.skipped or None,
+            "seconds": seconds(self.seconds),
+        }
 
+
+@by_kind
 @guarded
 def mmd(
     x: Any,

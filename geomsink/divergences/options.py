@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import costs, engine
 from ..costs import Cost
+from ..counts import whole
 from ..solver import Balanced, Penalty, pair_of_penalties, temperatures
 
 TOL = 1e-3
@@ -71,9 +72,7 @@ class Options:
         temperatures(1.0, 0.5, self.scaling, self.ground.degree)
         if not (self.multiscale is None or isinstance(self.multiscale, bool)):
             raise TypeError(f"multiscale: {self.multiscale!r} given, expected None, True or False.")
-        most: Any = self.max_iter
-        if not (isinstance(most, numbers.Integral) and int(most) >= 1):
-            raise ValueError(f"max_iter: {self.max_iter} given, expected a whole number of at least 1.")
+        whole("max_iter", self.max_iter)
         if not isinstance(self.normalize, bool):
             raise TypeError(f"normalize: a {type(self.normalize).__name__} was given, expected True or False.")
         check_nan_policy(self.nan_policy)
@@ -88,9 +87,8 @@ class Options:
                 f"iterations: {found} given with differentiation={self.differentiation!r}; expected a number for "
                 "'unrolled', and none otherwise."
             )
-        whole: Any = self.iterations
-        if unrolled and not (isinstance(whole, numbers.Integral) and int(whole) >= 1):
-            raise ValueError(f"iterations: {self.iterations} given, expected a whole number of at least 1.")
+        if unrolled:
+            whole("iterations", self.iterations)
         if unrolled and self.multiscale:
             raise ValueError("multiscale: True given with differentiation='unrolled', which is on one level.")
         if self.recompute and not unrolled:

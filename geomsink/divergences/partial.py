@@ -18,6 +18,7 @@ from ..measures import tensor
 from ..progress import Progress
 from ..solver import Partial, Penalty, Potentials, Solved, log_sums
 from .comparison import warn_of
+from .kinds import by_kind
 from .options import MAX_ITER, TOL, Options
 from .problems import Problems
 from .reports import solution_of
@@ -30,6 +31,7 @@ SEARCHED = 60
 """Prices that are tried, at most."""
 
 
+@by_kind
 @guarded
 def partial_transport(
     x: Any,

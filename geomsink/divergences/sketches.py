@@ -19,6 +19,7 @@ from ..guards import guarded
 from ..measures import Container, Measure, measure
 from ..multiscale import FINEST, Nodes, Tree
 from ..progress import Progress
+from ..shown import Facts, Shown, Words
 from .options import TOL
 from .sketchfiles import Stored, read_sketch, write_sketch
 from .streams import Gathering, joined, pieces
@@ -34,7 +35,7 @@ SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sketch:
+class Sketch(Shown):
     """Points of a cloud with weights of any sign that stand for all of it in sums of a Gaussian kernel.
 
     Made by `geomsink.sketch`, and taken by `geomsink.sinkhorn_divergence`, `geomsink.solve`, `geomsink.mmd` and the
@@ -84,13 +85,16 @@ class Sketch:
     def __len__(self) -> int:
         return len(self.points)
 
-    def __repr__(self) -> str:
-        temperature = f"epsilon={self.epsilon:g}" if self.blur is None else f"blur={self.blur:g}"
+    def _facts(self) -> Facts:
         n, dimension = self.points.shape
-        return (
-            f"Sketch({n:,} points for {self.count:,}, dimension {dimension}, {temperature}, cost={self.ground.name!r}, "
-            f"accuracy={self.accuracy:g})"
-        )
+        return {
+            "points": Words(f"{n:,} points for {self.count:,}"),
+            "dimension": Words(f"dimension {dimension}"),
+            "epsilon": self.epsilon if self.blur is None else None,
+            "blur": self.blur,
+            "cost": self.ground.name,
+            "accuracy": self.accuracy,
+        }
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         """Not an array: its points without their weights would be another cloud."""
@@ -192,6 +196,10 @@ class Sketch:
         Parameters
         ----------
         path : str or path
+
+        Returns
+        -------
+        Sketch
 
         Raises
         ------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic
 
 from torch import Tensor
 
 from ..certificates import Interval
 from ..copies import Constant
+from ..measures import Array, Value
 from ..plan import Plan
+from ..shown import Curve, Facts, Valued, interval, seconds, sizes, state
 from ..solver import Approximation, LinearSolve, Step
 
 
@@ -18,9 +20,11 @@ class ConvergenceWarning(UserWarning):
     """A solve stopped before its marginal error, or the error of its value, was what ``tol`` asks for."""
 
 
-@dataclass(frozen=True)
-class Solution(Constant):
+@dataclass(frozen=True, repr=False)
+class Solution(Valued, Constant, Generic[Value, Array]):
     """A solved problem OT_ε(α, β), and how well it is solved. Deep copies and pickles are constants, without history.
+
+    ``float(solution)`` and ``format(solution, ".3f")`` are those of its value.
 
     Attributes
     ----------
@@ -72,13 +76,13 @@ class Solution(Constant):
         The same of the certified bounds.
     """
 
-    value: float | Tensor
-    potentials: tuple[Any, Any]
+    value: Value
+    potentials: tuple[Array, Array]
     converged: bool
     status: str
     marginal_error: float
     marginal_errors: Any
-    value_error: float | Tensor
+    value_error: Value
     n_iter: int
     epsilon: float
     temperatures: tuple[float, ...]
@@ -87,26 +91,50 @@ class Solution(Constant):
     engine: str
     dtype: str
     seconds: float
-    lower: float | Tensor | None
-    upper: float | Tensor | None
+    lower: Value | None
+    upper: Value | None
     approximation: Approximation | None
-    history: tuple[Step, ...] = field(repr=False)
-    plan: Plan = field(repr=False)
-    linear_solves: list[LinearSolve] = field(repr=False)
-    in_difference: Tensor = field(repr=False)
-    interval: Interval | None = field(repr=False)
+    history: tuple[Step, ...]
+    plan: Plan[Value, Array]
+    linear_solves: list[LinearSolve]
+    in_difference: Tensor
+    interval: Interval | None
+
+    def _facts(self) -> Facts:
+        return {
+            "value": self.value,
+            "state": state(self.converged, self.status),
+            "interval": interval(self.lower, self.upper),
+            "marginal_error": self.marginal_error,
+            "points": sizes(self.plan.shape),
+            "seconds": seconds(self.seconds),
+        }
+
+    def _curve(self) -> Curve:
+        return [(step.evaluations, step.marginal_error) for step in self.history], self.tol
 
     @property
-    def gap(self) -> float | Tensor | None:
+    def gap(self) -> Value | None:
         """The width of the certified interval, or None."""
-        return _gap(self.lower, self.upper)
+        width: Value | None = _gap(self.lower, self.upper)
+        return width
 
-    def loss(self, form: str) -> float | Tensor:
-        """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``."""
+    def loss(self, form: str) -> Value:
+        """The value, or ⟨P, C⟩ and the penalties of the marginals for the form ``"sharp"``.
+
+        Parameters
+        ----------
+        form : {"entropic", "sharp"}
+
+        Returns
+        -------
+        float or Tensor
+            Of a batch (B,).
+        """
         return self.plan.sharp_value if form == "sharp" else self.value
 
     @cached_property
-    def transport_cost(self) -> float | Tensor:
+    def transport_cost(self) -> Value:
         """⟨P, C⟩, by one reduction when first asked for; its error is of first order in that of the plan, which the
         solve did not look at.
 
@@ -115,9 +143,11 @@ class Solution(Constant):
         return self.plan.transport_cost
 
 
-@dataclass(frozen=True)
-class Divergence(Constant):
+@dataclass(frozen=True, repr=False)
+class Divergence(Valued, Constant, Generic[Value, Array]):
     """A Sinkhorn divergence S_ε(α, β), and how well it is solved. Deep copies and pickles are constants.
+
+    ``float(divergence)`` and ``format(divergence, ".3f")`` are those of its value.
 
     Attributes
     ----------
@@ -142,24 +172,74 @@ class Divergence(Constant):
         are not.
     """
 
-    value: float | Tensor
+    value: Value
     form: str
-    xy: Solution
-    xx: Solution
-    yy: Solution
+    xy: Solution[Value, Array]
+    xx: Solution[Value, Array]
+    yy: Solution[Value, Array]
     epsilon: float
     engine: str
     dtype: str
     seconds: float
-    lower: float | Tensor | None
-    upper: float | Tensor | None
-    value_error: float | Tensor
+    lower: Value | None
+    upper: Value | None
+    value_error: Value
     shortfall: str
 
+    def _facts(self) -> Facts:
+        return {
+            "value": self.value,
+            "state": state(self.converged, self.status),
+            "interval": interval(self.lower, self.upper),
+            "marginal_error": self.marginal_error,
+            "points": sizes(self.plan.shape),
+            "seconds": seconds(self.seconds),
+        }
+
+    def _curve(self) -> Curve:
+        return self.xy._curve()
+
     @property
-    def gap(self) -> float | Tensor | None:
+    def plan(self) -> Plan[Value, Array]:
+        """That between the two clouds, of ``xy``."""
+        return self.xy.plan
+
+    @property
+    def potentials(self) -> tuple[Array, Array]:
+        """f and g of ``xy``, shapes (N,) and (M,), in units of the cost."""
+        return self.xy.potentials
+
+    def plot(self, names: tuple[str, str] = ("x", "y")) -> Any:
+        """Both clouds with their debiased potentials, and the convergence: `geomsink.plotting.plot_divergence`.
+
+        Parameters
+        ----------
+        names : tuple of two str
+            What to call the clouds.
+
+        Returns
+        -------
+        figure : matplotlib figure
+
+        Raises
+        ------
+        ValueError
+            For a batch.
+        ImportError
+            Without matplotlib.
+        """
+        from .. import plotting
+
+        if len(self.plan.shape) > 2:
+            raise ValueError(f"plot: a batch of {self.plan.shape[0]} divergences was given, expected a single one.")
+        clouds = self.plan.clouds
+        return plotting.plot_divergence(self, clouds.x.detach().cpu(), clouds.y.detach().cpu(), names)
+
+    @property
+    def gap(self) -> Value | None:
         """The width of the certified interval, or None."""
-        return _gap(self.lower, self.upper)
+        width: Value | None = _gap(self.lower, self.upper)
+        return width
 
     @property
     def converged(self) -> bool:
@@ -193,5 +273,5 @@ class Divergence(Constant):
         return self.xy.tol
 
 
-def _gap(lower: float | Tensor | None, upper: float | Tensor | None) -> float | Tensor | None:
+def _gap(lower: Any, upper: Any) -> Any:
     return None if lower is None or upper is None else upper - lower

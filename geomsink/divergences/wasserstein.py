@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -14,9 +14,12 @@ from torch import Tensor
 from ..certificates import Interval, Scaled, Sides, Total, balanced, rest_cost
 from ..costs import power
 from ..guards import guarded
+from ..measures import Value
 from ..progress import Progress
+from ..shown import Curve, Facts, Shown, interval, seconds, sizes
 from .comparison import warn_of
 from .exact import PROPOSED, exact_transport, proposing
+from .kinds import by_kind
 from .narrowing import sides_of
 from .options import MAX_ITER, TOL, Options
 from .problems import Problems
@@ -30,8 +33,8 @@ ROUGH = 0.2
 """Share of an interval that rounding in float32 may have before the plan is summed in float64."""
 
 
-@dataclass(frozen=True)
-class WassersteinBounds:
+@dataclass(frozen=True, repr=False)
+class WassersteinBounds(Shown, Generic[Value]):
     """Where an optimal transport cost is, for certain.
 
     Attributes
@@ -49,20 +52,35 @@ class WassersteinBounds:
     seconds : float
     """
 
-    lower: float | Tensor
-    upper: float | Tensor
-    distance: tuple[float | Tensor, float | Tensor]
+    lower: Value
+    upper: Value
+    distance: tuple[Value, Value]
     p: float
     epsilon: float
-    solution: Solution = field(repr=False)
+    solution: Solution[Value]
     seconds: float
 
+    def _facts(self) -> Facts:
+        return {
+            "cost": interval(self.lower, self.upper, "cost"),
+            "distance": interval(*self.distance, "distance"),
+            "p": self.p,
+            "points": sizes(self.solution.plan.shape),
+            "seconds": seconds(self.seconds),
+        }
+
+    def _curve(self) -> Curve:
+        return self.solution._curve()
+
     @property
-    def gap(self) -> float | Tensor:
+    def gap(self) -> Value:
         """The width of the interval of the cost."""
-        return self.upper - self.lower
+        width: Any = self.upper
+        found: Value = width - self.lower
+        return found
 
 
+@by_kind
 @guarded
 def wasserstein_bounds(
     x: Any,

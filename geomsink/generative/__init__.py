@@ -6,7 +6,6 @@ how numbers are checked, which checkpoints a folder has, names of optimisers, an
 
 from .adversary import Clip, GradientPenalty, LearnedCost, SpectralNorm
 from .arguments import finite as finite
-from .arguments import whole as whole
 from .checkpoints import CheckpointError, CheckpointWarning
 from .checkpoints import existing as existing
 from .data import Shape

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..counts import whole
 from . import processes
-from .arguments import positive, whole
+from .arguments import positive
 from .optimisers import describe, optimiser
 from .randomness import PENALTY, START, normal, seeded, uniform
 
@@ -47,15 +48,43 @@ class Clip:
         positive("bound", self.bound)
 
     def prepare(self, phi: nn.Module) -> None:
+        """Once, before training: clips.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which is changed in place.
+        """
         self.after_step(phi)
 
     @torch.no_grad()
     def after_step(self, phi: nn.Module) -> None:
+        """Clips each weight, after each step of φ.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which is changed in place.
+        """
         for weight in phi.parameters():
             weight.clamp_(-self.bound, self.bound)
 
     def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> None:
-        return None
+        """Nothing is taken from the loss.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+        x, y : Tensor, shapes (n, ...) and (m, ...)
+            Generated points and data.
+        place : tuple of int
+            What the random numbers follow from.
+
+        Returns
+        -------
+        None
+        """
+        return
 
 
 @dataclass(frozen=True)
@@ -68,6 +97,18 @@ class SpectralNorm:
     """
 
     def prepare(self, phi: nn.Module) -> None:
+        """Once, before training: makes the linear maps of φ divide by their norms.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which is changed in place.
+
+        Raises
+        ------
+        ValueError
+            If φ has no such map.
+        """
         kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
         maps = [m for m in phi.modules() if isinstance(m, kinds)]
         if not maps:
@@ -77,10 +118,31 @@ class SpectralNorm:
                 spectral_norm(m)
 
     def after_step(self, phi: nn.Module) -> None:
-        return None
+        """Nothing is left to do after a step of φ.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which is changed in place.
+        """
+        return
 
     def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> None:
-        return None
+        """Nothing is taken from the loss.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+        x, y : Tensor, shapes (n, ...) and (m, ...)
+            Generated points and data.
+        place : tuple of int
+            What the random numbers follow from.
+
+        Returns
+        -------
+        None
+        """
+        return
 
 
 def _is_normed(m: nn.Module) -> bool:
@@ -119,12 +181,40 @@ class GradientPenalty:
         positive("bound", self.bound)
 
     def prepare(self, phi: nn.Module) -> None:
-        return None
+        """Nothing is to be done before training.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which is changed in place.
+        """
+        return
 
     def after_step(self, phi: nn.Module) -> None:
-        return None
+        """Nothing is left to do after a step of φ.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which is changed in place.
+        """
+        return
 
     def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> Tensor:
+        """This process's part of what is taken from the loss that φ raises, at points of all processes.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+        x, y : Tensor, shapes (n, ...) and (m, ...)
+            Generated points and data.
+        place : tuple of int
+            What the random numbers follow from.
+
+        Returns
+        -------
+        Tensor, shape ()
+        """
         n = min(len(x), len(y))
         with seeded(*place, PENALTY):
             t = uniform(n, *(1,) * (x.ndim - 1)).to(x)
@@ -211,16 +301,46 @@ class LearnedCost:
 
     @classmethod
     def of(cls, features: Any) -> LearnedCost | None:
-        """With default numbers for a module."""
+        """With default numbers for a module.
+
+        Parameters
+        ----------
+        features : torch.nn.Module, LearnedCost or None
+            φ, or what has it already; None is none.
+
+        Returns
+        -------
+        LearnedCost or None
+        """
         return features if features is None or isinstance(features, LearnedCost) else cls(features)
 
     def begin(self, seed: int) -> torch.optim.Optimizer:
-        """Put φ under its constraint, and make its optimiser."""
+        """Put φ under its constraint, and make its optimiser.
+
+        Parameters
+        ----------
+        seed : int
+            Of φ's random numbers.
+
+        Returns
+        -------
+        torch.optim.Optimizer
+        """
         if self.constraint is not None:
             with seeded(seed, START):
                 self.constraint.prepare(self.phi)
         return optimiser("optimizer of the features", self._optimizer, self._lr, self.phi, "features")
 
     def describe(self, optimizer: torch.optim.Optimizer | None) -> str:
-        """For checkpoints: what must be the same when a run is resumed."""
+        """For checkpoints: what must be the same when a run is resumed.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer or None
+            That of φ.
+
+        Returns
+        -------
+        str
+        """
         return f"{type(self.phi).__name__}, {self.steps} steps, {self.constraint}, {optimizer and describe(optimizer)}"

@@ -11,15 +11,6 @@ from torch import Tensor
 from ..measures import tensor, working
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
-    if int(value) < least:
-        raise ValueError(f"{name}: {value} given, expected a whole number of at least {least}.")
-    return int(value)
-
-
 def finite(value: Any) -> bool:
     """Whether it is a finite number, of a size that floats have."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

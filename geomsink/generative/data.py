@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, default_collate
 
+from ..counts import whole
 from ..shapes import Columns, Points, Triangles, fit_unit_cube, load, procedural, shape_name
 from . import arguments, processes
 from .randomness import DATA, HELD_OUT, ORDER, SPLIT, seed_of, seeded
@@ -57,6 +58,11 @@ class Shape:
 
     def sampler(self) -> Callable[[int, int], Points]:
         """A function of a number of points and a seed.
+
+        Returns
+        -------
+        callable
+            From a number of points and a seed to points, shape (n, D).
 
         Raises
         ------
@@ -204,7 +210,7 @@ def source(data: Any, batch: int | None, seed: int, like: Tensor, name: str = "d
         For data of another kind, and for a batch size that does not go with it.
     """
     if batch is not None:
-        arguments.whole("batch", batch)
+        whole("batch", batch)
     if isinstance(data, IterableDataset):
         if batch is None:
             raise ValueError("batch: None given for an IterableDataset, expected a number of points.")
@@ -253,7 +259,7 @@ def set_apart(given: Source, amount: Any, seed: int) -> tuple[Source, Tensor]:
         For a loader, for a share of what is drawn, for too many.
     """
     if isinstance(given, Drawn):
-        n = arguments.whole("held_out", amount)
+        n = whole("held_out", amount)
         return given, replace(given, size=n, seed=seed_of(seed, HELD_OUT)).batch(0)
     if not isinstance(given, Rows):
         raise TypeError(
@@ -261,7 +267,7 @@ def set_apart(given: Source, amount: Any, seed: int) -> tuple[Source, Tensor]:
         )
     total = len(given.items)
     n = max(1, round(arguments.share("held_out", amount) * total)) if isinstance(amount, float) else amount
-    left = total - arguments.whole("held_out", n)
+    left = total - whole("held_out", n)
     if left < (given.size or 1):
         batches = "" if given.size is None else f" for batches of {given.size}"
         raise ValueError(

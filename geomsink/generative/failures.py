@@ -48,7 +48,22 @@ class NonFiniteError(FloatingPointError):
 
     @classmethod
     def of(cls, problem: NotFinite, step: int, report: Any, checkpoint: Path | None) -> NonFiniteError:
-        """With the sentence that says it all."""
+        """With the sentence that says it all.
+
+        Parameters
+        ----------
+        problem : NotFinite
+            What was found, and where.
+        step : int
+        report : object
+            Of the loss, where it has one.
+        checkpoint : Path or None
+            The last one that was written.
+
+        Returns
+        -------
+        NonFiniteError
+        """
         if getattr(report, "status", None) is None:
             solve, solver = (None, None, None), "the loss has no report of a solver"
         else:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .arguments import positive, whole
+from ..counts import whole
+from .arguments import positive
 from .randomness import normal, uniform
 
 
@@ -29,7 +30,31 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def latent(self, n: int) -> Tensor:
-        """n latent variables, from torch's global random numbers, on the CPU."""
+        """Latent variables, from torch's global random numbers, on the CPU.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+
+        Returns
+        -------
+        Tensor, shape (n, ...)
+        """
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> Tensor:
+        """Points of latent variables.
+
+        Parameters
+        ----------
+        z : Tensor, shape (n, ...)
+            As `latent` draws them.
+
+        Returns
+        -------
+        Tensor, shape (n, ...)
+        """
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -158,7 +183,7 @@ class Surface(Generator):
         self.radius = nn.Parameter(torch.tensor(float(radius)))
 
     def latent(self, n: int) -> Tensor:
-        """(n, 4) or (n, 3): u, and the number of the patch."""
+        # u, and the number of the patch
         if self.base == "sphere":
             u = torch.nn.functional.normalize(normal(n, 3), dim=1)
         else:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..counts import whole
 from . import processes
-from .arguments import whole
 from .latents import Sampler
 from .objective import NotFinite, Objective
 from .randomness import LATENTS, seeded

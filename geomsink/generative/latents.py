@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .arguments import whole
+from ..counts import whole
 from .randomness import SAMPLE, normal, seeded
 
 CHUNK = 1 << 14

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..shown import Curve, Facts, Shown, Words
 from .latents import sample
 from .reports import Row
 
 
-@dataclass(frozen=True)
-class Fit:
+@dataclass(frozen=True, repr=False)
+class Fit(Shown):
     """What training gave.
 
     Attributes
@@ -45,10 +46,36 @@ class Fit:
     loss: float | None
     held_out: float | None
     best_step: int | None
-    history: list[Row] = field(repr=False)
+    history: list[Row]
     folder: Path | None = None
-    latent: Any = field(default=None, repr=False)
+    latent: Any = None
+
+    def _facts(self) -> Facts:
+        return {
+            "generator": Words(type(self.generator).__name__),
+            "steps": self.steps,
+            "stopped": Words(f"stopped by {self.stopped}"),
+            "loss": self.loss,
+            "held_out": self.held_out,
+            "best_step": self.best_step,
+            "folder": None if self.folder is None else str(self.folder),
+        }
+
+    def _curve(self) -> Curve:
+        return [(k, row["loss"]) for k, row in enumerate(self.history, 1)], None
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n points (n, ...), as `geomsink.generative.sample`."""
+        """Points of the generator, as `geomsink.generative.sample`.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, default 0
+            The same seed gives the same points.
+
+        Returns
+        -------
+        Tensor, shape (n, ...)
+        """
         return sample(self.generator, n, latent=self.latent, seed=seed)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from .arguments import positive, whole
+from ..counts import whole
+from .arguments import positive
 from .randomness import TARGETS, seed_of
 
 
@@ -64,15 +65,31 @@ class Targets:
             object.__setattr__(self, "batch", whole("targets, batch", self.batch))
 
     def of(self, x: Tensor, gradient: Tensor, n: int) -> Tensor:
-        """T, of points and the loss's gradient in them, both of shape (m, ...), m of n points."""
+        """T, for points and the loss's gradient in them.
+
+        Parameters
+        ----------
+        x, gradient : Tensor, shape (m, ...)
+        n : int
+            Points of the whole cloud, of which these are m.
+
+        Returns
+        -------
+        Tensor, shape (m, ...)
+        """
         return x - self.move * n * gradient
 
     def check(self, n: int) -> None:
         """Refuse a cloud of n points, where a batch has more.
 
+        Parameters
+        ----------
+        n : int
+
         Raises
         ------
         ValueError
+            If it does.
         """
         if self.batch is not None and self.batch > n:
             raise ValueError(
@@ -80,7 +97,19 @@ class Targets:
             )
 
     def batches(self, n: int, place: tuple[int, ...]) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-        """Rows of n points, for each of the steps; the order follows from the place."""
+        """Rows of n points, for each of the steps; the order follows from the place.
+
+        Parameters
+        ----------
+        n : int
+            Points of the cloud.
+        place : tuple of int
+            What the random order follows from.
+
+        Yields
+        ------
+        array of int64, shape (batch,)
+        """
         size = n if self.batch is None else self.batch
         order = np.arange(n)
         for k in range(self.steps):
@@ -90,5 +119,17 @@ class Targets:
             yield order[at * size : (at + 1) * size]
 
     def distance(self, x: Tensor, goals: Tensor, size: int) -> Tensor:
-        """What points of a batch of that size have to it."""
+        """What points of a batch of that size have to it.
+
+        Parameters
+        ----------
+        x, goals : Tensor, shape (m, ...)
+            Points and their targets.
+        size : int
+            Of the batch, of which these are m.
+
+        Returns
+        -------
+        Tensor, shape ()
+        """
         return (x - goals).square().sum() / (2.0 * self.move * size)

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ..counts import whole
 from . import arguments, checkpoints, objective, optimisers, processes
 from .adversary import LearnedCost
 from .algorithm import Algorithm
@@ -34,8 +35,9 @@ class Trainer:
 
     Parameters
     ----------
-    generator, data, loss and, by keyword, all others
-        The same as those of `geomsink.generative.fit`, which says what each is.
+    generator, data, loss, steps, batch, samples, latent, optimizer, lr, blur, epsilon, features, targets, clip, \
+average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_every, log, tensorboard, progress
+        As `geomsink.generative.fit`, which says what each is, takes them; the loss has no default here.
 
     Attributes
     ----------
@@ -56,6 +58,11 @@ class Trainer:
         On held-out data so far.
     stopped : str or None
         ``"patience"`` once held-out data got no better.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad arguments: one sentence each.
 
     Examples
     --------
@@ -99,9 +106,9 @@ class Trainer:
         if not isinstance(generator, nn.Module):
             raise TypeError(f"generator: a {type(generator).__name__} was given, expected a torch.nn.Module.")
         self.generator, self.loss = generator, objective.forgetful("loss", loss)
-        self.steps, self.seed = arguments.whole("steps", steps), arguments.whole("seed", seed, 0)
-        self._evaluate_every = arguments.whole("evaluate_every", evaluate_every)
-        self._checkpoint_every = arguments.whole("checkpoint_every", checkpoint_every)
+        self.steps, self.seed = whole("steps", steps), whole("seed", seed, 0)
+        self._evaluate_every = whole("evaluate_every", evaluate_every)
+        self._checkpoint_every = whole("checkpoint_every", checkpoint_every)
         self._progress, self._tensorboard = progress, tensorboard
         self.folder = None if folder is None else Path(folder)
         if tensorboard and self.folder is None:
@@ -130,7 +137,7 @@ class Trainer:
             raise ValueError(f"patience: {patience} given without data to measure on; expected held_out=.")
         self._algorithm = Algorithm(
             generator, made, rates, batches, sampler(latent, generator),
-            None if samples is None else arguments.whole("samples", samples),
+            None if samples is None else whole("samples", samples),
             self.loss, schedule, learned, targets,
             None if clip is None else arguments.positive("clip", clip),
             None if average is None else arguments.share("average", average),
@@ -177,6 +184,10 @@ class Trainer:
     def train(self) -> Fit:
         """Do all steps that are left.
 
+        Returns
+        -------
+        Fit
+
         Raises
         ------
         NonFiniteError
@@ -188,6 +199,11 @@ class Trainer:
 
     def run(self) -> Iterator[Row]:
         """The same step by step: a row of ``history`` after each. The caller may leave the loop, and come back.
+
+        Yields
+        ------
+        dict
+            The row of a step.
 
         Raises
         ------
@@ -262,6 +278,10 @@ class Trainer:
     def evaluate(self) -> float:
         """The score of the generator as it stands, with averaged weights if there are any, on held-out data.
 
+        Returns
+        -------
+        float
+
         Raises
         ------
         ValueError
@@ -272,7 +292,12 @@ class Trainer:
         return self._held_out.score(self._algorithm.best_guess, self._algorithm.latent)
 
     def result(self) -> Fit:
-        """What training has given so far."""
+        """What training has given so far.
+
+        Returns
+        -------
+        Fit
+        """
         generator = copy.deepcopy(self._algorithm.best_guess)
         if self._held_out is not None and self._held_out.weights is not None:
             generator.load_state_dict(self._held_out.weights)
@@ -286,7 +311,12 @@ class Trainer:
     # --------------------------------------------------------------- checkpoints
 
     def save(self) -> Path:
-        """Write a checkpoint now; the file, which the first process writes.
+        """Write a checkpoint now, which the first process does.
+
+        Returns
+        -------
+        Path
+            Of the file.
 
         Raises
         ------

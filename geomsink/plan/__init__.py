@@ -3,8 +3,9 @@
 Imports `derivatives`, `multiscale` and what is below them. Hands on `Plan`, `Clouds` and `Entries`.
 """
 
+from .clouds import Clouds
 from .entries import Entries
-from .plan import Clouds, Plan
+from .plan import Plan
 
 __all__ = [
     "Clouds",

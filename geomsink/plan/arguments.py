@@ -1,4 +1,4 @@
-"""What callers ask of a plan: whole numbers, shares and seeds, refused in a sentence."""
+"""What callers ask of a plan: shares and seeds, refused in a sentence."""
 
 from __future__ import annotations
 
@@ -6,21 +6,6 @@ import numbers
 from typing import Any
 
 import torch
-
-
-def whole(name: str, value: Any) -> int:
-    """A positive whole number.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
-    number = int(value)
-    if number < 1:
-        raise ValueError(f"{name}: {number} given, expected a whole number of at least 1.")
-    return number
 
 
 def share(name: str, value: Any) -> float:

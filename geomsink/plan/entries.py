@@ -21,6 +21,7 @@ from ..choose import skips_pairs
 from ..engine import Blocks, Gibbs
 from ..measures import Measure
 from ..multiscale import Boxes, Tree, nearby, pattern
+from ..shown import Facts, Shown, Words, sizes
 
 CHUNK = 2**21
 """Numbers in memory at a time, of the cost's largest temporary, (rows, columns, D)."""
@@ -36,8 +37,8 @@ ROUNDED = 16.0
 """Rounding error of an exponent, at most, in units of the precision times its largest terms."""
 
 
-@dataclass(frozen=True)
-class Entries:
+@dataclass(frozen=True, repr=False)
+class Entries(Shown):
     """Some entries of a plan.
 
     Attributes
@@ -50,6 +51,10 @@ class Entries:
 
     matrix: Any
     kept: float
+
+    def _facts(self) -> Facts:
+        stored = len(self.matrix.values()) if isinstance(self.matrix, Tensor) else self.matrix.nnz
+        return {"stored": Words(f"{stored:,} of {sizes(self.matrix.shape, 'entries')}"), "kept": self.kept}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Entries:
         """torch copies no sparse tensors of that layout."""

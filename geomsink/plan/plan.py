@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -15,45 +15,29 @@ from torch import Tensor
 
 from .. import engine
 from ..copies import Constant
+from ..counts import whole
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
-from ..measures import Container, tensor
-from .arguments import generator, share, whole
+from ..measures import Array, Container, Value, tensor
+from ..shown import Facts, Shown, sizes
+from .arguments import generator, share
+from .clouds import Clouds
 from .entries import Entries, Reader
 
 MOST_ENTRIES = 2**26
 """Entries that are stored, at most: 0.5 GB of a matrix in float64."""
 
 
-@dataclass(frozen=True)
-class Clouds(Constant):
-    """The two clouds of a plan as the caller gave them.
-
-    Attributes
-    ----------
-    x, y : Tensor, shapes (..., N, D) and (..., M, D)
-        float64.
-    features : callable
-        From points (..., K, D) to what the cost's expression is evaluated on, as the terms of the plan have it.
-    """
-
-    x: Tensor
-    y: Tensor
-    features: Callable[[Tensor], Tensor]
-
-    @property
-    def T(self) -> Clouds:
-        return replace(self, x=self.y, y=self.x)
-
-
-@dataclass(frozen=True)
-class Plan(Constant):
+@dataclass(frozen=True, repr=False)
+class Plan(Shown, Constant, Generic[Value, Array]):
     """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε), shape (N, M), through its products; of a batch (B, N, M).
 
     Attributes
     ----------
     operator : Gibbs
         P on its engine, in the working precision; constants.
+    container : Container
+        What the caller's arrays were, so that products come back as the same.
     terms : Terms
         What the plan depends on, with history if it is ``live``.
     f, g : Tensor, shapes (N,) and (M,)
@@ -71,6 +55,16 @@ class Plan(Constant):
     live: bool
     clouds: Clouds
 
+    def _facts(self) -> Facts:
+        pair = self.operator.pair
+        return {
+            "shape": sizes(self.shape, "entries"),
+            "epsilon": self.operator.epsilon,
+            "cost": pair.cost.name,
+            "engine": pair.name,
+            "dtype": str(pair.x.dtype).removeprefix("torch."),
+        }
+
     def __getstate__(self) -> dict[str, Any]:
         """Without what was worked out, and without history."""
         state = super().__getstate__()
@@ -86,35 +80,45 @@ class Plan(Constant):
         return (*self.operator.u.shape, self.operator.v.shape[-1])
 
     @property
-    def T(self) -> Plan:
+    def T(self) -> Plan[Value, Array]:
         """The transpose, a plan from the second measure to the first."""
         layouts = self.container.layouts
         container = replace(self.container, layouts=layouts and layouts[::-1])
         return Plan(self.operator.T, container, self.terms.T, self.g, self.f, self.live, self.clouds.T)
 
     def cost(self) -> Tensor:
-        """⟨P, C⟩, float64, with the history that potentials have."""
+        """⟨P, C⟩, float64, with the history that potentials have.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+        """
         if self.live or self.is_signed:
             return self.terms.transport_cost(self.f, self.g)
         return self.operator.row_costs().double().sum(-1)
 
     def sharp(self) -> Tensor:
-        """⟨P, C⟩ and the penalties of the marginals, float64, with the history that potentials have."""
+        """⟨P, C⟩ and the penalties of the marginals, float64, with the history that potentials have.
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
+        """
         return self.terms.sharp_value(self.f, self.g)
 
     @property
-    def sharp_value(self) -> float | Tensor:
+    def sharp_value(self) -> Value:
         """⟨P, C⟩ + D₁(P1 | a) + D₂(Pᵀ1 | b)."""
-        number: float | Tensor = self.container.number(self.sharp())
+        number: Value = self.container.number(self.sharp())
         return number
 
     @property
-    def transport_cost(self) -> float | Tensor:
+    def transport_cost(self) -> Value:
         """⟨P, C⟩."""
-        number: float | Tensor = self.container.number(self.cost())
+        number: Value = self.container.number(self.cost())
         return number
 
-    def __matmul__(self, w: Any) -> Any:
+    def __matmul__(self, w: Any) -> Array:
         """P w, shape (N,) or (N, E), for w of shape (M,) or (M, E); of a batch, in the form of its points.
 
         Differentiable in w, and in all that the plan depends on where the potentials have autograd history.
@@ -129,7 +133,8 @@ class Plan(Constant):
         else:
             pair = self.operator.pair
             product = self.operator.apply(wide.detach().to(pair.x)).double()
-        return self.container.array(product[..., 0] if vector else product, 0)
+        found: Array = self.container.array(product[..., 0] if vector else product, 0)
+        return found
 
     @property
     def dtype(self) -> torch.dtype | np.dtype[Any]:
@@ -137,25 +142,39 @@ class Plan(Constant):
         dtype = self.container.dtype
         return np.dtype(str(dtype).removeprefix("torch.")) if self.container.is_numpy else dtype
 
-    def row_marginal(self) -> Any:
-        """P1, shape (N,), by one reduction; of a batch, in the form of its points. Differentiable as products are."""
+    def row_marginal(self) -> Array:
+        """P1 by one reduction. Differentiable as products are.
+
+        Returns
+        -------
+        array, shape (N,)
+            Of a batch, in the form of its points.
+        """
         if self.live or self.is_signed:
             one = torch.ones_like(self.terms.b)[..., None]
-            return self.container.array(self.terms.product(self.f, self.g, one)[..., 0], 0)
-        return self.container.array(self.operator.row_sums().double(), 0)
+            sums = self.terms.product(self.f, self.g, one)[..., 0]
+        else:
+            sums = self.operator.row_sums().double()
+        found: Array = self.container.array(sums, 0)
+        return found
 
     @property
-    def mass(self) -> float | Tensor:
+    def mass(self) -> Value:
         """ΣP_ij, by one reduction: with penalties, the mass that is transported; of a batch (B,)."""
         if self.live or self.is_signed:
             sums = self.terms.product(self.f, self.g, torch.ones_like(self.terms.b)[..., None])[..., 0]
         else:
             sums = self.operator.row_sums().double()
-        number: float | Tensor = self.container.number(sums.sum(-1))
+        number: Value = self.container.number(sums.sum(-1))
         return number
 
-    def column_marginal(self) -> Any:
-        """Pᵀ1, shape (M,); see `row_marginal`."""
+    def column_marginal(self) -> Array:
+        """Pᵀ1; see `row_marginal`.
+
+        Returns
+        -------
+        array, shape (M,)
+        """
         return self.T.row_marginal()
 
     def linear_operator(self) -> LinearOperator:
@@ -187,10 +206,20 @@ class Plan(Constant):
             self.shape, matvec=forward, rmatvec=backward, matmat=forward, rmatmat=backward, dtype=np.float64
         )
 
-    def to_dense(self, rows: slice = slice(None), columns: slice = slice(None)) -> Any:
+    def to_dense(self, rows: slice = slice(None), columns: slice = slice(None)) -> Array:
         """P as a matrix (N, M), or some rows and columns of it; of a batch of clouds of equal sizes (B, N, M).
 
         Differentiable as products are.
+
+        Parameters
+        ----------
+        rows, columns : slice, optional
+            Which of them; all by default.
+
+        Returns
+        -------
+        array, shape (N, M) or (B, N, M)
+            Of so many rows and columns.
 
         Raises
         ------
@@ -216,7 +245,8 @@ class Plan(Constant):
         else:
             some = engine.pair(pair.x[..., rows, :], pair.y[..., columns, :], pair.cost, "dense")
             found = matrix(Gibbs(some, u, v, K.epsilon))
-        return replace(self.container, layouts=None).array(found, 0)
+        dense: Array = replace(self.container, layouts=None).array(found, 0)
+        return dense
 
     def top_k(self, k: int) -> Entries:
         """The k largest entries of each row, as a sparse matrix.
@@ -295,7 +325,7 @@ class Plan(Constant):
         sums = self._reader.sums
         return self._some(self._reader.above(least * sums, MOST_ENTRIES), float(sums.sum()))
 
-    def sample(self, n: int, seed: int | torch.Generator = 0) -> tuple[Any, Any]:
+    def sample(self, n: int, seed: int | torch.Generator = 0) -> tuple[Array, Array]:
         """Random pairs from P / ΣP: a row by its marginal, then a column by the row's entries.
 
         The distribution is exact up to rounding, of row sums in the working precision and of all else in float64.
@@ -328,8 +358,9 @@ class Plan(Constant):
         """
         self._check_single("sample", signed=False)
         pairs = self._reader.draw(whole("n", n), generator(seed))
-        i, j = (t.cpu().numpy() if self.container.is_numpy else t for t in pairs)
-        return i, j
+        i, j = ((t.cpu().numpy() if self.container.is_numpy else t) for t in pairs)
+        found: tuple[Array, Array] = i, j  # type: ignore[assignment]
+        return found
 
     @cached_property
     def _reader(self) -> Reader:

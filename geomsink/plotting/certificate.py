@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from .convergence import plot_convergence
+from .inputs import solved
 from .style import CLOUD_COLORS
 
 
@@ -19,8 +20,9 @@ def plot_certificate(solution: Any, ax: Axes | None = None, tol: float | None = 
 
     Parameters
     ----------
-    solution : Solution
-        With a certificate: its ``lower`` and ``upper`` are not None.
+    solution : Solution or Divergence
+        With a certificate: its ``lower`` and ``upper`` are not None. Of a divergence, the band is its own, and the
+        error is that of the problem between the two clouds.
     ax : matplotlib axis, optional
     tol : float, optional
         Where the solver was asked to stop: a dashed line.
@@ -31,9 +33,19 @@ def plot_certificate(solution: Any, ax: Axes | None = None, tol: float | None = 
 
     Raises
     ------
+    TypeError
+        For anything else.
     ValueError
         If the solution has no certificate.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> r = geomsink.sinkhorn_divergence(x, x + 0.1, blur=0.1, certify=True)
+    >>> ax = plot_certificate(r, tol=r.tol)
     """
+    solved(solution, "solution")
     if solution.lower is None or solution.upper is None:
         raise ValueError("solution: found no certificate, expected one that was solved with certify=True.")
     ax = plot_convergence(solution, ax, tol)

@@ -42,6 +42,12 @@ def plot_clouds(
     ------
     ValueError
         If a shape is wrong, or the axis is one of matplotlib's 3D ones; as all functions here do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> ax = plot_clouds(x, x + 1.0, labels=("x", "x + 1"))
     """
     clouds = [as_cloud(x, "x"), as_cloud(y, "y")]
     scene = Scene(clouds)
@@ -79,6 +85,17 @@ def plot_potentials(
     Returns
     -------
     ax : matplotlib axis
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> ax = plot_potentials(x, x[:, 0])
     """
     cloud = as_cloud(points, "points")
     values = as_values(potential, len(cloud), "potential")
@@ -101,6 +118,11 @@ def plot_colors(points: ArrayLike, colors: ArrayLike, ax: Axes | None = None) ->
     Returns
     -------
     ax : matplotlib axis
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or colours are not in [0, 1].
 
     Examples
     --------

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from .inputs import Array
+from .inputs import Array, solved
 from .style import CLOUD_COLORS, FAINT, INK, log_scale, plain_axes, whole_steps
 
 
@@ -17,8 +17,8 @@ def plot_convergence(solution: Any, ax: Axes | None = None, tol: float | None = 
 
     Parameters
     ----------
-    solution : Solution
-        For instance ``result.xy``.
+    solution : Solution or Divergence
+        Of a divergence, the problem between the two clouds.
     ax : matplotlib axis, optional
     tol : float, optional
         Where the solver was asked to stop: a dashed line.
@@ -26,14 +26,28 @@ def plot_convergence(solution: Any, ax: Axes | None = None, tol: float | None = 
     Returns
     -------
     ax : matplotlib axis
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> r = geomsink.sinkhorn_divergence(x, x + 0.1, blur=0.1)
+    >>> plot_convergence(r, tol=r.tol).get_ylabel()
+    'marginal error'
     """
-    steps = [(step.evaluations, step.epsilon, step.marginal_error) for step in solution.history]
-    history = np.array(steps, dtype=np.float64).reshape(-1, 3)
-    history = history[np.isfinite(history[:, 2]) & (history[:, 2] > 0)]  # what a log scale can show
+    history = solved(solution, "solution").history
+    steps = [(step.evaluations, step.epsilon, step.marginal_error) for step in history]
+    found = np.array(steps, dtype=np.float64).reshape(-1, 3)
+    found = found[np.isfinite(found[:, 2]) & (found[:, 2] > 0)]  # what a log scale can show
     ax = plain_axes(ax, "evaluations of the kernel", "marginal error")
-    if not len(history):
+    if not len(found):
         return ax
-    evaluations, epsilon, errors = history.T
+    evaluations, epsilon, errors = found.T
     log_scale(ax)
     whole_steps(ax, evaluations.max())
     annealed = epsilon > epsilon[-1] * (1 + 1e-6)

@@ -40,6 +40,18 @@ def plot_divergence(result: Any, x: ArrayLike, y: ArrayLike, names: Sequence[str
     Returns
     -------
     figure : matplotlib figure
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> r = geomsink.sinkhorn_divergence(x, x + 0.1, blur=0.1)
+    >>> figure = plot_divergence(r, x, x + 0.1, names=("x", "x + 0.1"))
     """
     clouds = [as_cloud(x, "x"), as_cloud(y, "y")]
     potentials = debiased(result)

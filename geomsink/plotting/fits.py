@@ -94,6 +94,13 @@ def plot_fit(
     ------
     ValueError
         If a shape is wrong, or as `plot_training`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).random((50, 2))
+    >>> rows = [{"step": k, "loss": 1.0 / k, "held_out": None} for k in (1, 2, 3)]
+    >>> figure = plot_fit(x, x + 0.1, rows)
     """
     clouds = [as_cloud(target, "target"), as_cloud(generated, "generated")]
     scene = Scene(clouds)

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..counts import whole
 from .colors import position_colors
 from .inputs import as_cloud, as_colors
 from .scene import Scene
@@ -67,8 +68,8 @@ def plot_flow(
     """
     film = _Film(frames, times, colors, target)
     for name, count in (("panels", panels), ("columns", columns)):
-        if count is not None and not count >= 1:
-            raise ValueError(f"{name}: {count} given, expected a whole number of at least 1.")
+        if count is not None:
+            whole(name, count)
     chosen = np.unique(np.linspace(0, len(film.frames) - 1, min(panels, len(film.frames))).round().astype(int))
     rows = math.ceil(len(chosen) / (columns or 4))
     columns = columns or math.ceil(len(chosen) / rows)
@@ -110,6 +111,13 @@ def animate_flow(
     ------
     ValueError
         As for `plot_flow`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).random((20, 2))
+    >>> animation = animate_flow([x, x + 0.1], times=[0.0, 1.0])
+    >>> _ = animation.to_jshtml(fps=2)  # drawn once, as a notebook does
     """
     if not size > 0:
         raise ValueError(f"size: {size} given, expected a positive length in inches.")

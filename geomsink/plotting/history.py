@@ -32,6 +32,14 @@ def plot_history(history: Any, ax: Axes | None = None) -> Axes:
     ------
     ValueError
         If the values are not a list of numbers.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((20, 2))
+    >>> flow = geomsink.transport.gradient_flow(x, x + 0.5, blur=0.2, steps=3)
+    >>> plot_history(flow.history).get_ylabel()
+    'loss'
     """
     values = on_host(history.values)
     if values.ndim != 1:

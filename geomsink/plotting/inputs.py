@@ -17,6 +17,20 @@ def on_host(array: Any) -> Array:
     return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array, dtype=np.float64)
 
 
+def solved(result: Any, name: str) -> Any:
+    """The solve whose history is drawn: of a divergence, that between the two clouds.
+
+    Raises
+    ------
+    TypeError
+        For what has no history.
+    """
+    solution = getattr(result, "xy", result)
+    if not hasattr(solution, "history"):
+        raise TypeError(f"{name}: a {type(result).__name__} was given, expected a Solution or a Divergence.")
+    return solution
+
+
 def as_cloud(points: ArrayLike, name: str) -> Array:
     """Points (N, D)."""
     cloud = on_host(points)

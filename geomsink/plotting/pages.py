@@ -91,6 +91,13 @@ def plot_gallery(
     ------
     ValueError
         If there are no clouds, or not as many colours and names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from geomsink.plotting import position_colors
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> figure = plot_gallery([x, 2.0 * x], [position_colors(x)] * 2, ["x", "2 x"], heading="One cloud, twice")
     """
     if not len(clouds) or not len(clouds) == len(colors) == len(names):
         found = f"{len(clouds)} clouds, {len(colors)} colors and {len(names)} names"
@@ -137,6 +144,18 @@ def plot_registration(
     Returns
     -------
     figure : matplotlib figure
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong.
+
+    Examples
+    --------
+    >>> import geomsink, numpy as np
+    >>> x = np.random.default_rng(0).random((30, 2))
+    >>> found = geomsink.transport.register(x, x + 0.5, blur=0.2)
+    >>> figure = plot_registration(x, found.points, x + 0.5, found.history[-1])
     """
     spread = Spread(_PANEL, _LOSS, heading, details)
     for k, (cloud, title) in enumerate(((x, "before"), (moved, "after"))):

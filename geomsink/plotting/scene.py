@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from scipy.spatial import cKDTree
 
 from .inputs import Array
-from .style import new_figure
+from .style import new_axes
 
 MAX_DRAWN = 20_000
 """More points than this add nothing to a figure but time: a random part of them is drawn."""
@@ -70,7 +70,7 @@ class Scene:
         if ax is None:
             across, up = self.size
             width, height = 6.0 * np.array([max(across / up, 1.0), max(up / across, 1.0)]).clip(max=2.0)
-            ax = new_figure(width, height).add_axes((0.02, 0.08, 0.96, 0.9))
+            ax = new_axes(width, height, (0.02, 0.08, 0.96, 0.9))
         if ax.name == "3d":
             raise ValueError("ax: found a 3D axis, expected a plain one: the projection is done here.")
         margin = 0.04 * (self.upper - self.lower).max() or 1.0  # for a single point

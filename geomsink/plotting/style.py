@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from typing import cast
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,9 +22,30 @@ CLOUD_COLORS = ("#f2a65a", "#5ab4f2")
 COLORMAP = "plasma"
 
 
+class Page(Figure):
+    """A figure that notebooks show by themselves, without pyplot and whatever its backend."""
+
+    def _repr_png_(self) -> bytes:
+        data = BytesIO()
+        self.savefig(data, format="png", facecolor=self.get_facecolor())
+        return data.getvalue()
+
+
+class Panel(Axes):
+    """An axis that has a figure of its own, and is shown as that."""
+
+    def _repr_png_(self) -> bytes:
+        return cast(Page, self.get_figure(root=True))._repr_png_()
+
+
+def new_axes(width: float, height: float, place: tuple[float, float, float, float]) -> Axes:
+    """One axis at this place of an empty figure, in shares of it."""
+    return new_figure(width, height).add_axes(place, axes_class=Panel)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that is drawn without a display."""
-    figure = Figure(figsize=(width, height), facecolor=BACKGROUND)
+    figure = Page(figsize=(width, height), facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     return figure
 
@@ -29,7 +53,7 @@ def new_figure(width: float, height: float) -> Figure:
 def plain_axes(ax: Axes | None, across: str, up: str) -> Axes:
     """An axis for lines, ``ax`` or one of a new figure, with two spines and these names on them."""
     if ax is None:
-        ax = new_figure(7.0, 3.2).add_axes((0.12, 0.17, 0.85, 0.74))
+        ax = new_axes(7.0, 3.2, (0.12, 0.17, 0.85, 0.74))
     ax.set_facecolor("none")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geomsink.counts import whole
+from geomsink.shown import Facts, Shown, Words
+
 Points = NDArray[np.floating[Any]]
 Faces = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Mesh:
+@dataclass(frozen=True, eq=False, repr=False)
+class Mesh(Shown):
     """A triangle mesh, or a cloud of points when there are no faces.
 
     Parameters
@@ -38,6 +41,13 @@ class Mesh:
 
     vertices: Points
     faces: Faces
+
+    def _facts(self) -> Facts:
+        return {
+            "vertices": Words(f"{len(self.vertices):,} vertices"),
+            "faces": Words(f"{len(self.faces):,} faces"),
+            "dtype": str(self.vertices.dtype),
+        }
 
     def __post_init__(self) -> None:
         vertices = check_points(self.vertices, "vertices")
@@ -94,12 +104,7 @@ POINT_BYTES = 100
 
 def check_count(n: int, name: str = "n") -> int:
     """Return ``n`` as a positive int, or say what is wrong: so many points must fit into memory."""
-    try:
-        count = 0 if isinstance(n, bool) else operator.index(n)
-    except TypeError:
-        count = 0
-    if count <= 0:
-        raise ValueError(f"{name}: found {n!r}, expected a positive whole number of points.")
+    count = whole(name, n)
     needed, there = count * POINT_BYTES, memory()
     if needed > there:
         raise ValueError(

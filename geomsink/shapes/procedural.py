@@ -29,6 +29,10 @@ Box = tuple[Array, Array]
 def names() -> tuple[str, ...]:
     """The names that `procedural` knows.
 
+    Returns
+    -------
+    tuple of str
+
     Examples
     --------
     >>> "knot" in names()
@@ -70,17 +74,17 @@ def procedural(name: str, n: int, seed: int = 0) -> Points:
     >>> procedural("knot", 1000).shape
     (1000, 3)
     """
-    check_name(name, "name")
+    check_name(name)
     points, (lower, upper) = _SHAPES[name](check_count(n), generator(seed))
     return fit_unit_cube(points, lower, upper).astype(np.float32)
 
 
-def check_name(name: str, argument: str) -> str:
+def check_name(name: str) -> str:
     """Return a known ``name``, or say which are known and which one is nearest."""
     if name not in _SHAPES:
         near = difflib.get_close_matches(str(name), _SHAPES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{argument}: found {name!r}, expected one of {', '.join(_SHAPES)}{hint}.")
+        raise ValueError(f"{name!r}: found no shape of that name, expected one of {', '.join(_SHAPES)}{hint}.")
     return name
 
 

@@ -59,7 +59,7 @@ def sample(
     rng = generator(seed)
     name = shape_name(path_or_name)
     if name is not None:
-        return procedural(check_name(name, "path_or_name"), n, seed)
+        return procedural(check_name(name), n, seed)
     return draw(load(path_or_name, columns, drop_invalid), n, rng, normalize, name_of(path_or_name))
 
 

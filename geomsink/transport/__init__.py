@@ -11,9 +11,10 @@ from .interpolation import interpolate
 from .labels import Votes, transfer
 from .maps import barycentric_map, displacement, entropic_map
 from .matchings import Matching, matching
+from .registered import Registration
 from .registration import INITS as INITS
 from .registration import TRANSFORMS as TRANSFORMS
-from .registration import Registration, register
+from .registration import register
 
 __all__ = [
     "FittedMeasure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..counts import whole
 from ..measures import Container, is_list, measure, pair_of_measures
-from .descent import History, OptimizerLike, Particles, check_number, check_steps, check_whole, descend
+from ..shown import Curve, Facts, Shown, Words
+from .descent import History, OptimizerLike, Particles, check_number, check_steps, descend
 from .flows import Loss, gradient_flow, loss_of, measured, size_of
 
 JITTER = 0.01
@@ -23,8 +25,8 @@ BLOCK = 4_000_000
 """Pairs that are held at once."""
 
 
-@dataclass(frozen=True)
-class FittedMeasure:
+@dataclass(frozen=True, repr=False)
+class FittedMeasure(Shown):
     """Weighted points that were fitted to others.
 
     Attributes
@@ -35,9 +37,15 @@ class FittedMeasure:
         Of the loss that they were fitted by.
     """
 
-    points: Any = field(repr=False)
-    weights: Any = field(repr=False)
+    points: Any
+    weights: Any
     history: History
+
+    def _facts(self) -> Facts:
+        return {"points": Words(f"{len(self.points):,} points")} | self.history._facts()
+
+    def _curve(self) -> Curve:
+        return self.history._curve()
 
 
 def barycenter(
@@ -227,7 +235,7 @@ def quantize(
     cloud, mass, container = measure(points, weights)
     if cloud.ndim != 2:
         raise ValueError(f"points: a batch of {len(cloud)} clouds was given, expected one cloud.")
-    check_whole("k", k, most=len(cloud))
+    whole("k", k, most=len(cloud))
     if not isinstance(fit_weights, bool):
         raise TypeError(f"fit_weights: a {type(fit_weights).__name__} was given, expected True or False.")
     cloud, mass = cloud.detach(), mass.detach()
@@ -325,7 +333,7 @@ def _given(init: Any, n: Any, first: Any, cloud: Tensor) -> Tensor:
 
 def _drawn(points: Tensor, mass: Tensor, n: Any, seed: int) -> Tensor:
     """n points of a cloud, each as often as its weight says, to within one; those drawn again are moved a little."""
-    n = len(points) if n is None else check_whole("n", n)
+    n = len(points) if n is None else whole("n", n)
     random = np.random.default_rng(seed)
     order = random.permutation(len(points))
     filled = np.cumsum(mass.cpu().numpy()[order])

@@ -7,14 +7,16 @@ import numbers
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..counts import whole
 from ..divergences import ConvergenceWarning
 from ..progress import Progress
+from ..shown import Curve, Facts, Shown, seconds, state
 
 OptimizerLike = str | Callable[[list[Tensor]], torch.optim.Optimizer]
 """A name of `OPTIMIZERS`, or what makes an optimiser of the parameters."""
@@ -38,8 +40,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-@dataclass(frozen=True)
-class History:
+@dataclass(frozen=True, repr=False)
+class History(Shown):
     """How a descent went.
 
     Attributes
@@ -53,10 +55,21 @@ class History:
         Why it stopped.
     """
 
-    values: tuple[float, ...] = field(repr=False)
+    values: tuple[float, ...]
     seconds: float
     converged: bool
     status: str
+
+    def _facts(self) -> Facts:
+        return {
+            "loss": self.values[-1],
+            "state": state(self.converged, self.status),
+            "n_steps": self.n_steps,
+            "seconds": seconds(self.seconds),
+        }
+
+    def _curve(self) -> Curve:
+        return list(enumerate(self.values)), None
 
     @property
     def n_steps(self) -> int:
@@ -167,17 +180,9 @@ def check_steps(steps: Any, tol: Any) -> None:
     TypeError, ValueError
         One sentence each.
     """
-    check_whole("steps", steps)
+    whole("steps", steps)
     if tol is not None and not 0 <= check_number("tol", tol) < 1:
         raise ValueError(f"tol: {tol} given, expected a share from 0 to less than 1, or None.")
-
-
-def check_whole(name: str, value: Any, most: float = math.inf) -> int:
-    """A whole number from 1 to ``most``, or a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= most:
-        expected = "of at least 1" if most == math.inf else f"from 1 to {most}"
-        raise ValueError(f"{name}: {value!r} given, expected a whole number {expected}.")
-    return int(value)
 
 
 def check_number(name: str, value: Any) -> float:

@@ -6,15 +6,17 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..counts import whole
 from ..divergences import ConvergenceWarning, SinkhornDivergence
 from ..measures import pair_of_measures
-from .descent import History, OptimizerLike, Particles, check_steps, check_whole, descend
+from ..shown import Curve, Facts, Shown, Words
+from .descent import History, OptimizerLike, Particles, check_steps, descend
 
 Loss = Callable[..., Any]
 
@@ -22,8 +24,8 @@ SAMPLE = 64
 """Points of a target that the size of a loss is found from."""
 
 
-@dataclass(frozen=True)
-class Flow:
+@dataclass(frozen=True, repr=False)
+class Flow(Shown):
     """Particles at the end of a flow, and on the way.
 
     Attributes
@@ -37,10 +39,17 @@ class Flow:
     history : History
     """
 
-    points: Any = field(repr=False)
-    frames: tuple[Any, ...] = field(repr=False)
-    times: tuple[float, ...] = field(repr=False)
+    points: Any
+    frames: tuple[Any, ...]
+    times: tuple[float, ...]
     history: History
+
+    def _facts(self) -> Facts:
+        found = self.history._facts()
+        return {"points": Words(f"{len(self.points):,} points"), "frames": len(self.frames)} | found
+
+    def _curve(self) -> Curve:
+        return self.history._curve()
 
 
 def gradient_flow(
@@ -122,7 +131,7 @@ def gradient_flow(
     (True, True)
     """
     check_steps(steps, tol)
-    check_whole("frames", frames)
+    whole("frames", frames)
     measure = loss_of(loss, blur)
     (points, target), (mass, target_mass), container = pair_of_measures(x, y, a, b)
     if points.ndim != 2:

@@ -15,6 +15,7 @@ from ..divergences import Solution
 from ..guards import guarded
 from ..measures import tensor
 from ..plan import Plan
+from ..shown import Words, line
 from .conditional import Conditional, solution_plan
 
 TOGETHER = 63
@@ -41,6 +42,9 @@ class Votes(NamedTuple):
     labels: Any
     probabilities: Any
     classes: Any
+
+    def __repr__(self) -> str:
+        return line(self, {"points": Words(f"{len(self.labels):,} points"), "classes": len(self.classes)})
 
     def __reduce__(self) -> Any:
         """Deep copies and pickles are constants, as those of solutions are."""

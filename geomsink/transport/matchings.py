@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ from torch import Tensor
 from ..assignment import CANDIDATES, Optimum
 from ..copies import Constant
 from ..costs import Cost
+from ..counts import whole
 from ..divergences import PROPOSED, Options, Request, exact_transport, proposing
 from ..guards import guarded
 from ..progress import Progress
+from ..shown import Facts, Valued, Words, seconds, sizes
 
 
-@dataclass(frozen=True)
-class Matching(Constant):
+@dataclass(frozen=True, repr=False)
+class Matching(Valued, Constant):
     """A plan of least cost, and how close to the least it is proven to be. Constants, without autograd history.
 
     Attributes
@@ -57,12 +59,12 @@ class Matching(Constant):
         (N, M).
     """
 
-    rows: Any = field(repr=False)
-    columns: Any = field(repr=False)
-    mass: Any = field(repr=False)
+    rows: Any
+    columns: Any
+    mass: Any
     cost: float
     lower: float
-    potentials: tuple[Any, Any] = field(repr=False)
+    potentials: tuple[Any, Any]
     exact: bool
     status: str
     one_to_one: bool
@@ -71,6 +73,19 @@ class Matching(Constant):
     epsilon: float
     seconds: float
     shape: tuple[int, int]
+
+    def _number(self) -> float:
+        return self.cost
+
+    def _facts(self) -> Facts:
+        return {
+            "cost": self.cost,
+            "state": Words(self.status),
+            "gap": None if self.exact else self.gap,
+            "points": sizes(self.shape),
+            "pairs": Words(f"{len(self.rows):,} pairs{', one to one' if self.one_to_one else ''}"),
+            "seconds": seconds(self.seconds),
+        }
 
     @property
     def gap(self) -> float:
@@ -207,10 +222,7 @@ def _check(tol_gap: Any, candidates: Any, one_to_one: Any) -> None:
             raise TypeError(f"tol_gap: a {type(tol_gap).__name__} was given, expected a number or None.")
         if not float(tol_gap) > 0.0:
             raise ValueError(f"tol_gap: {tol_gap} given, expected a positive share of the cost, or None for exact.")
-    if isinstance(candidates, bool) or not isinstance(candidates, numbers.Integral):
-        raise TypeError(f"candidates: a {type(candidates).__name__} was given, expected a whole number.")
-    if int(candidates) < 1:
-        raise ValueError(f"candidates: {candidates} given, expected a whole number of at least 1.")
+    whole("candidates", candidates)
     if not (one_to_one is None or isinstance(one_to_one, bool)):
         raise TypeError(f"one_to_one: a {type(one_to_one).__name__} was given, expected None, True or False.")
 

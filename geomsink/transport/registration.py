@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
-from ..measures import Container, Measure, measure, pair_of_measures, tensor
+from ..measures import Container, Measure, pair_of_measures, tensor
 from ..solver import temperatures
-from .descent import History, OptimizerLike, check_steps, descend
-from .motions import Linear, Motion, Smooth, gaussian, nearest_rotation, spread
+from .descent import OptimizerLike, check_steps, descend
+from .motions import Linear, Motion, Smooth, nearest_rotation, spread
+from .registered import Registration
 from .search import HAZE, centre, radius, sample, search
 
 TRANSFORMS = ("rigid", "similarity", "affine", "free")
@@ -30,74 +31,6 @@ FIRST = 0.5
 """The blur of the first level, in units of the first cloud's radius."""
 ORTHOGONAL = 1e-4
 """Largest difference of AᵀA from a multiple of the identity that rounding of a given rotation explains."""
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A map T that brings one cloud to another, and how it was found; ``registration(points)`` applies it.
-
-    Attributes
-    ----------
-    transform : {"rigid", "similarity", "affine", "free"}
-    points : array, shape (N, D)
-        T(x).
-    matrix : array, shape (D, D)
-    translation : array, shape (D,)
-        T(z) = matrix z + translation, and for ``"free"`` what the displacement is added to.
-    controls, momenta : array, shape (K, D), or None
-        c_k and p_k of the displacement v(z) = Σ_k exp(−‖z − c_k‖² / (2 width²)) p_k of ``"free"``.
-    width : float or None
-    blurs : tuple of float
-        Annealed through, the last one that asked for.
-    matched : pair of float
-        Mass that the last plan moves, as shares of x's mass and of y's: 1 without a reach. With one, compare them with
-        what a cloud matches of itself, ``solve(y, y, blur=blur, reach=reach).plan.mass`` for a mass of 1, some 0.1 at a
-        reach of one blur, 0.5 at two and 0.8 at four: about as large a part has a counterpart. Near 0 the reach is too
-        small, or the clouds do not meet; near 1 where parts are known to be missing, it is too large.
-    history : tuple of History
-        Of each of these: the loss is OT_ε of ``"rigid"``, which leaves the rest of S_ε as it is, S_ε of others, and of
-        ``"free"`` with its penalty.
-    """
-
-    transform: str
-    points: Any = field(repr=False)
-    matrix: Any
-    translation: Any
-    controls: Any = field(repr=False)
-    momenta: Any = field(repr=False)
-    width: float | None
-    blurs: tuple[float, ...]
-    history: tuple[History, ...]
-    matched: tuple[float, float] = (1.0, 1.0)
-
-    @property
-    def converged(self) -> bool:
-        """Whether the last descent came to rest, with all its transport problems solved."""
-        return self.history[-1].converged
-
-    @property
-    def status(self) -> str:
-        """Why the last descent stopped."""
-        return self.history[-1].status
-
-    def __call__(self, points: Any) -> Any:
-        """T of other points, shape (K, D), in their own kind and precision.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For anything but finite points in as many coordinates.
-        """
-        z, _, container = measure(points)
-        d = len(self.matrix)
-        if z.ndim != 2 or z.shape[-1] != d:
-            raise ValueError(f"points: shape is {tuple(z.shape)}, expected (points, {d}).")
-        z = z.double()
-        matrix, translation = _like(self.matrix, z), _like(self.translation, z)
-        moved = z @ matrix.T + translation
-        if self.width is not None:
-            moved = moved + gaussian(z, _like(self.controls, z), self.width) @ _like(self.momenta, z)
-        return container.array(moved, 0)
 
 
 @guarded
@@ -381,7 +314,3 @@ def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> t
         default if width is None else _positive("width", width),
         1e-3 if stiffness is None else _positive("stiffness", stiffness, "number"),
     )
-
-
-def _like(array: Any, points: Tensor) -> Tensor:
-    return tensor("registration", array).to(points)

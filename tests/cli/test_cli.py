@@ -124,6 +124,16 @@ def test_the_default_temperature_is_a_blur_of_a_twentieth():
     assert report["blur"] == 0.05 and report["epsilon"] == pytest.approx(2 * 0.05**2)
 
 
+def test_a_blur_that_follows_from_the_clouds_is_that_of_the_library(clouds):
+    x, y = shapes.sample("knot", 60, seed=0), shapes.sample("star", 60, seed=1)
+    report = json.loads(run(*PAIR, "--samples", 60, "--blur", "auto", "--tol", "0.1", "--json").stdout)
+    assert report["blur"] == pytest.approx(geomsink.suggest_blur(x, y), rel=1e-6)
+    done = run("flow", *clouds, "--blur", "auto", "--steps", 1, "--out", clouds[0].parent / "out.xyz", "--json")
+    assert json.loads(done.stdout)["blur"] > 0.05
+    done = run("divergence", *clouds, "--no-normalize")
+    assert done.exit_code == 2 and "or --blur auto (two clouds)" in done.stderr
+
+
 def test_same_shape_twice_is_drawn_twice():
     report = json.loads(run("divergence", "knot", "shape:knot", *SMALL, "--json").stdout)
     assert report["value"] > 1e-5
@@ -163,13 +173,15 @@ def test_demo_writes_a_figure_and_a_table(tmp_path):
     ("arguments", "message"),
     [
         (("divergence", "nofile.ply", "shape:star"), "there is no file nofile.ply"),
-        (("divergence", "shape:knit", "shape:star"), "did you mean 'knot'?"),
+        (("divergence", "shape:knit", "shape:star"), "'knit': found no shape of that name"),
+        (("divergence", "knott", "shape:star"), "did you mean 'knot'?"),
         ((*PAIR, "--cost", "hamming"), "cost: unknown name 'hamming'; expected one of"),
         ((*PAIR, "--blur", "0.1", "--epsilon", "0.1", "--samples", "9"), "expected one of them"),
+        ((*PAIR, "--blur", "auto", "--epsilon", "0.1", "--samples", "9"), "both were (auto and 0.1) given"),
         ((*PAIR, "--blur", "-1", "--samples", "9"), "blur"),
         ((*PAIR, "--tol-gap", "0", "--samples", "9"), "tol_gap: 0.0 given, expected a positive relative width"),
         ((*PAIR, "--certify", "--form", "sharp", "--samples", "9"), "certify: given with form='sharp'"),
-        ((*PAIR, "--samples", "0"), "expected a positive whole number"),
+        ((*PAIR, "--samples", "0"), "--samples: 0 given, expected a whole number of at least 1"),
         ((*PAIR, "--no-normalize"), "needs --blur or --epsilon"),
         ((*PAIR, "--engine", "abacus"), "'abacus' is not one of"),
         ((*PAIR, "--plot", "figure.foo"), "found figure.foo"),

@@ -54,6 +54,7 @@ def test_wrong_number_of_weights():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
+        ("cityblock", r"unknown name 'cityblock'; expected one of .* geomsink\.costs\.register gives a name\.$"),
         ("euclidian", r"unknown name 'euclidian' \(did you mean 'euclidean'\?\); expected one of cosine, euclidean"),
         ("power:x", r"'power:x' has no numbers after the colon"),
         ("power:1,2", r"'power:1,2' has 2 exponents, expected one"),

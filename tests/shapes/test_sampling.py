@@ -124,7 +124,7 @@ def test_seed_decides_for_files(tmp_path):
 @pytest.mark.parametrize("n", [0, -3, 2.0, "10", None, True, np.float64(4)])
 def test_bad_counts_are_refused(n):
     for draw in (sample, procedural):
-        with pytest.raises(ValueError, match=r"n: found .*, expected a positive whole number"):
+        with pytest.raises((TypeError, ValueError), match=r"^n: .*, expected a whole number"):
             draw("sphere", n)
 
 
@@ -139,7 +139,7 @@ def test_bad_seeds_are_refused(seed):
 def test_unknown_names_are_answered_with_the_known_ones(name):
     with pytest.raises(ValueError, match=r"expected one of sphere, torus.*mean 'sphere'"):
         sample(name, 5)
-    with pytest.raises(ValueError, match="name: found 'zzz', expected one of sphere"):
+    with pytest.raises(ValueError, match="^'zzz': found no shape of that name, expected one of sphere"):
         procedural("zzz", 5)
 
 

@@ -27,6 +27,11 @@ PENALTIES = {"KL": "kl", "TV": "tv"}
 class OTResultSample(EntropicResult):
     """What `solve_sample` returns: see `OTResult`.
 
+    Parameters
+    ----------
+    solved : object
+        What `solve_sample` has solved.
+
     Attributes
     ----------
     potential_aa, potential_bb : arrays, shapes (N,) and (M,)

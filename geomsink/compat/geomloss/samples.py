@@ -163,7 +163,22 @@ class SamplesLoss(nn.Module):
 
     @guarded
     def forward(self, *args: Any) -> Tensor | tuple[Tensor, Tensor]:
-        """The value, shape () or (B,), or its potentials."""
+        """The value, shape () or (B,), or its potentials.
+
+        Parameters
+        ----------
+        *args : Tensor
+            ``(x, y)``, ``(a, x, b, y)`` with weights, or ``(l_x, a, x, l_y, b, y)`` with labels, too.
+
+        Returns
+        -------
+        Tensor, shape () or (B,), or pair of Tensor, shapes (N,) and (M,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad arguments: one sentence each.
+        """
         self._check()  # attributes may have been set since
         x, y, a, b, labelled = _arguments(args)
         if labelled and self.backend not in ("auto", "multiscale"):
@@ -255,7 +270,7 @@ class SamplesLoss(nn.Module):
         if self.loss in ("energy", "gaussian", "laplacian"):
             blur = None if self.loss == "energy" else self.blur
             self.report = kernel_loss = mmd(x, y, a, b, kernel=self.loss, blur=blur, engine=engine)
-            return kernel_loss.value, kernel_loss.potentials  # type: ignore[return-value]
+            return kernel_loss.value, kernel_loss.potentials
         cost = self._ground()
         forced = in_cells and self.backend != "auto" and x.ndim == 2
         levels, debias = True if forced else None, self.debias or self.loss == "hausdorff"
@@ -280,7 +295,7 @@ class SamplesLoss(nn.Module):
             self.report = hausdorff_divergence(
                 x, y, a, b, blur=self.blur, cost=cost, tol=self.tol, max_iter=self.max_iter, engine=engine
             )
-            return self.report.value, None  # type: ignore[return-value]
+            return self.report.value, None
         options = self._options(cost, engine=engine, multiscale=levels)
         progress = bool(self.verbose) and importlib.util.find_spec("tqdm") is not None
         if self.debias:
@@ -288,7 +303,7 @@ class SamplesLoss(nn.Module):
             xy, xx, yy = self.report.xy, self.report.xx, self.report.yy
             warn_of({"xy: ": xy, "xx: ": xx, "yy: ": yy}, options, stacklevel=8)
             potentials = xy.potentials[0] - xx.potentials[0], xy.potentials[1] - yy.potentials[1]
-            return self.report.value, potentials  # type: ignore[return-value]
+            return self.report.value, potentials
         self.report, _ = transport(x, y, a, b, options, progress=progress)
         warn_of({"": self.report}, options, stacklevel=8)
         return self._without_constant(self.report.value, a, b), self.report.potentials

@@ -1,0 +1,26 @@
+"""Whole numbers that callers give: how many, and seeds."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number from ``least`` to ``most``, or one sentence that says what ``name`` was.
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> whole("steps", 3)
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a whole number.")
+    if int(value) < least or (most is not None and int(value) > most):
+        expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}: {value} given, expected a whole number {expected}.")
+    return int(value)
