@@ -26,7 +26,7 @@ x.shape, x.dtype
 # unit cube, so that 0.05 is a twentieth of their size.
 
 r = geomsink.sinkhorn_divergence(x, y, blur=0.05)
-print(f"value {r.value:.6f}, off by about {r.value_error:.0e}, converged: {r.converged}")
+r
 
 # %%
 # The value is in squared units of length, because the cost is the squared distance. Its root is a length: about how far

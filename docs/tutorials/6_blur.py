@@ -34,7 +34,7 @@ def star(n):
 x, y = ring(600), star(600)
 spacing = cKDTree(x).query(x, k=2)[0][:, 1].mean()
 diameter = 2.0
-print(f"spacing {spacing:.3f}, diameter {diameter:.1f}")
+print(f"spacing {spacing:.3f}, diameter {diameter:.1f}, suggested blur {geomsink.suggest_blur(x, y):.3f}")
 
 # %%
 # What a plan sees
@@ -91,7 +91,8 @@ axes[0].legend()
 # %%
 # In one paragraph
 # ----------------
-# Start at a twentieth of the clouds' size. Go lower where detail matters and there are points enough to show it: two or
-# three spacings are a sensible floor, and below one spacing one compares samples rather than what they are samples of. Go
+# Start with `geomsink.suggest_blur`, three spacings of the points, or at a twentieth of the clouds' size. Go lower where
+# detail matters and there are points enough to show it: below one spacing one compares samples rather than what they are
+# samples of. Go
 # higher where there are few points or much noise, or for gradients that see far, as at the start of a fit. Time is
 # another reason: large clouds are fast where the blur is well above the spacing (:doc:`/sketches`), and slowest below it.

@@ -13,7 +13,7 @@ SMALLER = {
     "1_compare.py": {"100_000": "2_500", "10_000": "300"},
     "2_fit.py": {"3_000": "200", "20_000": "500", "Targets(100, 250)": "Targets(5, 50)", "steps=8": "steps=2"},
     "3_distances.py": {"400": "30"},
-    "4_two_samples.py": {"300": "30", "deals=99": "deals=9"},
+    "4_two_samples.py": {"300": "30", "permutations=99": "permutations=9"},
     "5_time_series.py": {"n=600": "n=40"},
     "6_blur.py": {"600": "50", "13)": "3)"},
 }
