@@ -23,6 +23,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 docs: .venv/writers
+	rm -rf docs/generated/api
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 .venv/writers: $(STAMP)

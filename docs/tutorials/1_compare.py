@@ -22,15 +22,15 @@ x.shape, x.dtype
 # %%
 # One call
 # --------
-# ``blur`` is the length below which details are not looked at, in the units of the coordinates. Both surfaces lie in the
-# unit cube, so that 0.05 is a twentieth of their size.
+# ``blur`` is the length below which details are not looked at, in the units of the coordinates. Both surfaces lie
+# in the unit cube, so that 0.05 is a twentieth of their size.
 
 r = geomsink.sinkhorn_divergence(x, y, blur=0.05)
 r
 
 # %%
-# The value is in squared units of length, because the cost is the squared distance. Its root is a length: about how far
-# the one surface has to be moved, point by point, to become the other.
+# The value is in squared units of length, because the cost is the squared distance. Its root is a length: about how
+# far the one surface has to be moved, point by point, to become the other.
 
 print(f"about {r.value**0.5:.3f} of the cube's side")
 
@@ -54,8 +54,8 @@ figure = plotting.plot_divergence(r, x, y, names=("knot", "star"))
 # %%
 # What no difference looks like
 # -----------------------------
-# Two samples of one surface are not equal, and so their divergence is not zero. Compare a value with this one before it
-# is called large.
+# Two samples of one surface are not equal, and so their divergence is not zero. Compare a value with this one
+# before it is called large.
 
 again = shapes.sample("shape:knot", 100_000, seed=1)
 same = geomsink.sinkhorn_divergence(x, again, blur=0.05)
@@ -64,8 +64,9 @@ print(f"two samples of the knot: {same.value:.1e}; knot and star: {r.value:.1e}"
 # %%
 # To be certain
 # -------------
-# ``value_error`` is an estimate. ``certify=True`` gives an interval that contains the answer whatever the solve was like,
-# with rounding and all approximations in it. Here it is for a tenth of the points, so that this page is made quickly.
+# ``value_error`` is an estimate. ``certify=True`` gives an interval that contains the answer whatever the solve was
+# like, with rounding and all approximations in it. Here it is for a tenth of the points, so that this page is made
+# quickly.
 
 c = geomsink.sinkhorn_divergence(x[:10_000], y[:10_000], blur=0.05, certify=True)
 print(f"{c.lower:.5f} <= {c.value:.5f} <= {c.upper:.5f}")

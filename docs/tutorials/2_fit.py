@@ -10,8 +10,8 @@ go (Algorithm 1 of `arXiv:1706.00292 <https://arxiv.org/abs/1706.00292>`_).
 # %%
 # A surface to be bent
 # --------------------
-# ``generative.Surface`` is a sphere that a small network bends. Any torch module will do that takes latent variables and
-# gives points; `geomsink.generative.MLP` is another.
+# ``generative.Surface`` is a sphere that a small network bends. Any torch module will do that takes latent
+# variables and gives points; `geomsink.generative.MLP` is another.
 
 import torch
 
@@ -25,8 +25,9 @@ print(sum(p.numel() for p in generator.parameters()), "parameters")
 # %%
 # The fit
 # -------
-# The data are a shape: each evaluation of the loss draws new points of it. ``targets`` lets the generator learn in many
-# cheap steps from each evaluation, where its points should go. The blur falls over the steps, from rough to fine.
+# The data are a shape: each evaluation of the loss draws new points of it. ``targets`` lets the generator learn in
+# many cheap steps from each evaluation, where its points should go. The blur falls over the steps, from rough to
+# fine.
 
 fit = generative.fit(
     generator,
@@ -48,7 +49,8 @@ for row in fit.history[1::2]:
 # %%
 # The result
 # ----------
-# The fitted generator gives as many points as are asked for. Beside it is the target, and below it the loss of each step.
+# The fitted generator gives as many points as are asked for. Beside it is the target, and below it the loss of each
+# step.
 
 points = fit.sample(20_000).numpy()
 target = shapes.sample("shape:blob", 20_000)
@@ -64,6 +66,6 @@ best = geomsink.sinkhorn_divergence(shapes.sample("shape:blob", 20_000, seed=1),
 print(f"generator and shape: {got.value:.1e}; two samples of the shape: {best.value:.1e}")
 
 # %%
-# This is a short fit, for a page that is made in a minute. ``geomsink fit bunny.obj --out run`` takes larger batches and
-# more steps, writes checkpoints, and goes on where it stopped; :doc:`/generative` has the rest: learned costs, schedules,
-# data that are not shapes, several processes.
+# This is a short fit, for a page that is made in a minute. ``geomsink fit bunny.obj --out run`` takes larger
+# batches and more steps, writes checkpoints, and goes on where it stopped; :doc:`/generative` has the rest: learned
+# costs, schedules, data that are not shapes, several processes.

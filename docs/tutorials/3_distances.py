@@ -8,8 +8,8 @@ Divergences as the distances of an analysis: which clouds resemble each other, a
 # %%
 # Twenty clouds
 # -------------
-# Each is a sample of a surface, stretched by a factor of its own and centred. Nothing below is told which surface, or how
-# much.
+# Each is a sample of a surface, stretched by a factor of its own and centred. Nothing below is told which surface,
+# or how much.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +27,8 @@ clouds = [cloud - cloud.mean(axis=0) for cloud in clouds]
 # %%
 # All pairs
 # ---------
-# Each of the 190 pairs is solved once, and the problem of each cloud with itself once. Clouds may have different sizes.
+# Each of the 190 pairs is solved once, and the problem of each cloud with itself once. Clouds may have different
+# sizes.
 
 r = geomsink.pairwise(clouds, blur=0.1)
 r
@@ -52,8 +53,8 @@ ax.set_title("twenty clouds, each against each")
 # %%
 # What varies
 # -----------
-# Classical multidimensional scaling places the clouds in a plane so that distances are kept as well as a plane allows: the
-# leading eigenvectors of the centred matrix of squared distances.
+# Classical multidimensional scaling places the clouds in a plane so that distances are kept as well as a plane
+# allows: the leading eigenvectors of the centred matrix of squared distances.
 
 centred = -0.5 * (distances**2 - (distances**2).mean(0) - (distances**2).mean(1)[:, None] + (distances**2).mean())
 values, vectors = np.linalg.eigh(centred)

@@ -2,8 +2,8 @@
 Are two samples from one distribution?
 ======================================
 
-A divergence between two samples is never zero. A permutation test says whether it is larger than chance makes it: if both
-are from one distribution, it does not matter which point belongs to which sample.
+A divergence between two samples is never zero. A permutation test says whether it is larger than chance makes it: if
+both are from one distribution, it does not matter which point belongs to which sample.
 """
 
 # %%
@@ -29,8 +29,9 @@ x, y = sphere(300), sphere(300, stretch=1.5)
 # %%
 # The test
 # --------
-# All points are put together and dealt out again at random, many times. p is the share of deals whose divergence is at
-# least as large. The blur has to be chosen without looking at p: here it is the one that is suggested for the clouds.
+# All points are put together and dealt out again at random, many times. p is the share of deals whose divergence is
+# at least as large. The blur has to be chosen without looking at p: here it is the one that is suggested for the
+# clouds.
 
 blur = geomsink.suggest_blur(x, y)
 test = geomsink.two_sample_test(x, y, blur=blur, permutations=99)
@@ -53,6 +54,6 @@ for ax, shown, title in zip(axes, (test, same), ("stretched by a half", "one dis
 axes[0].legend()
 
 # %%
-# The blur is the scale at which one looks: a larger one has more power against differences in place and extent, a smaller
-# one against differences of detail, and below the spacing of the points there is little to see but chance
+# The blur is the scale at which one looks: a larger one has more power against differences in place and extent, a
+# smaller one against differences of detail, and below the spacing of the points there is little to see but chance
 # (:doc:`6_blur`).

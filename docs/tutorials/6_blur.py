@@ -39,9 +39,10 @@ print(f"spacing {spacing:.3f}, diameter {diameter:.1f}, suggested blur {geomsink
 # %%
 # What a plan sees
 # ----------------
-# A plan sends each point of the ring to many points of the star: here it is drawn at the mean of those, in the colour of
-# the place where it started. At a blur of the spacing the star is whole. At a twentieth of the diameter its tips are
-# blunt, at a fifth only a rough outline is left, and at the diameter all points go everywhere, that is to the middle.
+# A plan sends each point of the ring to many points of the star: here it is drawn at the mean of those, in the
+# colour of the place where it started. At a blur of the spacing the star is whole. At a twentieth of the diameter
+# its tips are blunt, at a fifth only a rough outline is left, and at the diameter all points go everywhere, that is
+# to the middle.
 
 figure, axes = plt.subplots(1, 5, figsize=(11, 2.6), sharex=True, sharey=True)
 colors = geomsink.plotting.position_colors(x)
@@ -65,10 +66,10 @@ for ax in axes:
 # %%
 # What the value sees
 # -------------------
-# The divergence of ring and star beside that of two samples of the ring, which is what chance makes of no difference.
-# Between them is what can be seen. Below the spacing the value is the cost of moving one sample to the other, chance
-# included. A larger blur takes chance away faster than the difference, until the difference goes, too: ring and star have
-# the same middle, and a blur above the diameter looks at the middle alone.
+# The divergence of ring and star beside that of two samples of the ring, which is what chance makes of no
+# difference. Between them is what can be seen. Below the spacing the value is the cost of moving one sample to the
+# other, chance included. A larger blur takes chance away faster than the difference, until the difference goes,
+# too: ring and star have the same middle, and a blur above the diameter looks at the middle alone.
 
 other = ring(600)
 sweep = np.geomspace(spacing / 3, 3 * diameter, 13)
@@ -91,8 +92,8 @@ axes[0].legend()
 # %%
 # In one paragraph
 # ----------------
-# Start with `geomsink.suggest_blur`, three spacings of the points, or at a twentieth of the clouds' size. Go lower where
-# detail matters and there are points enough to show it: below one spacing one compares samples rather than what they are
-# samples of. Go
-# higher where there are few points or much noise, or for gradients that see far, as at the start of a fit. Time is
-# another reason: large clouds are fast where the blur is well above the spacing (:doc:`/sketches`), and slowest below it.
+# Start with `geomsink.suggest_blur`, three spacings of the points, or at a twentieth of the clouds' size. Go lower
+# where detail matters and there are points enough to show it: below one spacing one compares samples rather than
+# what they are samples of. Go higher where there are few points or much noise, or for gradients that see far, as at
+# the start of a fit. Time is another reason: large clouds are fast where the blur is well above the spacing
+# (:doc:`/sketches`), and slowest below it.

@@ -50,7 +50,9 @@ def test_tutorials_have_a_title_and_lead_on(file):
     assert text.startswith('"""\n') and set(line) == {"="} and len(line) == len(title)
     assert len(text.split("\n# %%\n")) >= 5
     names = re.findall(r":doc:`(?:[^`<]*<)?([^`>]+)>?`", text)
-    places = [file.parents[1] / f"{name[1:]}.md" if name.startswith("/") else file.parent / f"{name}.py" for name in names]
+    places = [
+        file.parents[1] / f"{name[1:]}.md" if name.startswith("/") else file.parent / f"{name}.py" for name in names
+    ]
     assert names and [place.name for place in places if not place.is_file()] == []
 
 
