@@ -96,17 +96,6 @@ def certified_precision(pairs: int, working: torch.dtype, known: bool) -> torch.
 
 # ----------------------------------------------------------------- the way to solve
 
-FEW, TOGETHER = 2**14, 2**19
-"""Pairs of two clouds up to which several such problems are solved as a batch, and of all of them together: 50 problems
-take a tenth of the time between 20 points a side, a sixth between 50, 0.45 of it between 100; 1.4 times as long between
-200 (processor time on one core, by hand)."""
-
-
-def together(pairs: int) -> int:
-    """Problems between clouds with so many pairs each that are solved at a time, where there are many."""
-    return max(1, TOGETHER // max(1, pairs)) if pairs <= FEW else 1
-
-
 PAYS, PAYS_ON_GPU = 2**22, 2**32
 """Pairs from which on cells pay: several levels, and sums that leave out pairs of far cells. On surfaces at σ = 0.05
 one level takes 0.83 times as long at 2²¹ pairs, 1.3 times at 2²², 3.8 times at 2²⁴; a GPU has all pairs at once."""

@@ -38,7 +38,8 @@ class Problem(Reading):
         if self.blur is None and self.epsilon is None:
             if not self.normalize:
                 raise click.UsageError(
-                    "--no-normalize needs --blur or --epsilon, in the scale of the coordinates, or --blur auto (two clouds)."
+                    "--no-normalize needs --blur or --epsilon, in the scale of the coordinates, or --blur auto "
+                    "for two clouds."
                 )
             object.__setattr__(self, "blur", BLUR)
         if self.blur == AUTO and self.epsilon is not None:

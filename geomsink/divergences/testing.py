@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..choose import together
 from ..copies import Constant
 from ..costs import Cost
 from ..counts import whole
@@ -20,6 +19,7 @@ from ..progress import Progress
 from ..shown import Facts, Shown, Words, seconds
 from .comparison import check_symmetric, compare, warn_of_pairs
 from .options import MAX_ITER, TOL, Options
+from .pairwise import together
 
 PERMUTATIONS = 199
 """By default: the smallest p-value that they can give is 1/200."""

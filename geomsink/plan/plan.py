@@ -357,10 +357,9 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         True
         """
         self._check_single("sample", signed=False)
-        pairs = self._reader.draw(whole("n", n), generator(seed))
-        i, j = ((t.cpu().numpy() if self.container.is_numpy else t) for t in pairs)
-        found: tuple[Array, Array] = i, j  # type: ignore[assignment]
-        return found
+        pairs: Any = self._reader.draw(whole("n", n), generator(seed))
+        i, j = (t.cpu().numpy() if self.container.is_numpy else t for t in pairs)
+        return i, j
 
     @cached_property
     def _reader(self) -> Reader:

@@ -168,7 +168,7 @@ def test_register_with_samples_moves_all_points(clouds):
         (("barycenter", "x.npy", "y.npy", "--out", "a.ply", "--weights", "0.5"), "--weights: found '0.5', expected 2"),
         (("barycenter", "x.npy", "y.npy", "--out", "a.ply", "--weights", "a,b"), "expected numbers between commas"),
         (("barycenter", "x.npy", "y.npy", "--out", "a.ply", "--weights", "-1,2"), "weights"),
-        (("barycenter", "x.npy", "y.npy", "--out", "a.ply", "--points", 0), "--points: found 0"),
+        (("barycenter", "x.npy", "y.npy", "--out", "a.ply", "--points", 0), "--points: 0 given"),
         (
             ("barycenter", "x.npy", "y.npy", "--out", "a.ply", "--plot", "a.gif.x"),
             "expected a name that ends in one of",

@@ -233,7 +233,7 @@ def test_blocks_of_rows(monkeypatch):
     ("arguments", "options", "error", "sentence"),
     [
         ((X, 7), dict(blur=1.0), ValueError, "^k: 7 given, expected a whole number from 1 to 6"),
-        ((X, 2.0), dict(blur=1.0), ValueError, "^k: 2.0 given"),
+        ((X, 2.0), dict(blur=1.0), TypeError, "^k: a float was given"),
         ((X, 2), dict(blur=0.0), ValueError, "^blur: 0.0 given, expected a positive length"),
         ((X, 2), dict(blur="wide"), TypeError, "^blur: a str was given, expected a number"),
         ((X, 2), dict(blur=1.0, fit_weights=1), TypeError, "^fit_weights: a int was given, expected True or False"),

@@ -168,7 +168,7 @@ def test_bad_losses(arguments, error, sentence):
         (dict(lr=-1.0), ValueError, "^lr: -1.0 given, expected a positive step size"),
         (dict(lr="big"), TypeError, "^lr: a str was given, expected a number"),
         (dict(steps=0), ValueError, "^steps: 0 given, expected a whole number of at least 1"),
-        (dict(steps=True), ValueError, "^steps: True given"),
+        (dict(steps=True), TypeError, "^steps: a bool was given, expected a whole number"),
         (dict(tol=1.0), ValueError, "^tol: 1.0 given, expected a share from 0 to less than 1, or None"),
         (dict(tol="small"), TypeError, "^tol: a str was given, expected a number"),
     ],
