@@ -38,6 +38,8 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"geomsink {release}"
+html_static_path = ["site/static"]
+html_css_files = ["geomsink.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
@@ -52,6 +54,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "remove_config_comments": True,
+    "ignore_repr_types": r"matplotlib\.",
     "show_signature": False,
     "download_all_examples": False,
     "doc_module": ("geomsink",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import textwrap
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -75,10 +76,11 @@ def result(file: Path) -> str:
     """A title, what the benchmark says of itself and how it is called, the results as written, and their figures."""
     about, _, rest = (ast.get_docstring(ast.parse(script_of(file).read_text(encoding="utf-8"))) or "").partition("\n\n")
     call, _, _ = rest.partition("\n\n")
+    called = f"```sh\n{textwrap.dedent(call)}\n```" if call.startswith("    ") else ""
     figures = [path for path in sorted(RESULTS.glob("*.png")) if path.stem.startswith(file.stem)]
     measured = re.sub(r"^#(?= )", "##", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    parts = [f"# {file.stem}", about, *([f"```sh\n{call}\n```"] if call.startswith("    ") else []), measured]
-    return "\n\n".join([*parts, *(f"![{path.stem}]({path.name})" for path in figures)]) + "\n"
+    shown = [f"![{path.stem}]({path.name})" for path in figures]
+    return "\n\n".join([f"# {file.stem}", about, called, measured, *shown]) + "\n"
 
 
 def script_of(file: Path) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 
 import geomsink
 
-rng = np.random.default_rng(0)
+rng = np.random.default_rng(1)
 
 
 def sphere(n, stretch=1.0):
