@@ -1,6 +1,7 @@
 # make demo    two shapes, their Sinkhorn divergence and a figure, demo.png
 # make test    all tests, one a core
 # make lint    style and types: ruff and mypy
+# make docs    the site, in docs/_build/html; runs the tutorials, some minutes
 # make check-cuda
 #              kernels for GPUs, compiled without one: 250 MB of compilers, and two minutes
 # make env     the environment that all use, in .venv; remade when the requirements change
@@ -12,7 +13,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 STAMP := .venv/installed
 
-.PHONY: demo test check-cuda lint env clean
+.PHONY: demo test docs check-cuda lint env clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -20,6 +21,14 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+docs: .venv/writers
+	rm -rf docs/generated/api
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+.venv/writers: $(STAMP)
+	$(RUN) -m pip install -c constraints.txt -e '.[docs]'
+	@touch $@
 
 check-cuda: .venv/compilers
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal \
@@ -48,5 +57,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv demo.png build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo.png docs/_build docs/generated docs/sg_execution_times.rst build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find geomsink tests -name __pycache__ -type d -prune -exec rm -rf {} +

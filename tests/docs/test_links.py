@@ -1,4 +1,4 @@
-"""Links of README.md and docs/ lead to files and headings that exist."""
+"""Links of the pages lead to files and headings that exist."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page):
 def test_there_are_links():
     found = {name_of(page): links(page.read_text(encoding="utf-8")) for page in PAGES}
     assert len(found["README.md"]) >= 20
-    assert any("#" in target for target in found["README.md"])
+    assert any("#" in target for target in found["docs/benchmarks.md"])
 
 
 def test_broken_links_are_seen(tmp_path):
