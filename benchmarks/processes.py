@@ -1,11 +1,11 @@
-"""Weak scaling across processes: points dealt out, all pairs summed, as many points a process, beside a cost model.
+"""Weak scaling across processes: as many points a process, all pairs summed beside a cost model, and merged sketches.
 
     OMP_NUM_THREADS=1 python benchmarks/processes.py [--counts 1 2 4] [--points 4000] [--wide 4096] [--coordinates 1024]
 
-Each process has as many points of both clouds, so that N grows with K, and what it computes, N·M/K pairs a reduction,
-too. Seconds are a process's own (its processor time, without what it waits for others on a machine that has fewer
-cores), and those of a clock. The model has one measured number, pairs a second of one process; bytes and memory follow
-from the sizes alone.
+Each process has as many points of both clouds, so that N grows with K; so does what it computes where all pairs are
+summed, N·M/K of them a reduction, and hardly where sketches are merged. Seconds are a process's own (its processor
+time, without what it waits for others on a machine that has fewer cores), and those of a clock. The model has one
+measured number, pairs a second of one process; bytes and memory follow from the sizes alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from common import RESULTS, machine, peak_memory, table, write
+from common import RESULTS, cloud, machine, peak_memory, table, write
 
 import geomsink
 from geomsink import costs, engine
@@ -76,6 +76,24 @@ def divergence(group: Group, n: int, dimension: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def between_sketches(group: Group, n: int) -> dict[str, Any]:
+    """A whole divergence at a blur well above the spacing, and its gradient."""
+    before = peak_memory()
+    x, y = (torch.from_numpy(cloud(name, n, group.rank)).requires_grad_() for name in ("knot", "star"))
+    messages, sent = group.traffic.messages, group.traffic.bytes
+    clock, spent = time.perf_counter(), time.process_time()
+    result = geomsink.sinkhorn_divergence(x, y, blur=BLUR, group=group)
+    result.value.backward()  # type: ignore[union-attr]
+    used = result.xy.approximation
+    assert used is not None
+    return {
+        "seconds": time.perf_counter() - clock, "processor": time.process_time() - spent, "nodes": sum(used.nodes),
+        "messages": group.traffic.messages - messages, "sent": group.traffic.bytes - sent,
+        "memory": (peak_memory() - before) * 2**20, "value": float(result.value.detach()),
+        "off": float(result.value_error), "converged": result.converged,
+    }  # fmt: skip
+
+
 def work(rank: int, count: int, folder: str, given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -85,6 +103,7 @@ def work(rank: int, count: int, folder: str, given: argparse.Namespace) -> None:
         "wide": reduction(group, given.wide, given.coordinates, "sqeuclidean", torch.float32),
         "narrow": reduction(group, given.points, 3, "euclidean", torch.float32),
         "solve": divergence(group, given.points, 3),
+        "sketches": between_sketches(group, given.sketched),
     }
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -110,7 +129,7 @@ def model(count: int, n: int, dimension: int, rate: float, size: int) -> dict[st
 
 
 def rows_of(found: list[dict[str, Any]], name: str, n: int, dimension: int) -> list[list[str]]:
-    rate = n * n / found[0][name]["processor"] * found[0]["processes"] ** 0
+    rate = n * n * found[0]["processes"] / found[0][name]["processor"]
     rows = []
     for one in found:
         count, seen = one["processes"], one[name]
@@ -136,6 +155,16 @@ def markdown(report: dict[str, Any]) -> str:
         "processes", "points", "s a process", "s of a clock", "evaluations", "s an evaluation and N/n", "messages each",
         "MB sent", "converged",
     ]  # fmt: skip
+    of_sketches = [
+        "processes", "points", "nodes", "s a process", "s of a clock", "messages", "MB sent", "MB held", "value",
+        "off by", "converged",
+    ]  # fmt: skip
+    sketches = [
+        [str(one["processes"]), f"{one['processes'] * report['sketched']:,}", f"{s['nodes']:,}",
+         f"{s['processor']:.3g}", f"{s['seconds']:.3g}", str(s["messages"]), f"{s['sent'] / 1e6:.3g}",
+         f"{s['memory'] / 1e6:.0f}", f"{s['value']:.7g}", f"{s['off']:.0e}", "yes" if s["converged"] else "no"]
+        for one in found for s in (one["sketches"],)
+    ]  # fmt: skip
     return (
         f"# Processes\n\n{report['machine']}; {report['cores']} cores, gloo. Points dealt out, as many a process; the "
         "model is that of [the cost page](../../docs/cluster-costs.md), with the rate of one process.\n\n"
@@ -146,7 +175,10 @@ def markdown(report: dict[str, Any]) -> str:
         "MB held are what the largest memory of a process was above that before it had points; what is beyond the "
         "model is scratch of the products, whatever N is.\n\n"
         f"## A divergence and its gradient, cost euclidean, blur {BLUR:g}, in 3 coordinates, {n:,} points a process "
-        f"({found[0]['solve']['engine']}, {found[0]['solve']['dtype']})\n\n{table(of_solve, solve)}\n"
+        f"({found[0]['solve']['engine']}, {found[0]['solve']['dtype']})\n\n{table(of_solve, solve)}\n\n"
+        f"## The same between merged sketches, squared distances, {report['sketched']:,} points a process\n\n"
+        f"{table(of_sketches, sketches)}\n\nMore points are other points of the same surfaces, and the value moves by "
+        "what drawing them does.\n"
     )
 
 
@@ -156,6 +188,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=4000, help="of each cloud, a process, in 3 coordinates")
     parser.add_argument("--wide", type=int, default=4096, help="the same in many coordinates")
     parser.add_argument("--coordinates", type=int, default=1024)
+    parser.add_argument("--sketched", type=int, default=200_000, help="points of each cloud, a process")
     parser.add_argument("--out", type=Path, default=RESULTS / "processes.json", help="the report; Markdown beside it")
     given = parser.parse_args()
     found = []
@@ -163,7 +196,7 @@ def main() -> int:
         found.append(measured(count, given))
         print(count, found[-1], flush=True)
     about = {"machine": machine(), "cores": os.cpu_count(), "points": given.points, "wide": given.wide}
-    report = {**about, "coordinates": given.coordinates, "found": found}
+    report = {**about, "coordinates": given.coordinates, "sketched": given.sketched, "found": found}
     write(given.out, report, markdown(report))
     print(markdown(report))
     return 0

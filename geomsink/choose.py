@@ -98,8 +98,8 @@ def certified_precision(pairs: int, working: torch.dtype, known: bool) -> torch.
 
 PAYS, PAYS_ON_GPU = 2**21, 2**32
 """Pairs from which on cells pay: several levels, and sums that leave out pairs of far cells. On surfaces at σ = 0.05
-one level takes 0.83 times as long at 2²¹ pairs, 1.3 times at 2²², 3.8 times at 2²⁴ on one machine, and 1.7 and 3.7
-times at 2²¹ and 2²² on another; a GPU has all pairs at once."""
+one level takes 0.83 times as long at 2²¹ pairs, 1.3 to 1.9 times at 2²², on two machines, and 3.8 times at 2²⁴; a GPU
+has all pairs at once."""
 WIDEST = 4
 """Coordinates up to which several levels do: cells of more are wide, and nearly all pairs are summed. Between 5,000
 uniform points of a cube several levels take 0.15 times as long as one in 2 coordinates, 1.1 times in 4, 4.3 times in
