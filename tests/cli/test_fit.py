@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import geomsink
 from geomsink import SinkhornDivergence, generative, shapes
 
 pytest.importorskip("click")
@@ -35,7 +36,7 @@ def undrawn(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     for module in [name for name in sys.modules if name.startswith("geomsink.plotting")]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr("geomsink.plotting", raising=False)
+    monkeypatch.delitem(vars(geomsink), "plotting", raising=False)
 
 
 def log_of(folder):
