@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-BAR = "{desc:<76} {percentage:3.0f} % |{bar}| {elapsed}, {remaining} left"
+BAR = "{percentage:3.0f} % |{bar:8}| {elapsed}, {remaining} left  {desc}"
+"""What a narrow terminal has no room for is cut off at the end."""
 
 
 class Progress:
@@ -31,7 +32,7 @@ class Progress:
                 from tqdm.auto import tqdm
             except ImportError:
                 raise ImportError("progress=True needs the package tqdm: pip install 'geomsink[cli]'.") from None
-            self._bar = tqdm(total=100, bar_format=BAR, leave=False)
+            self._bar = tqdm(total=100, bar_format=BAR, leave=False, dynamic_ncols=True)
 
     def begin(self, name: str, start: float, target: float) -> None:
         """A new problem, annealed from one temperature to another."""
@@ -56,7 +57,8 @@ class Progress:
             wanted = math.log(max(self._first_error / tol, 1.0 + 1e-9))
             share = 0.5 + 0.5 * math.log(max(self._first_error / max(error, tol), 1.0)) / wanted
         self._bar.n = max(self._bar.n, min(100 * share, 100))
-        self._bar.set_description_str(f"{self._name}{self._level}  ε {epsilon:.2e}  marginal error {error:.1e}")
+        state = f"error {error:.0e}" if epsilon <= self._target else f"ε {epsilon:.1e}"
+        self._bar.set_description_str(f"{self._name}, {state}{self._level}")
 
     def pieces(self, name: str, done: int, total: int | None) -> None:
         """So many points are done, of all, where it is known how many these are."""

@@ -86,7 +86,7 @@ class CoarseToFine:
         extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
         plain = problem.is_self or problem.is_signed
         newton = None if plain else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
-        progress.level(f", {sizes[-1][0]:,} against {sizes[-1][1]:,} points")
+        progress.level(f", {sizes[-1][0]:,} × {sizes[-1][1]:,} points")
         sums = self._sums(problem, level)
         wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
         patience = PATIENCE if problem.is_signed else None
@@ -125,7 +125,7 @@ class CoarseToFine:
                 first, correction = level.extend(alpha, beta, up, x.dtype), level.correction(beta, up[1], x.dtype)
             if start is not None:
                 first = _means(start[0], cells[0], len(x)), _means(start[1], cells[1], len(y))
-            progress.level(f", {len(x):,} against {len(y):,} cells")
+            progress.level(f", {len(x):,} × {len(y):,} cells")
             wanted = max(COARSE_TOL[0] * self.goal.of_sums, COARSE_TOL[1], 3.0 * coarse.floor())
             aim = Goal(wanted, COARSE_SHARE if self.goal.asks_for_values else math.inf)
             if in_memory:
