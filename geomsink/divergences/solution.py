@@ -128,14 +128,7 @@ class Solution(Valued, Constant, Generic[Value, Array]):
     interval: Interval | None
 
     def _facts(self) -> Facts:
-        return {
-            "value": self.value,
-            "state": state(self.converged, self.status),
-            "interval": interval(self.lower, self.upper),
-            "marginal_error": self.marginal_error,
-            "points": sizes(self.plan.shape),
-            "seconds": seconds(self.seconds),
-        }
+        return _solved(self)
 
     def _curve(self) -> Curve:
         return [(step.evaluations, step.marginal_error) for step in self.history], self.tol
@@ -217,14 +210,7 @@ class Divergence(Valued, Constant, Generic[Value, Array]):
     traffic: Traffic | None = None
 
     def _facts(self) -> Facts:
-        return {
-            "value": self.value,
-            "state": state(self.converged, self.status),
-            "interval": interval(self.lower, self.upper),
-            "marginal_error": self.marginal_error,
-            "points": sizes(self.plan.shape),
-            "seconds": seconds(self.seconds),
-        }
+        return _solved(self)
 
     def _curve(self) -> Curve:
         return self.xy._curve()
@@ -301,6 +287,18 @@ class Divergence(Valued, Constant, Generic[Value, Array]):
     @property
     def tol(self) -> float:
         return self.xy.tol
+
+
+def _solved(result: Any) -> Facts:
+    """What is shown of a solution, and of a divergence."""
+    return {
+        "value": result.value,
+        "state": state(result.converged, result.status),
+        "interval": interval(result.lower, result.upper),
+        "marginal_error": result.marginal_error,
+        "points": sizes(result.plan.shape),
+        "seconds": seconds(result.seconds),
+    }
 
 
 def _gap(lower: Any, upper: Any) -> Any:

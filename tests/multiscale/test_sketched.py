@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 from reference import squared_distances
+from sketched_cases import CASES, COST, SURFACES, TIGHT, TOL, gradients, measure, uniform
 
-from geomsink import SinkhornDivergence, choose, costs, shapes, sinkhorn_divergence, solve
-from geomsink.derivatives import krylov
+from geomsink import SinkhornDivergence, choose, sinkhorn_divergence, solve
 from geomsink.measures import Measure
 from geomsink.multiscale import Cloud, Sketched
 from geomsink.multiscale.sketch import Nodes
-from geomsink.multiscale.sketched import SketchedSums, Stand
-
-TIGHT = dict(multiscale=False, dtype="float64", tol=1e-10, max_iter=20_000)
-TOL = 1e-3
-COST = costs.get("sqeuclidean")
+from geomsink.multiscale.sketched import Stand
 
 
 @pytest.fixture
@@ -30,45 +26,6 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(Nodes, "of", classmethod(counting))
     return sketched
-
-
-def surfaces(shift=0.0):
-    x, y = shapes.sample("knot", 1500, seed=0), shapes.sample("star", 1300, seed=1)
-    return x.astype(np.float64), y.astype(np.float64) + shift
-
-
-def uniform(n, d, seed=0):
-    return np.random.default_rng(seed).random((n, d))
-
-
-def uneven(n, seed=2):
-    w = np.random.default_rng(seed).exponential(size=n)
-    return w / w.sum()
-
-
-def measure(points):
-    points = torch.from_numpy(points)
-    return Measure(points, torch.full((len(points),), 1.0 / len(points), dtype=torch.float64))
-
-
-SURFACES = dict(zip("xy", surfaces(), strict=True), blur=0.25)
-APART = dict(zip("xy", surfaces(0.3), strict=True), blur=0.25)
-CASES = {
-    "surfaces": SURFACES,
-    "uneven weights": {**SURFACES, "a": 3.0 * uneven(1500), "b": 3.0 * uneven(1300, 3)},
-    "weights of zero": {**SURFACES, "a": np.r_[np.zeros(700), np.full(800, 1 / 800)]},
-    "a square": dict(x=uniform(1800, 2), y=uniform(1400, 2, 1) ** 2, blur=0.15),
-    "a cube": dict(x=uniform(2000, 3), y=uniform(1800, 3, 1) ** 2, blur=0.5, tol=2e-3),
-    "a line": dict(x=uniform(1500, 1), y=uniform(1500, 1, 1) ** 2, blur=0.03),
-    "far from the origin": {**SURFACES, "x": SURFACES["x"] + 100.0, "y": SURFACES["y"] + 100.0},
-    "one side": dict(x=uniform(1500, 2), y=uniform(300, 2, 1) ** 2, blur=0.12),
-    "reach": {**APART, "reach": 0.3},
-    "reach of one side": {**SURFACES, "reach": (0.5, None)},
-    "reach and two masses": {**SURFACES, "reach": 0.5, "b": np.full(1300, 2.0 / 1300)},
-    "l2": {**APART, "reach": 0.3, "penalty": "l2"},
-    "tv": {**APART, "reach": 0.3, "penalty": "tv"},
-    "partial": {**APART, "reach": 0.3, "penalty": "partial"},
-}
 
 
 @functools.cache
@@ -257,17 +214,6 @@ def test_certificates_are_of_all_points(name):
 # --------------------------------------------------------------------------- derivatives
 
 
-def gradients(case, strategy, **options):
-    """Of the value, or of the cost ⟨P, C⟩, by the first cloud's points and weights."""
-    x, y = torch.from_numpy(case["x"]).requires_grad_(), torch.from_numpy(case["y"])
-    a = torch.full((len(x),), 1.0 / len(x), dtype=torch.float64, requires_grad=True)
-    rest = {k: v for k, v in case.items() if k not in "xyab"}
-    loss = options.pop("loss", lambda found: found.value)
-    found = solve(x, y, a, **{**rest, **options})
-    assert found.strategy == strategy and found.converged
-    return torch.autograd.grad(loss(found), (x, a))
-
-
 @pytest.mark.parametrize("name", ["surfaces", "a square", "reach", "l2", "tv"])
 def test_gradients_are_those_of_all_pairs(name):
     case = CASES[name]
@@ -278,83 +224,6 @@ def test_gradients_are_those_of_all_pairs(name):
             one, other = one - one.mean(), other - other.mean()  # a constant means nothing with fixed masses
         assert float((one - other).norm()) < 2e-3 * float(other.norm())
         assert float((one - other).abs().max()) < 1e-2 * float(other.abs().max())
-
-
-def implicitly(case, strategy, **options):
-    """Gradients of ⟨P, C⟩, which feels the potentials, without the constants that mean nothing; and the solution."""
-    solutions = []
-
-    def loss(found):
-        solutions.append(found)
-        return found.transport_cost
-
-    found = gradients(case, strategy, differentiation="implicit", loss=loss, **options)
-    balanced = "reach" not in case
-    return [t - t.mean() if t.ndim == 1 and balanced else t for t in found], solutions[0]
-
-
-@pytest.mark.parametrize("name", ["a square", "uneven weights", "reach", "l2"])
-def test_implicit_differentiation_between_sketches(name):
-    """By the equation of all pairs, and by products between sketches, whose residual is that of all pairs as well."""
-    case = {**CASES[name], "tol": TOL, "multiscale": True}
-    found, solution = implicitly(case, "sketched", engine="keops", dtype="float32")
-    exact, _ = implicitly({**case, **TIGHT}, "one-level")
-    for one, other in zip(found, exact, strict=True):
-        assert float((one - other).norm()) < 2e-3 * float(other.norm())
-    (solve,) = solution.linear_solves
-    assert solve.sketched and 1e-8 < solve.residual < krylov.ENOUGH[torch.float32]
-
-
-def test_implicit_differentiation_of_self_problems_between_sketches():
-    def gradient(**options):
-        x, y = (torch.from_numpy(SURFACES[k]).requires_grad_() for k in "xy")
-        found = sinkhorn_divergence(x, y, blur=0.4, form="sharp", differentiation="implicit", **options)
-        return torch.autograd.grad(found.value, x)[0], found
-
-    found, report = gradient(tol=TOL, multiscale=True, engine="keops", dtype="float32")
-    exact, _ = gradient(**TIGHT)
-    assert report.xx.strategy == "sketched" and report.xx.linear_solves[0].sketched
-    assert float((found - exact).norm()) < 2e-3 * float(exact.norm())
-
-
-def test_residuals_between_sketches_are_those_of_all_points(monkeypatch):
-    """As dense algebra finds them, wherever the solution comes from; and weights of zero have derivatives, too."""
-    seen, missed = [], krylov.ImplicitOperator._missed
-
-    def looking(self, r, s, found):
-        seen.append((self, r, s, found, missed(self, r, s, found)))
-        return seen[-1][-1]
-
-    monkeypatch.setattr(krylov.ImplicitOperator, "_missed", looking)
-    case = {**CASES["weights of zero"], "tol": TOL, "multiscale": True}
-    x, y, a = (torch.from_numpy(case[k]).requires_grad_() for k in "xya")
-    found = solve(x, y, a, blur=0.25, tol=TOL, multiscale=True, differentiation="implicit", engine="keops")
-    torch.autograd.grad(found.transport_cost, (x, a))
-    assert found.strategy == "sketched"
-    for operator, r, s, (lam, mu), reported in seen:
-        state, kept = operator.solver.state, a.detach() > 0.0
-        C = torch.cdist(x.detach(), y.detach()).square()
-        P = a.detach()[:, None] * ((state.f[:, None] + state.g - C) / found.epsilon).exp() / len(y)
-        rows, columns = a.detach() * state.log_rows.exp(), state.log_columns.exp() / len(y)
-        left = (r - rows * lam - P @ mu)[kept], s - columns * mu - P.T @ lam
-        sums = rows[kept], columns
-        left[0].sub_(rows[kept] * left[0].sum() / rows.sum())  # which no solution has less of
-        size, whole = (sum(map(lambda t, p: (t**2 / p).sum(), of, sums)) for of in (left, (r[kept], s)))
-        size = float((size / whole).sqrt())
-        assert size <= reported <= 1.5 * size
-    assert len(seen) > 1 and found.linear_solves[0].sketched
-
-
-def test_sketches_that_linear_systems_are_not_solved_with(monkeypatch):
-    """What all points say is not believed of them: conjugate gradients over all pairs follow."""
-    products = SketchedSums.row_products
-    monkeypatch.setattr(SketchedSums, "row_products", lambda self, *given: 1.5 * products(self, *given))
-    case = {**CASES["a square"], "tol": TOL, "multiscale": True}
-    found, solution = implicitly(case, "sketched", engine="keops", dtype="float32")
-    exact, _ = implicitly({**case, **TIGHT}, "one-level")
-    assert not solution.linear_solves[0].sketched
-    for one, other in zip(found, exact, strict=True):
-        assert float((one - other).norm()) < 2e-3 * float(other.norm())
 
 
 # ------------------------------------------------------------------------------- its parts
