@@ -105,9 +105,11 @@ def test_a_process_that_is_not_there(fault, seconds):
             assert took >= TIMEOUT and ranks == (CULPRIT,)
             assert f"has waited 5 s for process {CULPRIT}, which has ended, hangs or is much slower" in said
         else:
-            assert f"has lost process {ranks[0]}, which has ended or given up" in said and CULPRIT in ranks
+            # Of three, one may see first that another has given up, which has lost the culprit.
+            assert f"has lost process {ranks[0]}, which has ended or given up" in said and rank not in ranks
         assert "gloo" not in said and not re.search(r"[^\x20-\x7e]", said)
         assert after.startswith("after: these processes have lost each other before (masses: ")
+    assert any(CULPRIT in outcomes[rank].value[2] for rank in others)
 
 
 @pytest.mark.parametrize(
