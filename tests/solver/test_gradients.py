@@ -1,6 +1,7 @@
 """Gradients, which are of first order in what a plan is off by, where values are of second order."""
 
 import numpy as np
+import pytest
 import torch
 from soak_reference import transport
 
@@ -28,13 +29,15 @@ def test_between_clusters_that_exchange_little_mass():
     assert (gradient - exact).norm() < 1e-3 * exact.norm()
 
 
-def test_of_equal_clouds_are_zero():
+@pytest.mark.parametrize(("seed", "blur"), [(4, 0.5), (2, 0.2), (0, 1.0)])
+def test_of_equal_clouds_are_zero(seed, blur):
     """The three problems are one: what is left is rounding, also where one weight is most of the mass."""
-    r = np.random.default_rng(0)
-    weights = np.r_[1.0, 1e-6 * r.random(10)]
-    x, y = (torch.from_numpy(t).requires_grad_() for t in (r.normal(size=(11, 5)),) * 2)
+    r = np.random.default_rng(seed)
+    weights = np.r_[1.0, 10.0 ** r.uniform(-8, -6, 10)]
+    points = r.normal(size=(11, 3))
+    x, y = (torch.from_numpy(points.copy()).requires_grad_() for _ in range(2))
     a = torch.from_numpy(weights / weights.sum())
-    s = geomsink.sinkhorn_divergence(x, y.clone(), a, a, blur=0.5)
+    s = geomsink.sinkhorn_divergence(x, y, a, a, blur=blur)
     gradients = torch.autograd.grad(s.value, (x, y))
     assert s.converged and s.value == 0.0
-    assert max(float(g.abs().max()) for g in gradients) < 1e-12
+    assert max(float(g.abs().max()) for g in gradients) < 2e-11
