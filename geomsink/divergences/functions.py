@@ -54,8 +54,8 @@ def sinkhorn_divergence(
 ) -> Divergence:
     """S_ε(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β) between two weighted point clouds.
 
-    It says how far mass has to move to turn one cloud into the other. It is 0 for equal clouds and positive for others,
-    and details below the blur are not looked at. Of the squared distance the root is a length, ``length`` of the result.
+    It says how far mass has to move to turn one cloud into the other, and is 0 for equal clouds. Details below the blur
+    are not looked at. Of the squared distance the root is a length: ``length`` of the result.
 
     Parameters
     ----------
