@@ -69,7 +69,7 @@ def _draw_interval(ax: Axes, lower: float, value: float, upper: float) -> None:
     ax.set_title("certain", color=CLOUD_COLORS[1], fontsize=9)
     ax.plot([0, 0], [low, high], color=CLOUD_COLORS[1], lw=5, alpha=0.5, solid_capstyle="butt")
     ax.plot(0, 0, "o", color=CLOUD_COLORS[0], ms=6, clip_on=False)
-    ax.annotate("value", (0, 0), (6, 0), color=ink(ax, FAINT), fontsize=8, va="center", textcoords="offset points")
+    ax.annotate("value", (0, 0), (8, 0), color=ink(ax, FAINT), fontsize=8, va="center", textcoords="offset points")
     ax.set_yticks([low, high], [f"{low:+.0e}", f"{high:+.0e}"])
     ax.set_xticks([])
     room = 0.15 * (high - low) or 1e-9

@@ -23,7 +23,7 @@ _SMALLEST, _LARGEST = 1.5, 0.16
 _SIDE = 6.0
 """Of a figure of its own, in inches, if it is square."""
 _FARTHEST = 0.6
-"""How bright the back of a scene is."""
+"""How much of its colour the back of a scene has; the rest is the page's."""
 
 
 class Scene:
@@ -90,7 +90,7 @@ class Scene:
         return ax
 
     def draw(self, ax: Axes, clouds: Sequence[Array], colors: Sequence[Array]) -> None:
-        """Draw clouds from back to front, each point a disc of its colour (N, 3), dimmed by shade and distance."""
+        """Draw clouds from back to front, each point a disc of its colour (N, 3), in shade and in haze."""
         rng = np.random.default_rng(0)
         page = page_color(ax)
         smallest = _SMALLEST / _points_per_unit(ax)
@@ -99,8 +99,8 @@ class Scene:
             chosen = rng.permutation(len(cloud))[:MAX_DRAWN]
             flat, near = self.project(cloud[chosen])
             drawn = discs(cloud[chosen], self.axes, self.radius)
-            dim = (drawn.light * (_FARTHEST + (1 - _FARTHEST) * near))[:, None]
-            fills.append(color[chosen] * dim + page * (1 - dim))
+            haze = (1 - _FARTHEST) * (1 - near)[:, None]
+            fills.append(color[chosen] * drawn.light[:, None] * (1 - haze) + page * haze)
             across, up = (np.clip(size / self.radius, smallest, _LARGEST) for size in (drawn.width, drawn.height))
             nearer = 0.85 + 0.3 * near if self.depth else np.ones(len(near))
             flats.append(flat)

@@ -116,8 +116,7 @@ def test_discs_shrink_with_the_number_of_points_and_grow_with_the_axes():
     rng = np.random.default_rng(0)
     sphere = rng.standard_normal((20_000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
-    few, many = (np.median(dots(plotting.plot_colors(sphere[:n], sphere[:n] / 2 + 0.5)).get_widths() ** 2)
-                 for n in (4000, 16_000))  # fmt: skip
+    few, many = (np.median(discs(sphere[:n], np.eye(3), 1.0).width ** 2) for n in (4000, 16_000))
     assert few / many == pytest.approx(4, rel=0.1)
     share = []
     for size in (3.0, 6.0):  # the same picture, twice as large: discs are in units of the axis
