@@ -229,7 +229,7 @@ class Divergence(Valued, Constant, Generic[Value, Array]):
 
         None where the cost is no power of a length, where marginals are not fixed, and after solves with ``group=``.
         """
-        if isinstance(self.plan, Scattered):
+        if self.traffic is not None:
             return None
         terms = self.plan.terms
         if terms.cost.degree is None or not all(isinstance(penalty, Balanced) for penalty in terms.penalties):

@@ -39,3 +39,13 @@ def test_there_is_none_where_mass_may_be_given_up_or_the_cost_is_no_power_of_a_l
     assert geomsink.sinkhorn_divergence(X, X + MOVE, blur=0.2, reach=1.0).length is None
     cost = geomsink.costs.Cost(name="capped", expression=lambda x, y: 1 - (-((x - y) ** 2).sum(-1)).exp())
     assert geomsink.sinkhorn_divergence(X, X + MOVE, epsilon=0.1, cost=cost).length is None
+
+
+def test_there_is_none_with_a_group():
+    """Processes have parts of it: what is looked at on one of them must not wait for the others."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        assert geomsink.sinkhorn_divergence(X, X + MOVE, blur=0.2, group=True).length is None
+    finally:
+        torch.distributed.destroy_process_group()
