@@ -98,9 +98,12 @@ class Corrector(Judged):
     def finished(self, most: int) -> bool:
         """Newton's steps until marginals and value are as right as they should be; whether they are."""
         for k in range(most + 1):
-            if self.marginal_error <= self.tol and (not self.goal.asks_for_values or self._judge()[0]):
-                self._complete()
-                return True
+            if self.marginal_error <= self.tol:
+                right, found = self._judge() if self.goal.asks_for_values else (True, None)
+                if right:
+                    self._go_further(found)
+                    self._complete()
+                    return True
             if k == most or not self._step():
                 return False
         return False
