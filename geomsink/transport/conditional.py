@@ -96,7 +96,8 @@ class Conditional:
     def average(self, w: Tensor) -> Tensor:
         """Σ_j p_j w_j for w of shape (..., M, E): (..., K, E), float64, with history where there is any."""
         columns, terms = torch.cat((torch.ones_like(w[..., :1]), w), -1), self.terms
-        if torch.is_grad_enabled() and (self.plan.live or w.requires_grad or terms.x.requires_grad):
+        live = torch.is_grad_enabled() and (self.plan.live or w.requires_grad or terms.x.requires_grad)
+        if live or self.plan.is_signed:
             sums = terms.sums(self._near, self.plan.g, terms.b[..., None] * columns)
         else:
             sums = self._operator(self._near).apply(columns.detach().to(self.pair.x.dtype)).double()
@@ -115,9 +116,9 @@ class Conditional:
         return zeros if epsilon == math.inf else -epsilon * self._operator(zeros).row_max().double()
 
     def _operator(self, f: Tensor) -> Gibbs:
-        """exp((f_i + g_j − C_ij)/ε) b_j."""
+        """exp((f_i + g_j − C_ij)/ε) |b_j|."""
         epsilon, dtype = self.plan.operator.epsilon, self.pair.x.dtype
-        v = self.plan.g.detach() / epsilon + Measure(self.pair.y, self.terms.b.detach()).log_weights
+        v = self.plan.g.detach() / epsilon + Measure(self.pair.y, self.terms.b.detach().abs()).log_weights
         return Gibbs(self.pair, (f / epsilon).to(dtype), v.to(dtype), epsilon)
 
 
