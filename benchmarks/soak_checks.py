@@ -22,9 +22,9 @@ Array = np.ndarray
 LIMIT = 60
 """Seconds that the package may take for one problem."""
 SINGLE = 2.0**-24
+"""Rounding to float32."""
 LINK = 1e-12
 """Share of a row and of a column up to which an entry of a plan connects nothing."""
-"""Rounding to float32."""
 VALUE, GRADIENT, SHARP = 1e-5, 1e-2, 1e-2
 """Relative errors of values and gradients at the default ``tol``, and of sharp values, which are of first order."""
 ARGUMENTS = re.compile(r"^(x|y|a|b|blur|epsilon|cost|reach|rho|dtype|tol|multiscale|mahalanobis|certify)\b.*: ")
