@@ -1,7 +1,8 @@
-"""Whole numbers that callers give: how many, and seeds."""
+"""Numbers that callers give: how many, how much, and seeds."""
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
@@ -24,3 +25,23 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
         expected = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}: {value} given, expected a whole number {expected}.")
     return int(value)
+
+
+def number(name: str, value: Any, expected: str = "a number") -> float:
+    """A real number, or a sentence that says what ``name`` was; infinite beyond the range of floats.
+
+    Raises
+    ------
+    TypeError
+
+    Examples
+    --------
+    >>> number("tol", 1)
+    1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected {expected}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from .. import costs
+from ..copies import detached
 from ..costs import Cost
 from ..divergences import MAX_ITER
 from ..guards import guarded
@@ -221,7 +222,7 @@ def solve_sample(
     if rho is not None:
         known("unbalanced_type", penalty, PENALTIES)
     if grad == "detach":
-        X_a, X_b, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (X_a, X_b, a, b))
+        X_a, X_b, a, b = detached((X_a, X_b, a, b))
     live = torch.is_grad_enabled() and any(isinstance(X, Tensor) and X.requires_grad for X in (X_a, X_b))
     cost = _cost(metric, live)
     if reg is None or positive("reg", reg, zero=True) == 0.0:

@@ -11,7 +11,6 @@ An update of f maximises over f: it is a function of the softmin s_i = −ε log
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
+from ..counts import number
 
 STEPS = 50
 """Of Newton's method for one update, at most; it takes 3 to 8."""
@@ -308,10 +308,9 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     def made(value: Any) -> Penalty:
         if value is None:
             return Balanced()
-        if not isinstance(value, numbers.Real):
-            raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number, None or a pair of them.")
-        if not 0 < float(value) < math.inf:
+        found = number(name, value, "a number, None or a pair of them")
+        if not 0 < found < math.inf:
             raise ValueError(f"{name}: {value} given, expected a positive number, or None for a fixed marginal.")
-        return KINDS[penalty](cost.epsilon(float(value), name) if name == "reach" else float(value))
+        return KINDS[penalty](cost.epsilon(found, name) if name == "reach" else found)
 
     return made(values[0]), made(values[1])

@@ -13,10 +13,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..counts import whole
+from ..counts import number, whole
 from ..measures import Container, is_list, measure, pair_of_measures
 from ..shown import Curve, Facts, Shown, Words
-from .descent import History, OptimizerLike, Particles, check_number, check_steps, descend
+from .descent import History, OptimizerLike, Particles, check_steps, descend
 from .flows import Loss, gradient_flow, loss_of, measured, size_of
 
 JITTER = 0.01
@@ -129,6 +129,7 @@ def barycenter(
     True
     """
     check_steps(steps, tol)
+    whole("seed", seed, 0)
     measure = loss_of(loss, blur)
     measures, container = _measures(clouds, masses)
     shares = _shares(weights, len(measures))
@@ -229,13 +230,14 @@ def quantize(
     array([0.333, 0.667])
     """
     check_steps(steps, tol)
-    epsilon = 2.0 * check_number("blur", blur) ** 2
+    epsilon = 2.0 * number("blur", blur) ** 2
     if not (blur > 0 and 0 < epsilon < math.inf):
         raise ValueError(f"blur: {blur} given, expected a positive length.")
     cloud, mass, container = measure(points, weights)
     if cloud.ndim != 2:
         raise ValueError(f"points: a batch of {len(cloud)} clouds was given, expected one cloud.")
     whole("k", k, most=len(cloud))
+    whole("seed", seed, 0)
     if not isinstance(fit_weights, bool):
         raise TypeError(f"fit_weights: a {type(fit_weights).__name__} was given, expected True or False.")
     cloud, mass = cloud.detach(), mass.detach()

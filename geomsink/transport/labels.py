@@ -111,7 +111,8 @@ def transfer(
     """
     plan = solution_plan(solution, reverse)
     if bool((plan.terms.b < 0.0).any()):
-        raise ValueError(f"labels: given for a Sketch as {'xy'[not reverse]}, expected a plan from the points themselves.")
+        side = "x" if reverse else "y"
+        raise ValueError(f"labels: given for a Sketch as {side}, expected a plan from the points themselves.")
     columns, classes = _labels(labels, plan)
     if classes is None and probabilities:
         raise ValueError(
