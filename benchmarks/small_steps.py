@@ -194,5 +194,6 @@ def markdown(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     worst = f"At most {max(ratios, default=0.0):.2f} times as long as the faster peer."
     parts = ["## Small clouds", about, table(HEAD, [cells(*row) for row in single]), worst]
     if batches:
-        parts += ["Batches, one call of each library after one of 50 points an item:", table(OF_BATCHES, [cells(*row)[:9] for row in batches])]
+        text = "Batches, one call of each library, after one of 50 points an item:"
+        parts += [text, table(OF_BATCHES, [cells(*row)[:9] for row in batches])]
     return "\n\n".join(parts)

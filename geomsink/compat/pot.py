@@ -47,7 +47,7 @@ class _Regularised(EntropicResult):
 
     entropy = False
 
-    def _constant(self) -> Any:
+    def _constant(self) -> Tensor:
         """Σ P log P less Σ P log(P/ab) is Σ a log a + Σ b log b, for fixed marginals."""
         constant = self.entropy_of_mass
         if self.entropy:

@@ -92,8 +92,7 @@ def barycenter(
     steps : int, default 100
         At most.
     tol : float or None, default 1e-4
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
-        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
+        As in `gradient_flow`.
     seed : int, default 0
         Of the points that are drawn.
     progress : bool, default False
@@ -192,8 +191,7 @@ def quantize(
     steps : int, default 300
         At most.
     tol : float or None, default 1e-5
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
-        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
+        As in `gradient_flow`.
     seed : int, default 0
         Of the first centres: points drawn with a chance of a_i times the squared distance to those drawn before.
     progress : bool, default False

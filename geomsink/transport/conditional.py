@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import ROUNDING
+from ..choose import RANGE, ROUNDING
 from ..derivatives import Terms
 from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
@@ -30,8 +30,6 @@ SAFE = 1e12
 """Row sums outside of [1/SAFE, SAFE] are not used: the largest term of each is then made 1."""
 ROUGH = 1e-2
 """Largest rounding of exponents at new points: beyond it they are worked on in float64."""
-HIGHEST = 1e290
-"""Costs are kept below."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ class Conditional:
         if not (plan.live or z.requires_grad):  # features may have parameters with history
             x = x.detach()
         scale = largest_cost(x.detach().flatten(0, -2), y.detach().flatten(0, -2), kept.cost)
-        if not scale < HIGHEST:
-            raise ValueError(f"points: costs reach {scale:.3g}, expected less than {HIGHEST:.0e}.")
+        if not scale < RANGE[torch.float64]:
+            raise ValueError(f"points: costs reach {scale:.3g}, expected less than {RANGE[torch.float64]:.0e}.")
         if ROUNDING[dtype] * scale > ROUGH * plan.operator.epsilon:
             dtype = torch.float64
             y = clouds.features(clouds.y)

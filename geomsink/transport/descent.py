@@ -235,6 +235,7 @@ class _Run:
         self.values: list[float] = []
         self.unsolved = 0
         self._known: Tensor | None = None
+        self._warned: set[tuple[str, type[Warning], int]] = set()
 
     def arrive(self) -> None:
         """Take note of the loss where the last step has led; line searches go on from there."""
@@ -274,7 +275,9 @@ class _Run:
             loss = self.loss()
         unsolved = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
         for warning in caught:
-            if warning not in unsolved:
+            kind = str(warning.message), warning.category, warning.lineno
+            if warning not in unsolved and kind not in self._warned:  # each once, and not at each step
+                self._warned.add(kind)
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if unsolved and not self.unsolved:
             warnings.warn(f"{self.name}: {unsolved[0].message}", unsolved[0].category, stacklevel=6)

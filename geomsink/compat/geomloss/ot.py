@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ... import costs
 from ...costs import Cost
@@ -42,7 +43,7 @@ class OTResultSample(EntropicResult):
         With ``@``, and not stored.
     """
 
-    def _constant(self) -> Any:
+    def _constant(self) -> Tensor:
         """GeomLoss's value for fixed marginals is ⟨a, f⟩ + ⟨b, g⟩, which is OT_ε of masses of 1."""
         return self.entropy_of_mass
 
