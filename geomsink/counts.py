@@ -1,9 +1,10 @@
-"""Numbers that callers give: how many, how much, and seeds."""
+"""Numbers and names that callers give: how many, how much, seeds, and which one."""
 
 from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -44,4 +45,17 @@ def number(name: str, value: Any, expected: str = "a number") -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+
+
+def one_of(name: str, value: Any, names: Iterable[str]) -> None:
+    """Refuse what is none of the ``names``, in a sentence that lists them.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected one of {', '.join(names)}.")
+    if value not in names:
+        raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")

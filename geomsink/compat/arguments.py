@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -23,12 +22,6 @@ def positive(name: str, value: Any, zero: bool = False) -> float:
     if 0 < found <= LEAST:
         raise ValueError(f"{name}: {value} given, expected more than {LEAST}; scale the points up.")
     return found
-
-
-def known(name: str, value: Any, names: Iterable[str]) -> None:
-    """One of some names."""
-    if value not in names:
-        raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")
 
 
 def penalties(name: str, value: Any) -> tuple[float | None, float | None] | None:

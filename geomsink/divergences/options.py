@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import costs, engine
 from ..costs import Cost
-from ..counts import number, whole
+from ..counts import number, one_of, whole
 from ..solver import Balanced, Penalty, pair_of_penalties, temperatures
 
 TOL = 1e-3
@@ -58,25 +58,19 @@ class Options:
         _ = self.ground, self.working_dtype, self.penalties
         self.live_epsilon()
         engine.check_name(self.engine)
-        if self.form not in FORMS:
-            raise ValueError(f"form: unknown name {self.form!r}; expected one of {', '.join(FORMS)}.")
-        if self.differentiation not in DIFFERENTIATIONS:
-            expected = ", ".join(DIFFERENTIATIONS)
-            raise ValueError(f"differentiation: unknown name {self.differentiation!r}; expected one of {expected}.")
+        one_of("form", self.form, FORMS)
+        one_of("differentiation", self.differentiation, DIFFERENTIATIONS)
+        one_of("nan_policy", self.nan_policy, NAN_POLICIES)
         for name in ("recompute", "certify", "normalize"):
             if not isinstance(getattr(self, name), bool):
                 found = f"a {type(getattr(self, name)).__name__} was given"
                 raise TypeError(f"{name}: {found}, expected True or False.")
-        number("scaling", self.scaling)
         if not number("tol", self.tol) > 0:
             raise ValueError(f"tol: {self.tol} given, expected a positive marginal error.")
         temperatures(1.0, 0.5, self.scaling, self.ground.degree)
         if not (self.multiscale is None or isinstance(self.multiscale, bool)):
-            raise TypeError(f"multiscale: {self.multiscale!r} given, expected None, True or False.")
+            raise TypeError(f"multiscale: a {type(self.multiscale).__name__} was given, expected None, True or False.")
         whole("max_iter", self.max_iter)
-        if self.nan_policy not in NAN_POLICIES:
-            expected = ", ".join(NAN_POLICIES)
-            raise ValueError(f"nan_policy: unknown name {self.nan_policy!r}; expected one of {expected}.")
         self._check_iterations()
         self._check_certificate()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -193,6 +193,8 @@ class _Clouds:
         if isinstance(points, (str, bytes)) or not isinstance(points, Sequence) or not len(points):
             found = "an empty sequence" if isinstance(points, Sequence) else f"a {type(points).__name__}"
             raise TypeError(f"{names[0]}: {found} was given, expected a list of clouds (points, coordinates).")
+        if not (weights is None or isinstance(weights, Iterable)):
+            raise TypeError(f"{names[1]}: a {type(weights).__name__} was given, expected a list, one entry a cloud.")
         given = [None] * len(points) if weights is None else list(weights)
         if len(given) != len(points):
             raise ValueError(f"{names[1]}: {len(given)} given for {len(points)} clouds, expected as many.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..counts import whole
+from ..counts import one_of, whole
 from . import processes
 from .arguments import positive
 from .optimisers import describe, optimiser
@@ -247,9 +247,7 @@ class LearnedCost:
         if not isinstance(phi, nn.Module):
             raise TypeError(f"features: a {type(phi).__name__} was given, expected a torch.nn.Module.")
         if isinstance(constraint, str):
-            if constraint not in CONSTRAINTS:
-                names = ", ".join(CONSTRAINTS)
-                raise ValueError(f"constraint: unknown name {constraint!r}; expected one of {names}.")
+            one_of("constraint", constraint, CONSTRAINTS)
             constraint = CONSTRAINTS[constraint]()
         elif not (constraint is None or isinstance(constraint, tuple(CONSTRAINTS.values()))):
             kind = type(constraint).__name__

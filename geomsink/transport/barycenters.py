@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..counts import number, whole
-from ..measures import Container, is_list, measure, pair_of_measures
+from ..measures import Container, is_list, measure, pair_of_measures, tensor
 from ..shown import Curve, Facts, Shown, Words
 from .descent import History, OptimizerLike, Particles, check_steps, descend
 from .flows import Loss, gradient_flow, loss_of, measured, size_of
@@ -313,7 +313,7 @@ def _shares(weights: Any, count: int) -> list[float]:
     """w_k, with a sum of 1."""
     if weights is None:
         return [1.0 / count] * count
-    given = np.asarray(weights, dtype=float)
+    given = tensor("weights", weights).detach().double().cpu().numpy()
     if given.shape != (count,):
         raise ValueError(f"weights: shape is {given.shape}, expected {(count,)}, one weight a cloud.")
     if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):

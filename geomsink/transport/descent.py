@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..counts import number, whole
+from ..counts import number, one_of, whole
 from ..divergences import ConvergenceWarning
 from ..progress import Progress
 from ..shown import Curve, Facts, Shown, seconds, state
@@ -320,8 +320,7 @@ def _optimizer(optimizer: Any, leaves: list[Tensor], lr: Any) -> torch.optim.Opt
     if lr is not None and not 0 < number("lr", lr) < math.inf:
         raise ValueError(f"lr: {lr} given, expected a positive step size.")
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: unknown name {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}.")
+        one_of("optimizer", optimizer, OPTIMIZERS)
         return OPTIMIZERS[optimizer](leaves, **({} if lr is None else {"lr": float(lr)}))
     if not callable(optimizer):
         raise TypeError(f"optimizer: a {type(optimizer).__name__} was given, expected a name or a callable.")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..counts import number, whole
+from ..counts import number, one_of, whole
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
 from ..measures import Container, Measure, pair_of_measures, tensor
@@ -129,8 +129,7 @@ def register(
     >>> np.allclose(r.matrix, turn, atol=1e-4), np.allclose(r.translation, 1.0, atol=1e-4), r.converged
     (True, True, True)
     """
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform: unknown name {transform!r}; expected one of {', '.join(TRANSFORMS)}.")
+    one_of("transform", transform, TRANSFORMS)
     check_steps(steps, tol)
     job, container = _Job.of(x, y, a, b, transform, blur, reach, init, start, scaling, engine, seed)
     width, stiffness = _smoothness(transform, width, stiffness, job.blurs[0])

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ... import costs
 from ...costs import Cost
+from ...counts import one_of
 from ...divergences import MAX_ITER
 from ...guards import guarded
-from ..arguments import known, penalties, positive
+from ..arguments import penalties, positive
 from ..results import EntropicResult, LazyPlan, OTResult, between
 
 __all__ = ["LazyPlan", "OTResult", "OTResultSample", "solve_sample"]
@@ -157,8 +158,8 @@ def solve_sample(
     >>> print(f"{solution.value:.3f}")
     4.501
     """
-    known("method", method, METHODS)
-    known("unbalanced_type", unbalanced_type, PENALTIES)
+    one_of("method", method, METHODS)
+    one_of("unbalanced_type", unbalanced_type, PENALTIES)
     ground: Any = cost if callable(cost) and not isinstance(cost, Cost) else costs.get(cost)
     for name, value, of, length in (("reg", reg, "blur", blur), ("unbalanced", unbalanced, "reach", reach)):
         if value is not None and length is not None:
