@@ -20,11 +20,11 @@ from soak_truth import SLACK, Asked, Truth, marginal_error, truth
 
 Array = np.ndarray
 LIMIT = 60
-"""Seconds that the package may take for one problem."""
+"""Seconds of a processor that the package may take for one problem."""
 SINGLE = 2.0**-24
 """Rounding to float32."""
-LINK = 1e-12
-"""Share of a row and of a column up to which an entry of a plan connects nothing."""
+LINK, SEEN = 1e-12, 2.0**-46
+"""Share of a row and of a column, and of the whole mass, up to which an entry of a plan connects nothing."""
 VALUE, GRADIENT, SHARP = 1e-5, 1e-2, 1e-2
 """Relative errors of values and gradients at the default ``tol``, and of sharp values, which are of first order."""
 ARGUMENTS = re.compile(r"^(x|y|a|b|blur|epsilon|cost|reach|rho|dtype|tol|multiscale|mahalanobis|certify)\b.*: ")
@@ -127,8 +127,8 @@ def run(drawn: Drawn) -> Outcome:
     def late(*_: Any) -> None:
         raise Late
 
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(LIMIT)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -148,7 +148,7 @@ def run(drawn: Drawn) -> Outcome:
         outcome.state = "crashed"
         outcome.fault("crash", f"{type(error).__name__}: {str(error)[:200]}")
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     outcome.seconds = time.perf_counter() - began
     if outcome.state:
         return outcome
@@ -176,7 +176,7 @@ def settled(difference: Array, w: Array, t: Truth, name: str) -> Array:
         if key not in ("xy", {"a": "xx", "b": "yy"}[name]):
             continue
         P = part.plan if name == "a" else part.plan.T
-        least = LINK * np.minimum(P.sum(1)[:, None], P.sum(0))
+        least = np.maximum(LINK * np.minimum(P.sum(1)[:, None], P.sum(0)), SEEN * P.sum())
         n = len(P)
         linked = scipy.sparse.csr_array(np.greater(P, least))
         links = scipy.sparse.block_array([[None, linked], [linked.T, None]])
@@ -188,6 +188,17 @@ def settled(difference: Array, w: Array, t: Truth, name: str) -> Array:
         mass = w[mine].sum()
         out[mine] -= (w[mine] @ out[mine]) / mass if mass > 0 else out[mine]
     return out
+
+
+def lost(drawn: Drawn, item: Any, t: Truth, name: str, working: str) -> float:
+    """What rounding of the points does to the gradient in them."""
+    rounding = 4.0 * (SINGLE if working == "float32" else 2.0**-53)
+    x, y = item.x.astype(np.float64), item.y.astype(np.float64)
+    P, ground = t.parts["xy"].plan, drawn.ground
+    sides = (P, x, y, ground) if name == "x" else (P.T, y, x, ground.transposed())
+    found = sides[3].lost(*sides[:3], rounding)
+    own = t.parts.get(name * 2)
+    return found if own is None else found + ground.lost(own.plan, sides[1], sides[1], rounding)
 
 
 def gradient_of(t: Any) -> Array:
@@ -311,14 +322,18 @@ def check_gradients(outcome: Outcome, gradients: dict[str, list[Array]], result:
                 off, size = float(np.linalg.norm(gradient - right)), float(np.linalg.norm(right))
                 # The plan is off by √(2 error / ε) in total variation, and the value by rounding in any case.
                 unit = unit + math.sqrt(2.0 * t.rounding / drawn.epsilon) * (drawn.epsilon < math.inf)
-                bar = GRADIENT * size + unit * t.sizes[name]
+                bar = GRADIENT * size + unit * t.sizes[name] + lost(drawn, item, t, name, result.dtype)
             else:
                 w = np.asarray(getattr(item, name), np.float64)
                 w = w / w.sum()
                 difference = gradient - right
+                spread = math.sqrt(max(float(w @ (right - w @ right) ** 2), 0.0))
                 if all(p.kind != "kl" for p in drawn.penalties):  # of parts that exchange no mass, constants are free
                     difference = settled(difference, w, t, name)
-                spread = math.sqrt(max(float(w @ (right - w @ right) ** 2), 0.0))
+                else:  # the mean is small beside itself, what is left beside what the gradient varies by
+                    mean = float(w @ difference)
+                    most = GRADIENT * max(drawn.epsilon, spread, abs(float(w @ right))) + unit * t.sizes[name]
+                    difference = difference - (mean if abs(mean) <= most else 0.0)
                 if sum(s.loose for s in t.parts.values()) > 1e-3 * max(drawn.epsilon, spread):
                     continue
                 off, bar = math.sqrt(float(w @ difference**2)), GRADIENT * max(drawn.epsilon, spread)

@@ -86,6 +86,18 @@ class Ground:
                 total += self.numbers[0] * np.maximum(d, 0.0) + self.numbers[1] * np.maximum(-d, 0.0)
         return total
 
+    def lost(self, P: Array, x: Array, y: Array, rounding: float) -> float:
+        """Norm of what `pull` may be off by where points are rounded so: shorter distances have no direction,
+        and what is orthogonal to a point is a difference."""
+        if self.kind in ("cosine", "geodesic"):
+            return rounding * float(np.linalg.norm(P.sum(1) / np.linalg.norm(x, axis=1)))
+        if self.kind != "power" or self.numbers[0] >= 2.0:
+            return 0.0
+        p, d = self.numbers[0], np.sqrt(squares(x, y))
+        slopes = p * np.where(d > 0, d, 1.0) ** (p - 1.0) * (d > 0)
+        extent = rounding * max(float(np.ptp(np.concatenate((x, y)), axis=0).max()), 1e-300)
+        return float(np.linalg.norm((P * slopes * np.minimum(1.0, extent / np.maximum(d, 1e-300))).sum(1)))
+
     def pull(self, P: Array, x: Array, y: Array) -> Array:
         """Σ_j P_ij ∂c(x_i, y_j)/∂x_i; 0 where a distance is none."""
         if self.kind in ("cosine", "geodesic"):

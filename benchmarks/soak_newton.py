@@ -55,7 +55,7 @@ def newton(dual: Dual, f: Array, epsilon: float, wanted: float, most: int, deadl
         best.steps = step + 1
         done = residual <= wanted and decrement <= wanted * epsilon * mass and ratio <= wanted**0.5
         stuck = best.residual < 1e-9 and step > since + 4
-        if done or stuck or time.monotonic() > deadline:
+        if done or stuck or time.process_time() > deadline:
             break
         now, size = dual.value(f, g, soft, epsilon), float((dual.a * np.abs(f)).sum() + (dual.b * np.abs(g)).sum())
         noise = 16.0 * U * (size + (0.0 if dual.fixed else abs(now)))
@@ -144,10 +144,12 @@ def follow(dual: Dual, epsilon: float, deadline: float) -> State:
         start, base = np.zeros(len(dual.a)), dual.base[0]
         if before is not None:
             start = (base - before[1]).astype(np.float64) * ((following - now) / (now - before[0]))
+            if dual.fixed:  # a constant moves nothing, and grows
+                start -= dual.a @ start / dual.masses[0]
         found = newton(dual, dual.within(start), following, 1e-3, 16, deadline)
         near = found.residual <= 1e-2 and found.ratio <= 0.3 and found.decrement <= 0.1 * following * min(dual.masses)
         if not near and factor < 0.97:
-            if time.monotonic() > deadline:
+            if time.process_time() > deadline:
                 break
             factor = np.sqrt(factor)
             continue

@@ -126,7 +126,7 @@ def looseness(dual: Dual, P: Array, f: Array, g: Array, epsilon: float) -> float
 
 def solve(dual: Dual, epsilon: float, seconds: float) -> tuple:
     """What `Solved` has, in its order."""
-    deadline = time.monotonic() + seconds
+    deadline = time.process_time() + seconds
     largest = float(np.abs(dual.full).max())
     coldest = max(epsilon, COLDEST * largest)
     state = follow(dual, coldest, deadline)
@@ -149,10 +149,14 @@ def solve(dual: Dual, epsilon: float, seconds: float) -> tuple:
     centred = (f - np.median(f), g - np.median(g)) if dual.fixed else (f, g)
     moved = float((a * np.abs(centred[0])).sum() + (b * np.abs(centred[1])).sum())
     rounding = 4 * U * (moved + float((P * np.abs(dual.full)).sum()) + abs(value))
-    if not dual.fixed:
+    if dual.fixed:  # constants cancel, in the precision of the base
+        rounding += float(np.finfo(np.longdouble).eps) * (a @ np.abs(f) + b @ np.abs(g))
+    else:
         rounding += 8 * U * coldest * dual.masses[0] * dual.masses[1]
     converged = state.residual <= 1e-8 and state.decrement <= 1e-9 * coldest * sum(dual.masses)
     error = min(max(gap, 0.0), 4.0 * state.decrement) if converged else max(gap, 0.0)
+    if not converged and not gap >= -rounding:  # numbers that are none of a plan and its dual
+        error = np.inf
     transported = float((P * dual.full).sum())
     penalties = dual.first.primal(a, P.sum(1)) + dual.second.primal(b, P.sum(0))
     sharp_error = state.residual * (float((P * np.abs(dual.full)).sum()) + 100.0 * coldest)

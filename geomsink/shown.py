@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 WIDTH, HEIGHT, EDGE = 260, 70, 6
 """Of a chart, in pixels, and what is left free around its line."""
@@ -13,8 +13,15 @@ GOOD, BAD, LINE = "#2e8b57", "#c0392b", "#d98324"
 """Colours that are read on a light and on a dark page."""
 
 Facts = dict[str, Any]
-Curve = tuple[Sequence[tuple[float, float]], float | None]
-"""Points of a line, and the level that it is to come down to, if there is one."""
+
+
+class Curve(NamedTuple):
+    """Points of a line, the level that it is to come down to if there is one, and what is up and what across."""
+
+    points: Sequence[tuple[float, float]]
+    level: float | None = None
+    up: str = "value"
+    across: str = "steps"
 
 
 class Words(str):
@@ -54,7 +61,7 @@ class Shown:
             for name, fact in facts.items()
         )
         curve = self._curve()
-        return f"<div><b>{type(self).__name__}</b><table>{rows}</table>{'' if curve is None else chart(*curve)}</div>"
+        return f"<div><b>{type(self).__name__}</b><table>{rows}</table>{'' if curve is None else chart(curve)}</div>"
 
 
 class Valued(Shown):
@@ -138,14 +145,17 @@ def _cell(fact: Any) -> str:
     return f"<td{style}>{html.escape(text(fact))}</td>"
 
 
-def chart(points: Sequence[tuple[float, float]], level: float | None = None) -> str:
-    """A line as SVG, logarithmic where all its heights are positive; empty where less than two of them are finite.
+def chart(curve: Curve) -> str:
+    """A line as SVG, and a line of words below it; empty where less than two of its heights are finite.
+
+    It is logarithmic where all heights are positive.
 
     Examples
     --------
-    >>> print(chart([(1, 1.0), (2, 0.1), (3, 0.01)])[-41:])
-    <title>1 to 0.01 in 3 steps</title></svg>
+    >>> print(chart(Curve([(1, 1.0), (2, 0.1), (3, 0.01)], up="loss")).split("</svg>")[1])
+    <div><small>loss: 1 to 0.01 in 3 steps</small></div>
     """
+    points, level, *names = curve
     known = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     positive = [(x, y) for x, y in known if y > 0.0]
     logarithmic = len(positive) > 1 and min(y for _, y in known) >= 0.0
@@ -169,9 +179,10 @@ def chart(points: Sequence[tuple[float, float]], level: float | None = None) -> 
         'stroke-dasharray="4 4" opacity="0.5"/>'
         for up in levels
     )
-    title = f"{drawn[0][1]:.3g} to {drawn[-1][1]:.3g} in {right:,.0f} steps"
+    said = f"{names[0]}: {drawn[0][1]:.3g} to {drawn[-1][1]:.3g} in {right:,.0f} {names[1]}"
+    said += f"; dashed: {level:.3g}" if levels else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" role="img">'
-        f'{dashes}<polyline points="{corners}" fill="none" stroke="{LINE}" stroke-width="2"/>'
-        f"<title>{title}</title></svg>"
+        f'<title>{said}</title>{dashes}<polyline points="{corners}" fill="none" stroke="{LINE}" stroke-width="2"/>'
+        f"</svg><div><small>{said}</small></div>"
     )

@@ -22,23 +22,24 @@ x.shape, x.dtype
 # %%
 # One call
 # --------
-# ``blur`` is the length below which details are not looked at, in the units of the coordinates. Both surfaces lie
-# in the unit cube, so that 0.05 is a twentieth of their size.
+# ``blur`` is a length, in the units of the coordinates: details below it are not looked at. Both surfaces lie in
+# the unit cube, so that 0.05 is a twentieth of their size.
 
 r = geomsink.sinkhorn_divergence(x, y, blur=0.05)
 r
 
 # %%
-# The value is in squared units of length, because the cost is the squared distance. Its root is a length: about how
-# far the one surface has to be moved, point by point, to become the other.
+# The cost is the squared distance, and so the value is in squared units of length. Its root is a length: about how
+# far the points of the one surface have to move to become those of the other.
 
-print(f"about {r.value**0.5:.3f} of the cube's side")
+print(f"about {r.length:.3f} of the cube's side")
 
 # %%
 # What was done to get there
 # --------------------------
 # Large clouds are not compared pair by pair. Where the blur is well above the spacing of the points, a few thousand
-# points with signed weights stand for each cloud, and an audit of all points says what that did to the result.
+# points stand for each cloud. Some of their weights are negative. An audit of all points then says what that did to
+# the result.
 
 a = r.xy.approximation
 print(r.xy.strategy, "in", r.xy.n_iter, "cycles, on", r.xy.engine, "in", r.dtype)
@@ -47,7 +48,9 @@ print("points that stood for all:", a.nodes, "- marginal error found by the audi
 # %%
 # Where the two differ
 # --------------------
-# Each point has a potential: what it adds to the value. Bright points are the ones that cost.
+# The colour of a point is its debiased potential: what it adds to the value. Bright points are the ones that cost.
+# The curve below is the marginal error, the share of the mass that the plan puts in the wrong place. An evaluation
+# sums over all rows or all columns of the plan, and two of them are a cycle.
 
 figure = plotting.plot_divergence(r, x, y, names=("knot", "star"))
 
@@ -64,9 +67,9 @@ print(f"two samples of the knot: {same.value:.1e}; knot and star: {r.value:.1e}"
 # %%
 # To be certain
 # -------------
-# ``value_error`` is an estimate. ``certify=True`` gives an interval that contains the answer whatever the solve was
-# like, with rounding and all approximations in it. Here it is for a tenth of the points, so that this page is made
-# quickly.
+# ``value_error`` is an estimate. ``certify=True`` gives an interval that contains the answer, whatever the solve
+# was like: rounding and all approximations are accounted for. Here it is for a tenth of the points, so that this
+# page is made quickly.
 
 c = geomsink.sinkhorn_divergence(x[:10_000], y[:10_000], blur=0.05, certify=True)
 print(f"{c.lower:.5f} <= {c.value:.5f} <= {c.upper:.5f}")

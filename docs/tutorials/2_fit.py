@@ -3,15 +3,15 @@ Fit a generator to a shape
 ==========================
 
 A generator is a function with parameters that turns random numbers into points. It is fitted so that its points cannot
-be told from those of a shape: at each step the Sinkhorn divergence says how far they are, and its gradient which way to
-go (Algorithm 1 of `arXiv:1706.00292 <https://arxiv.org/abs/1706.00292>`_).
+be told from those of a shape. At each step the Sinkhorn divergence says how far off they are, and its gradient says
+which way to go (Algorithm 1 of `arXiv:1706.00292 <https://arxiv.org/abs/1706.00292>`_).
 """
 
 # %%
 # A surface to be bent
 # --------------------
-# ``generative.Surface`` is a sphere that a small network bends. Any torch module will do that takes latent
-# variables and gives points; `geomsink.generative.MLP` is another.
+# ``generative.Surface`` is a sphere that a small network bends. Any torch module will do that turns latent
+# variables, which are random numbers, into points; `geomsink.generative.MLP` is another.
 
 import torch
 
@@ -25,9 +25,9 @@ print(sum(p.numel() for p in generator.parameters()), "parameters")
 # %%
 # The fit
 # -------
-# The data are a shape: each evaluation of the loss draws new points of it. ``targets`` lets the generator learn in
-# many cheap steps from each evaluation, where its points should go. The blur falls over the steps, from rough to
-# fine.
+# The data are a shape: each evaluation of the loss draws new points of it. An evaluation says where each generated
+# point should go, and with ``targets`` the generator learns that in many cheap steps. The blur falls over the
+# evaluations, from rough to fine.
 
 fit = generative.fit(
     generator,
@@ -59,7 +59,8 @@ figure = plotting.plot_fit(target, points, fit.history, names=("the shape", "the
 # %%
 # How good it is
 # --------------
-# The last word has the divergence between many new points of both, beside that of two samples of the shape itself.
+# The divergence between many new points of both has the last word. Two samples of the shape itself are not equal
+# either, and their divergence is the best that a generator can reach.
 
 got = geomsink.sinkhorn_divergence(points, target, blur=0.05)
 best = geomsink.sinkhorn_divergence(shapes.sample("shape:blob", 20_000, seed=1), target, blur=0.05)
@@ -67,5 +68,5 @@ print(f"generator and shape: {got.value:.1e}; two samples of the shape: {best.va
 
 # %%
 # This is a short fit, for a page that is made in a minute. ``geomsink fit bunny.obj --out run`` takes larger
-# batches and more steps, writes checkpoints, and goes on where it stopped; :doc:`/generative` has the rest: learned
-# costs, schedules, data that are not shapes, several processes.
+# batches and more steps, writes checkpoints, and goes on where it stopped. The page on :doc:`fitting generators
+# </generative>` has learned costs, schedules, data that are not shapes, and several processes.

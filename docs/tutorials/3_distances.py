@@ -2,14 +2,14 @@
 A matrix of distances between twenty clouds
 ===========================================
 
-Divergences as the distances of an analysis: which clouds resemble each other, and along which direction do they vary?
+Which clouds resemble each other, and how do they vary? Divergences answer as the distances of an analysis.
 """
 
 # %%
 # Twenty clouds
 # -------------
-# Each is a sample of a surface, stretched by a factor of its own and centred. Nothing below is told which surface,
-# or how much.
+# Each cloud is a sample of a surface, stretched by a factor of its own and centred. The analysis is not told which
+# surface, or how much.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,14 +27,14 @@ clouds = [cloud - cloud.mean(axis=0) for cloud in clouds]
 # %%
 # All pairs
 # ---------
-# Each of the 190 pairs is solved once, and the problem of each cloud with itself once. Clouds may have different
+# Each of the 190 pairs is solved once, and so is the problem of each cloud with itself. Clouds may have different
 # sizes.
 
 r = geomsink.pairwise(clouds, blur=0.1)
 r
 
 # %%
-# The report has the matrix, and for each entry whether it has converged and how far off it is.
+# The report has the matrix. It also says of each entry whether it has converged, and how far off it is.
 
 distances = np.sqrt(r.values)
 print(f"converged: {r.converged}; values are off by {np.max(r.value_errors):.0e} at most")
@@ -47,26 +47,29 @@ figure, ax = plt.subplots(figsize=(6, 5))
 image = ax.imshow(distances[np.ix_(order, order)], cmap="plasma")
 ax.set_xticks([2, 7, 12, 17], names)
 ax.set_yticks([2, 7, 12, 17], names)
-figure.colorbar(image, label="root of the divergence")
+figure.colorbar(image, label="root of the divergence (length)")
 ax.set_title("twenty clouds, each against each")
 
 # %%
 # What varies
 # -----------
-# Classical multidimensional scaling places the clouds in a plane so that distances are kept as well as a plane
-# allows: the leading eigenvectors of the centred matrix of squared distances.
+# Classical multidimensional scaling places the clouds in a plane, and keeps their distances as well as a plane
+# allows. It takes the leading eigenvectors of the centred matrix of squared distances.
 
 centred = -0.5 * (distances**2 - (distances**2).mean(0) - (distances**2).mean(1)[:, None] + (distances**2).mean())
 values, vectors = np.linalg.eigh(centred)
 places = vectors[:, -2:] * np.sqrt(values[-2:])
 figure, ax = plt.subplots(figsize=(6, 5))
 for k, name in enumerate(names):
-    ax.scatter(*places[kind == k].T, s=160 * stretch[kind == k] ** 3, label=name, alpha=0.8)
+    ax.scatter(*places[kind == k].T, s=160 * stretch[kind == k] ** 3, marker="o^sD"[k], label=name, alpha=0.8)
 ax.legend(title="surface")
-ax.set_title("the same distances in a plane; large dots are stretched clouds")
+ax.set_xlabel("second coordinate (length)")
+ax.set_ylabel("first coordinate (length)")
+ax.set_title("distances in a plane; the larger, the more stretched")
 
 # %%
-# The four surfaces lie apart, and within each the clouds are in the order of their stretch, which nothing was told.
+# The four surfaces lie apart. Within each the clouds are in the order of their stretch, of which the analysis was
+# told nothing.
 
 for k, name in enumerate(names):
     mine = np.flatnonzero(kind == k)

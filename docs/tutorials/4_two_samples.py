@@ -2,8 +2,8 @@
 Are two samples from one distribution?
 ======================================
 
-A divergence between two samples is never zero. A permutation test says whether it is larger than chance makes it: if
-both are from one distribution, it does not matter which point belongs to which sample.
+A divergence between two samples is never zero. A permutation test says whether it is larger than chance makes it. If
+both samples are from one distribution, it does not matter which point belongs to which.
 """
 
 # %%
@@ -29,9 +29,9 @@ x, y = sphere(300), sphere(300, stretch=1.5)
 # %%
 # The test
 # --------
-# All points are put together and dealt out again at random, many times. p is the share of deals whose divergence is
-# at least as large. The blur has to be chosen without looking at p: here it is the one that is suggested for the
-# clouds.
+# All points are put together and dealt out again at random, many times. The p-value is the share of deals whose
+# divergence is at least as large as the observed one. Choose the blur without looking at the p-value: here it is
+# the one that is suggested for the clouds.
 
 blur = geomsink.suggest_blur(x, y)
 test = geomsink.two_sample_test(x, y, blur=blur, permutations=99)
@@ -51,9 +51,10 @@ for ax, shown, title in zip(axes, (test, same), ("stretched by a half", "one dis
     ax.axvline(shown.statistic, color="#f2a65a", lw=2, label="as observed")
     ax.set_title(f"{title}: p = {shown.p_value:.2f}")
     ax.set_xlabel("divergence of a deal")
+axes[0].set_ylabel("deals")
 axes[0].legend()
 
 # %%
-# The blur is the scale at which one looks: a larger one has more power against differences in place and extent, a
-# smaller one against differences of detail, and below the spacing of the points there is little to see but chance
+# The blur is the scale at which one looks. A larger one has more power against differences in place and extent, and
+# a smaller one against differences of detail. Below the spacing of the points there is little to see but chance
 # (:doc:`6_blur`).

@@ -40,8 +40,7 @@ since = geomsink.sinkhorn_divergence(frames[:1] * 29, frames[1:], blur=0.1)
 print(f"converged: {steps.converged and since.converged}, in {steps.seconds + since.seconds:.1f} s")
 
 # %%
-# What chance alone gives is the divergence between two samples of one frame, and the line below which there is
-# nothing to see.
+# Chance alone gives a divergence, too: that between two samples of one frame. Below it there is nothing to see.
 
 chance = geomsink.sinkhorn_divergence([frame(0) for _ in range(10)], [frame(0) for _ in range(10)], blur=0.1).value
 figure, ax = plt.subplots(figsize=(8, 3.5))
@@ -49,7 +48,7 @@ ax.plot(range(1, 30), np.sqrt(steps.value), "o-", label="since the frame before"
 ax.plot(range(1, 30), np.sqrt(since.value), "o-", label="since the first frame")
 ax.axhspan(0, np.sqrt(chance.max()), alpha=0.2, lw=0, label="by chance")
 ax.set_xlabel("frame")
-ax.set_ylabel("root of the divergence")
+ax.set_ylabel("root of the divergence (length)")
 ax.legend()
 
 # %%
@@ -60,8 +59,8 @@ print("largest step: to frame", 1 + int(np.argmax(steps.value)))
 # %%
 # What moved where
 # ----------------
-# The displacement sends each point of a frame to where the next one has it, the effect of the blur taken off.
-# Around the jump the long arrows are the points that went to the middle.
+# The displacement of a point leads to where the next frame has it, and the effect of the blur is taken off. Around
+# the jump the long arrows are those of the points that went to the middle.
 
 r = geomsink.sinkhorn_divergence(frames[17], frames[18], blur=0.1)
 moves = geomsink.transport.displacement(r)
@@ -72,6 +71,6 @@ ax.set_aspect("equal")
 ax.set_title("from frame 17 to frame 18")
 
 # %%
-# Where frames arrive one at a time and their points move a little, give each solve the last result, ``init=``, or
-# use the module `geomsink.SinkhornDivergence`, which remembers it: the answer is the same, and comes sooner
-# (:doc:`/losses`).
+# Frames may arrive one at a time, each a little different from the last. Give then each solve the last result,
+# ``init=``, or use the module `geomsink.SinkhornDivergence`, which remembers it. The answer is the same, and comes
+# sooner (:doc:`/losses`).

@@ -70,6 +70,7 @@ def divergence(
     if plot is not None:
         _draw(result, x, y, plot)
     said = report.solve_report(result) | {"cost": problem.cost, "form": form} | problem.settings
+    said |= {"length": report.finite(result.length)}
     said |= report.processes_report(group) | report.cloud_reports(x=x, y=y)
     said |= {key: report.part_report(getattr(result, key)) for key in PARTS}
     report.say(as_json, said, [
@@ -103,6 +104,7 @@ def _rows(result: Any, x: Cloud, y: Cloud, problem: Problem, form: str, figure: 
     kind = "" if form == "entropic" else f" ({form} form)"
     return [
         ("Sinkhorn divergence", report.bold(f"{result.value:.8g}").append(kind, "not bold")),
+        *([] if result.length is None else [("as a length", f"{result.length:.2g}, about how far mass moves")]),
         *_certified_rows(result),
         *report.pair_rows(x, y),
         *report.problem_rows(problem, result.epsilon),

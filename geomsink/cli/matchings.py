@@ -107,5 +107,5 @@ def _draw(found: Any, x: Cloud, y: Cloud, path: str) -> None:
     some = np.linspace(0, len(found.rows) - 1, min(LINES, len(found.rows))).astype(np.int64)
     pairs = np.column_stack((found.rows[some], found.columns[some]))
     axes = draw.plot_matches(x.points, y.points, (pairs, found.mass[some]), n=LINES)
-    axes.set_title(f"{x.name} to {y.name}: cost {found.cost:.6g}, gap {found.gap:.1g}")
+    axes.set_title(f"{x.name} to {y.name}: cost {found.cost:.6g}, gap {found.gap:.1g}", parse_math=False)
     draw.save(axes.figure, path)

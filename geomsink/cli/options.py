@@ -16,6 +16,7 @@ from geomsink.processes import TIMEOUT
 from geomsink.transport import OPTIMIZERS
 
 from .clouds import SHAPE_SAMPLES, Reading
+from .figures import look_from
 from .problem import BLUR, Problem, blur_of
 
 Command = Callable[..., Any]
@@ -142,7 +143,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object 
 output = _all(
     as_json,
     click.option("--plot", metavar="FILE", help="Also write a figure; the extension chooses the format."),
-)
+    click.option("--view", metavar="AZIMUTH,ELEVATION[,UP]", expose_value=False, callback=look_from,
+                 help="From where figures show clouds in three dimensions: degrees around the axis that is up, degrees "
+                      "above the horizon, and that axis. [default: 28,22,y]"),
+)  # fmt: skip
 
 
 def descent(steps: int, tol: float, optimizer: str, lr: str) -> Callable[[Command], Command]:

@@ -156,9 +156,12 @@ def _compared(
     with _progress(progress, group) as bar:
         xx = memory.xx if memory and same[0] else problems.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
         equal = _are_equal(request)
-        if equal:  # the three problems are one, and S = 0
-            starts = {name: xx.potentials if start is None else start for name, start in starts.items()}
+        if equal and starts["yy"] is None:  # the three problems are one, and S = 0
+            starts["yy"] = xx.potentials
         yy = memory.yy if memory and same[1] else problems.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
+        if equal:  # yy has gone on from there, and gradients are differences as well
+            xx = problems.solve("xx, 1 of 3", alpha, alpha, bar, yy.potentials, xx)
+            starts["xy"] = xx.potentials if starts["xy"] is None else starts["xy"]
         offset = torch.zeros_like(request.mass)
         if options.form == "entropic":
             offset = difference_of_masses(request).detach()
@@ -192,7 +195,7 @@ def _compared(
     if not sharp:  # what rounding has put below 0 is 0
         found = value.detach()
         value = value - torch.where((found < 0.0) & (found >= -rounded), found, 0.0)
-    if not shortfall and request.temperature < math.inf and all(s.converged for s in solutions.values()):
+    if not shortfall and request.epsilon < math.inf and all(s.converged for s in solutions.values()):
         shortfall = inexact(off, rounded, value.detach(), options.tol)
     divergence = Divergence(
         container.number(value),

@@ -54,6 +54,9 @@ def sinkhorn_divergence(
 ) -> Divergence:
     """S_ε(α, β) = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β) between two weighted point clouds.
 
+    It says how far mass has to move to turn one cloud into the other, and is 0 for equal clouds. Details below the blur
+    are not looked at. Of the squared distance the root is a length: ``length`` of the result.
+
     Parameters
     ----------
     x : array_like, shape (N, D)
@@ -63,7 +66,7 @@ def sinkhorn_divergence(
         `geomsink.Sketch` takes the place of a cloud and its weights; it follows the other cloud's kind of array.
     a : array_like, shape (N,), optional
     b : array_like, shape (M,), optional
-        Weights, of the same sum, or see ``normalize``; None is 1/N each, zeros are allowed.
+        Weights. Their sums are the same, or see ``normalize``. None is 1/N each, and zeros are allowed.
     blur : float, optional
         Length σ, with ε = p σ^p for a cost of degree p (2 σ² for ``"sqeuclidean"``).
     epsilon : float, optional
@@ -71,8 +74,9 @@ def sinkhorn_divergence(
     cost : str or Cost, default "sqeuclidean"
         See `geomsink.costs.names`; symmetric.
     reach : float, or pair of float or None, optional
-        Length r: in the place of fixed marginals, penalties with ρ = p r^p, for a cost of degree p. A pair has one for
-        each measure, None being a fixed marginal. Masses may then differ.
+        Length r beyond which mass is rather given up than moved: in the place of fixed marginals there are penalties,
+        with ρ = p r^p for a cost of degree p. A pair has one for each measure, and None is a fixed marginal. Masses may
+        then differ.
     rho : float, or pair of float or None, optional
         ρ itself, in units of the cost.
     penalty : {"kl", "tv", "l2", "partial"}, default "kl"
@@ -81,9 +85,9 @@ def sinkhorn_divergence(
     form : {"entropic", "sharp"}, default "entropic"
         ``"sharp"`` has ⟨P, C⟩ in place of OT_ε: half of Ē_ε of Genevay et al. 2018.
     differentiation : {"envelope", "implicit", "unrolled"}, default "envelope"
-        How values depend on what they are differentiated in: at fixed potentials, to which the optimum does not react
-        to first order; by the optimality conditions, which potentials and plans have history of, too; through
-        ``iterations``. See docs/losses.md.
+        How values are differentiated. ``"envelope"`` fixes the potentials, to which the optimum does not react to first
+        order. ``"implicit"`` differentiates the optimality conditions, and potentials and plans have history, too.
+        ``"unrolled"`` goes through ``iterations``. See docs/losses.md.
     iterations : int, optional
         Of ``"unrolled"``, from zero potentials at ε: exactly so many.
     recompute : bool, default False
@@ -102,8 +106,8 @@ def sinkhorn_divergence(
         Working precision. None takes the points' own, and float64 where float32 cannot reach ``tol``.
     multiscale : {None, True, False}, optional
         Whether to solve between cells of points first, and then between the points with far fewer pairs (see
-        `Approximation`). None where it pays: for some two million pairs or more in up to four coordinates, if cells
-        can be about as narrow as the blur; on the CPU alone.
+        `Approximation`). None does so where it pays: for some two million pairs or more (on a GPU 2³²) in up to four
+        coordinates, if cells can be about as narrow as the blur.
     certify : bool, default False
         Whether to bracket the value: it is certain to be in [``lower``, ``upper``], truncation and rounding included.
         Two or three evaluations more for each problem. Entropic form alone.

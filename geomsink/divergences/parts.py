@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Whole:
-    """What two clouds are of which each process has a part; the same on all but for ``before``.
+    """What two clouds are of which each process has a part; the same on all.
 
     Attributes
     ----------
@@ -36,8 +36,6 @@ class Whole:
     counts : pair of int
     masses : pair of Tensor, shape ()
         What all weights sum to, float64, with the history of the own ones.
-    before : pair of Tensor, shape ()
-        What the weights of the processes before this one sum to.
     centre : Tensor, shape (1, D)
         What coordinates are relative to.
     live : bool
@@ -47,7 +45,6 @@ class Whole:
     group: Group
     counts: tuple[int, int]
     masses: tuple[Tensor, Tensor]
-    before: tuple[Tensor, Tensor]
     centre: Tensor
     live: bool
 
@@ -70,10 +67,9 @@ class Whole:
                 of_all = float(weights.detach().sum()) if has else float(len(points))
                 live = weights.requires_grad and torch.is_grad_enabled()
                 facts.append(torch.cat((weights.new_tensor([len(points), of_all, live]), points.sum(0))))
-        table = torch.cat(group.gather(torch.stack(facts)[None], CALL))  # of processes, sides, facts
-        sums = table.sum(0)
+        sums = torch.cat(group.gather(torch.stack(facts)[None], CALL)).sum(0)  # of both sides
         counts = int(sums[0, 0]), int(sums[1, 0])
-        masses, before = [], []
+        masses = []
         for side, (name, has) in enumerate(zip("xy", weighted, strict=True)):
             if not counts[side]:
                 raise ValueError(f"{name}: no process has points of it, expected at least one.")
@@ -83,7 +79,6 @@ class Whole:
                 raise ValueError(f"{'ab'[side]}: all weights are zero on all processes, expected a positive mass.")
             own = weights.sum() if has else mass
             masses.append(mass + (own - own.detach()))
-            before.append(scale * table[: group.rank, side, 1].sum())
         if options.balanced and not options.normalize:
             both = masses[0].detach(), masses[1].detach()
             check_masses(both, given.container.mass_tolerance, "reach= for others, or normalize=True")
@@ -92,7 +87,7 @@ class Whole:
             sizes = [(points - centre).norm(dim=1).max() for points in places if len(points)]
             extent = group.largest(torch.stack([*sizes, centre.new_zeros(())]).max(), CALL)
             centre = earlier if bool((earlier - centre).norm() <= extent) else centre
-        return cls(group, counts, (masses[0], masses[1]), (before[0], before[1]), centre, bool(sums[:, 2].any()))
+        return cls(group, counts, (masses[0], masses[1]), centre, bool(sums[:, 2].any()))
 
     def weights(self, given: Given, weighted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
         """Those of the own points: without any, 1 over the number of all."""

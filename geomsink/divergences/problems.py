@@ -60,9 +60,7 @@ class Problems:
         request, whole = self.request, self.request.whole
         if whole is None:
             return Cloud(measure, request.cost, request.epsilon)
-        mass = request.inputs.masses[side].detach()
-        before = whole.before[side] * (mass / whole.masses[side].detach())
-        numbers = whole.counts[side], float(mass), float(before)
+        numbers = whole.counts[side], float(request.inputs.masses[side].detach())
         return Part(measure, request.cost, request.epsilon, whole.group, *numbers, request.options.engine)
 
     def levels(self, alpha: Measure, beta: Measure) -> Levels | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic
 
+import torch
 from torch import Tensor
 
 from ..certificates import Interval
@@ -14,7 +15,7 @@ from ..measures import Array, Value
 from ..plan import Plan
 from ..processes import Traffic
 from ..shown import Curve, Facts, Valued, interval, seconds, sizes, state
-from ..solver import Approximation, LinearSolve, Step
+from ..solver import Approximation, Balanced, LinearSolve, Step
 
 
 class ConvergenceWarning(UserWarning):
@@ -131,7 +132,8 @@ class Solution(Valued, Constant, Generic[Value, Array]):
         return _solved(self)
 
     def _curve(self) -> Curve:
-        return [(step.evaluations, step.marginal_error) for step in self.history], self.tol
+        points = [(step.evaluations, step.marginal_error) for step in self.history]
+        return Curve(points, self.tol, "marginal error", "evaluations")
 
     @property
     def gap(self) -> Value | None:
@@ -251,6 +253,23 @@ class Divergence(OfProblems, Generic[Value, Array]):
     def plan(self) -> Plan[Value, Array]:
         """That between the two clouds, of ``xy``."""
         return self.xy.plan
+
+    @property
+    def length(self) -> Value | None:
+        """About how far mass moves, in the units of the coordinates: (S_ε/(λ m))^(1/p) for a cost of λ times the p-th
+        power of a length and marginals of mass m, so √S_ε of two probability measures and the squared distance.
+
+        None where the cost is no power of a length, where marginals are not fixed, and after solves with ``group=``.
+        """
+        if self.traffic is not None:
+            return None
+        terms = self.plan.terms
+        if terms.cost.degree is None or not all(isinstance(penalty, Balanced) for penalty in terms.penalties):
+            return None
+        value = torch.as_tensor(self.value, dtype=torch.float64, device=terms.a.device).detach().clamp(min=0.0)
+        length = (value / (terms.cost.unit * terms.a.detach().sum(-1))) ** (1.0 / terms.cost.degree)
+        found: Value = self.plan.container.number(length)
+        return found
 
     @property
     def potentials(self) -> tuple[Array, Array]:

@@ -90,7 +90,7 @@ def two_sample_test(
         Independent draws, each point of the same weight.
     blur, epsilon, cost, tol, max_iter, engine, dtype
         As `geomsink.sinkhorn_divergence` takes them. Choose the blur without looking at the result, as by
-        `geomsink.suggest_blur`: the smallest of several p-values is none.
+        `geomsink.suggest_blur`: the smallest of several p-values is not a p-value.
     permutations : int, default 199
         Random ways to cut the N + M points into two clouds of the same sizes.
     seed : int, default 0

@@ -62,7 +62,7 @@ class Fit(Shown):
         }
 
     def _curve(self) -> Curve:
-        return [(k, row["loss"]) for k, row in enumerate(self.history, 1)], None
+        return Curve([(k, row["loss"]) for k, row in enumerate(self.history, 1)], up="loss")
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Points of the generator, as `geomsink.generative.sample`.

@@ -71,36 +71,57 @@ class Audited:
 
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
-        drawn, pair = self._some()
-        exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
-        return drawn, log_sums(pair, f[drawn] / epsilon, exponents, epsilon, self.columns.signs)
+        drawn = self._drawn(self._few, self.rows.sizes)
+        return drawn, self._log_sums(drawn, f, g, epsilon)
 
     def products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows, drawn so as well, and Σ_j b_j exp((f_i + g_j − C_ij)/ε) w_j for them."""
-        drawn, pair = self._some()
+        drawn = self._drawn(self._few, self.rows.sizes)
+        pair = self._pair(drawn)
         u, v, w = (t.to(pair.x.dtype) for t in (f[drawn] / epsilon, g / epsilon, self.columns.weights * w))
         return drawn, Gibbs(pair, u, v, epsilon).apply(w[:, None]).double()[:, 0]
 
-    def _some(self) -> tuple[Tensor, Pair]:
-        dtype, drawn = self.pair.x.dtype, self._drawn(self.effort * _rows(len(self.columns.points)))
-        x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
-        return drawn, engine.pair(x, y, self.pair.cost, self.pair.name)
-
-    def _drawn(self, n: int) -> Tensor:
-        places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
-        total = self.rows.sizes.cumsum(0)
-        return torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(total) - 1)
-
     def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float, near: Near | None = None) -> Audit:
         """How far claimed sums are from full ones; sums that are cheap and ``near`` to these tell most of it, from more
-        rows."""
-        drawn, full = self.sample(f, g, epsilon)
+        rows. Rows that weigh as much as one that is drawn are all among them."""
+        few = self._heavy_and_drawn(self._few)
+        full = self._log_sums(few.rows, f, g, epsilon)
         if near is None:
-            parts = [full.exp() - claimed[drawn].exp()]
-        else:
-            many = self._drawn(self.effort * MANY)
-            parts = [full.exp() - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
-        return audit_of(moments(parts))
+            return audit_of(few.moments(full.exp() - claimed[few.rows].exp())[None])
+        many = self._heavy_and_drawn(self._many)
+        parts = full.exp() - near(few.rows).exp(), near(many.rows).exp() - claimed[many.rows].exp()
+        return audit_of(torch.stack([few.moments(parts[0]), many.moments(parts[1])]))
+
+    @property
+    def _few(self) -> int:
+        return self.effort * _rows(len(self.columns.points))
+
+    @property
+    def _many(self) -> int:
+        return self.effort * MANY
+
+    def _log_sums(self, rows: Tensor, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
+        return log_sums(self._pair(rows), f[rows] / epsilon, exponents, epsilon, self.columns.signs)
+
+    def _pair(self, rows: Tensor) -> Pair:
+        dtype = self.pair.x.dtype
+        x, y = self.rows.points[rows].to(dtype), self.columns.points.to(dtype)
+        return engine.pair(x, y, self.pair.cost, self.pair.name)
+
+    def _heavy_and_drawn(self, n: int) -> Rows:
+        """About n rows; all, if there are no more."""
+        sizes = self.rows.sizes
+        mass = sizes.sum()
+        heavy = sizes * n >= (mass if len(sizes) > n else 0.0)
+        light = sizes.masked_fill(heavy, 0.0)
+        drawn = self._drawn(n if bool(light.any()) else 0, light)
+        return Rows.of(heavy, drawn, sizes / mass)
+
+    def _drawn(self, n: int, sizes: Tensor) -> Tensor:
+        """With probabilities that are proportional to sizes."""
+        total = sizes.cumsum(0)
+        return torch.searchsorted(total, _places(n).to(total) * total[-1:]).clamp(max=len(total) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,31 +135,39 @@ class SharedAudited(Audited):
     group : Group
     count : int
         Columns of all processes.
-    before, mass : float
-        Of the rows: what the processes before this one have, and all.
+    mass : float
+        Of the rows of all processes.
     """
 
     group: Group
     count: int
-    before: float
     mass: float
 
     def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float, near: Near | None = None) -> Audit:
         """See `Audited.against`; the same answer on all processes."""
         assert near is not None
         group, rank = self.group, self.group.rank
+        counts = self.effort * _rows(self.count), self._many
         with group.step(AUDIT):
-            drawn, many = (self._drawn(self.effort * n) for n in (_rows(self.count), MANY))
-            exponents = (f[drawn] / epsilon)[:, None]
-            asked = torch.cat((self.rows.points[drawn].double(), exponents), 1)
+            heavy = [self.rows.sizes * n >= self.mass for n in counts]
+            light = [self.rows.sizes.masked_fill(here, 0.0) for here in heavy]
+            own = torch.stack([sizes.sum() for sizes in light])
+        masses = torch.stack(group.gather(own[None], AUDIT)).reshape(-1, len(counts)).tolist()
+        with group.step(AUDIT):
+            few, many = (
+                Rows.of(heavy[k], self._of_all(n, light[k], [m[k] for m in masses]), self.rows.sizes / self.mass)
+                for k, n in enumerate(counts)
+            )
+            exponents = (f[few.rows] / epsilon)[:, None]
+            asked = torch.cat((self.rows.points[few.rows].double(), exponents), 1)
         of_all = group.gather(asked, AUDIT)
         with group.step(AUDIT):
             sums = self._sums(torch.cat(of_all), g, epsilon)
         full = group.sum(sums, AUDIT).split([len(part) for part in of_all])[rank]
         with group.step(AUDIT):
-            parts = [full - near(drawn).exp(), near(many).exp() - claimed[many].exp()]
-            own = moments(parts)
-        return audit_of(group.sum(own, AUDIT))
+            parts = full - near(few.rows).exp(), near(many.rows).exp() - claimed[many.rows].exp()
+            found = torch.stack([few.moments(parts[0]), many.moments(parts[1])])
+        return audit_of(group.sum(found, AUDIT))
 
     def _sums(self, asked: Tensor, g: Tensor, epsilon: float) -> Tensor:
         """Of rows that all ask for, over this process's columns."""
@@ -148,27 +177,64 @@ class SharedAudited(Audited):
         pair = engine.pair(asked[:, :-1].to(dtype), self.columns.points.to(dtype), self.pair.cost, self.pair.name)
         return log_sums(pair, asked[:, -1], self.columns.log_weights + g / epsilon, epsilon).exp()
 
-    def _drawn(self, n: int) -> Tensor:
-        places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
-        total = self.rows.sizes.cumsum(0)
-        own = (self.mass * places - self.before).to(total)
+    def _of_all(self, n: int, sizes: Tensor, masses: list[float]) -> Tensor:
+        """Of n rows that are drawn from all processes', those of this one."""
+        total = sizes.cumsum(0)
+        own = (sum(masses) * _places(n) - sum(masses[: self.group.rank])).to(total)
         own = own[(own >= 0.0) & (own < (total[-1] if len(total) else 0.0))]
         return torch.searchsorted(total, own).clamp(max=len(total) - 1)
 
 
-def moments(parts: list[Tensor]) -> Tensor:
-    """How many differences each of some kinds has, their sums, those of their sizes, and of their squares; (K, 4)."""
-    of_each = [(part.new_ones(()) * len(part), part.sum(), part.abs().sum(), part.square().sum()) for part in parts]
-    return torch.stack([torch.stack(numbers) for numbers in of_each])
+def _places(n: int) -> Tensor:
+    """Between 0 and 1, and the same each time."""
+    return torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that stand for all: the heavy ones for themselves, and some that were drawn for the others.
+
+    A mean over rows that were all drawn by their weight would not see what light ones are off by (Särndal, Swensson,
+    Wretman 1992, Model Assisted Survey Sampling, section 3.6).
+
+    Attributes
+    ----------
+    rows : Tensor, shape (K + n,)
+        The heavy ones first.
+    shares : Tensor, shape (K,)
+        Of the mass, that each heavy one has.
+    """
+
+    rows: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, heavy: Tensor, drawn: Tensor, shares: Tensor) -> Rows:
+        """From a mask of the heavy ones, others that were drawn, and the shares of all."""
+        certain = heavy.nonzero()[:, 0]
+        return cls(torch.cat((certain, drawn)), shares[certain])
+
+    def moments(self, difference: Tensor) -> Tensor:
+        """What means are made of, which add up over processes: how many rows were drawn, and the sums of their
+        differences, of the sizes of these, and of their squares; the share of the heavy ones, and the same three sums
+        for these, times their shares."""
+        count, w = len(self.shares), self.shares
+        heavy, drawn = difference[:count], difference[count:]
+        numbers = [drawn.new_ones(()) * len(drawn), drawn.sum(), drawn.abs().sum(), drawn.square().sum()]
+        numbers += [w.sum(), w @ heavy, w @ heavy.abs(), w @ heavy.square()]
+        return torch.stack(numbers)
 
 
 def audit_of(found: Tensor) -> Audit:
-    """From the moments of several kinds of differences, over some rows each, which add up."""
-    n, total, sizes, squares = found.unbind(1)
-    of_sizes, of_all = (((squares - s * s / n) / (n - 1.0)).clamp(min=0.0) / n for s in (sizes, total))
-    off = (sizes / n + 3.0 * of_sizes.sqrt()).sum()
-    square = (squares / n).sqrt().sum().square()
-    return Audit(*torch.stack((off, (total / n).sum(), 3.0 * of_all.sum().sqrt(), square)).tolist())
+    """From the moments of several kinds of differences, which add up, shape (K, 8)."""
+    n, *drawn, share, total, size, square = found.unbind(1)
+    n, rest = n.clamp(min=1.0), (1.0 - share).clamp(min=0.0)
+    variances = ((drawn[2] - s * s / n) / (n - 1.0).clamp(min=1.0) for s in (drawn[1], drawn[0]))
+    of_sizes, of_all = (rest.square() * variance.clamp(min=0.0) / n for variance in variances)
+    total, size, square = (heavy + rest * light / n for heavy, light in zip((total, size, square), drawn, strict=True))
+    off = (size + 3.0 * of_sizes.sqrt()).sum()
+    found = torch.stack((off, total.sum(), 3.0 * of_all.sum().sqrt(), square.sqrt().sum().square()))
+    return Audit(*found.tolist())
 
 
 def audit(

@@ -62,11 +62,16 @@ class Levels:
         found = [level for level in finest if level is not None]
         if not found:
             signed = any(cloud.measure.signs is not None for cloud in (alpha, beta))
-            return cls((None,), (None,), 0.0) if signed else None
+            return cls.none() if signed else None
         top = max(level for level, _ in found)
         steps = range(-(-max(top - FIRST, 0) // STEP), -1, -1)
         alphas, betas = (tuple(None if end is None else max(end[0] - STEP * k, 1) for k in steps) for end in finest)
         return cls(alphas, betas, max(width for _, width in found))
+
+    @classmethod
+    def none(cls) -> Levels:
+        """The points alone."""
+        return cls((None,), (None,), 0.0)
 
 
 def _finest(cloud: Cloud, deep: bool) -> tuple[int, float] | None:

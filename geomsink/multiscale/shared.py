@@ -48,8 +48,8 @@ class Part(Cloud):
     group : Group
     count : int
         Points of the whole cloud.
-    mass, before : float
-        Of the whole cloud, and of what the processes before this one have of it.
+    mass : float
+        Of the whole cloud.
     engine : {"auto", "keops", "dense"}
         Of sums within cells.
     """
@@ -62,12 +62,11 @@ class Part(Cloud):
         group: Group,
         count: int,
         mass: float,
-        before: float,
         engine: str,
     ):
         super().__init__(measure, cost, epsilon)
         self.engine = engine
-        self.group, self.count, self.mass, self.before = group, count, mass, before
+        self.group, self.count, self.mass = group, count, mass
 
     def is_sketched(self, accuracy: float) -> bool:
         """Whether a few points stand for the whole cloud: the sketch is made; all processes call it."""
@@ -273,7 +272,7 @@ class SharedSums:
         pair = problem.pair if side == 0 else problem.pair.T
         return SharedAudited(
             rows=here.measure, columns=other.measure, pair=pair, effort=effort, group=self._group, count=other.count,
-            before=here.before, mass=here.mass,
+            mass=here.mass,
         )  # fmt: skip
 
     def _near(self, side: int) -> Near:

@@ -184,8 +184,7 @@ class Sketched:
         name = old.name if problem.whole is None else self.engine  # parts may be of any size
         pair = engine.pair(x, x if problem.is_self else y, old.cost, name)
         inner = replace(problem, alpha=alpha.measure, beta=beta.measure, pair=pair, whole=None)
-        levels = Levels.of(alpha.inner, beta.inner)
-        assert levels is not None
+        levels = Levels.of(alpha.inner, beta.inner) or Levels.none()
         goal = replace(self.goal, tol=ROOM * self.goal.tol)
         clouds = alpha.inner, beta.inner
         strategy = CoarseToFine(goal, self.max_iter, self.scaling, self.engine, clouds, levels)

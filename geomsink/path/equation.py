@@ -10,6 +10,7 @@ conjugate gradients.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +136,8 @@ class NewtonEquation:
     def _cholesky(self, right: Tensor, shift: float) -> Tensor:
         root, failed = self._here.sqrt(), True
         while failed:
+            if not shift < 1.0:  # which makes a matrix of numbers positive
+                return torch.full_like(right, math.nan)
             shifted = self._schur.clone()
             shifted.diagonal().add_(shift)
             factor, info = torch.linalg.cholesky_ex(shifted)

@@ -7,6 +7,7 @@ arrays to the host.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import scipy.sparse
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from ..multiscale import Sparse
 
-HARDER = 100.0
-"""Times the shift with which a factorisation is tried again that rounding has broken off."""
+HARDER, LEAST = 100.0, 1e-16
+"""Times the shift, and at least that, with which a factorisation is tried again that rounding has broken off."""
 
 
 class SparseFactor:
@@ -45,9 +46,9 @@ class SparseFactor:
 
     def solve(self, right: Tensor, shift: float) -> Tensor:
         """z, shape (N,), on the device of the right-hand side; of a larger shift, where rounding makes the matrix
-        singular."""
+        singular; not numbers, where the matrix is none of numbers."""
         there = _on_host(right)
-        while True:
+        while shift < 1.0:
             try:
                 factor = scipy.sparse.linalg.splu(
                     (self._matrix + shift * self._one).tocsc(),
@@ -59,7 +60,8 @@ class SparseFactor:
                     return torch.from_numpy(factor.solve(there)).to(right.device)
             except RuntimeError:  # exactly singular
                 pass
-            shift *= HARDER
+            shift = HARDER * max(shift, LEAST)
+        return torch.full_like(right, math.nan)
 
 
 def _on_host(t: Tensor) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
 from .descent import Descent
 from .pairs import AllPairs, TooManyPairs
 from .stages import Stage, stages_of
+from .supports import Gathered, between_supports, supports
 
 LAST = 40
 """Of Newton's steps at the target, at most."""
@@ -43,6 +44,8 @@ class PathFollowing:
         self, problem: Problem, progress: Progress, start: Potentials | None = None, before: Solved | None = None
     ) -> Solved:
         """See `geomsink.solver.Strategy`; from a start at the target itself, if that is near."""
+        if not all(bool(here.all()) for here in supports(problem)):
+            return self._between_supports(problem, progress, start, before)
         began, target = time.perf_counter(), problem.epsilon
         earlier = before.solver if before else None
         last = self.max_iter + (earlier.cycles if earlier else 0)
@@ -67,9 +70,32 @@ class PathFollowing:
             status = f"{LIMIT}{self.max_iter} is reached" if limited else "the path down the temperatures was lost"
         return Solved(final, status, time.perf_counter() - began, self.name).after(before)
 
+    def _between_supports(
+        self, problem: Problem, progress: Progress, start: Potentials | None, before: Solved | None
+    ) -> Solved:
+        """The same without points that have no weight, which get their potentials at the end."""
+        began, (few, goal) = time.perf_counter(), between_supports(problem, self.goal)
+        if start is not None:
+            rows, columns = supports(problem)
+            start = start[0][rows], start[1][columns]
+        solved = replace(self, goal=goal, clouds=clouds_of(few)).solve(few, progress, start, before)
+        final, status = Gathered(problem, self.goal, progress, solved.solver), solved.status
+        final.take_solved(solved)
+        final.finish(is_batch=False)
+        final.allowance = of_exponents(final)
+        if solved.converged and final.marginal_error > self.goal.tol:
+            status = "sums over all pairs do not agree with those of the pairs that carry mass"
+        return Solved(final, status, time.perf_counter() - began, self.name).after(before)
+
     def _from_above(self, path: Descent, stages: list[Stage], target: float) -> bool:
         """From cells at a high temperature to the points at the target; whether the way was found."""
         reached = path.begin(max(target, stages[0].problem.cost_scale))
         for stage in stages[1:]:
             reached = reached and path.down(max(stage.begins, target)) and path.refine(stage)
         return reached and path.down(target)
+
+
+def clouds_of(problem: Problem) -> tuple[Cloud, Cloud]:
+    """Trees of a problem's measures, made when they are asked for."""
+    cost, epsilon = problem.pair.cost, problem.epsilon
+    return Cloud(problem.alpha, cost, epsilon), Cloud(problem.beta, cost, epsilon)

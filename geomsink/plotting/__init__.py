@@ -27,10 +27,11 @@ from .files import check_animation_path, check_path, save, save_animation
 from .fits import plot_fit, plot_training
 from .flows import animate_flow, plot_flow
 from .history import plot_history
+from .look import BACKGROUND, look
 from .matches import plot_matches
 from .pages import plot_gallery, plot_registration
 from .scene import MAX_DRAWN
-from .style import BACKGROUND, CLOUD_COLORS, COLORMAP, FAINT, INK
+from .style import CLOUD_COLORS, COLORMAP, FAINT, INK
 
 __all__ = [
     "BACKGROUND",
@@ -43,6 +44,7 @@ __all__ = [
     "check_animation_path",
     "check_path",
     "label_colors",
+    "look",
     "plot_certificate",
     "plot_clouds",
     "plot_colors",

@@ -9,9 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize, to_rgb
 from numpy.typing import ArrayLike
 
+from .fitting import fit, width_of
 from .inputs import Array, as_cloud, as_colors, as_values
 from .scene import Scene
-from .style import CLOUD_COLORS, COLORMAP, INK, colormap, value_limits
+from .style import CLOUD_COLORS, COLORMAP, colormap, ink, value_limits
+
+_HANDLE = 0.6
+"""Inches of a legend that are not words, an entry."""
 
 
 def plot_clouds(
@@ -57,7 +61,10 @@ def plot_clouds(
     for color, label in zip(colors, labels or (), strict=False):
         ax.scatter([], [], s=40, color=color, label=label)
     if labels:
-        ax.legend(frameon=False, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
+        legend = ax.legend(frameon=False, labelcolor=ink(ax), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+            fit(text, width_of(ax) / 2 - _HANDLE)
     return ax
 
 

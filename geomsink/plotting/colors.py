@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.colors import Normalize, hsv_to_rgb
+from matplotlib.colors import Normalize, hsv_to_rgb, to_rgb
 from numpy.typing import ArrayLike
 
 from .inputs import Array, as_cloud, on_host
 from .scene import principal_axes
 from .style import COLORMAP, colormap, value_limits
 
-_DISTINCT = "Set2"  # light ones, for a dark page
+_DISTINCT = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#bbbbbb")
+"""Of Okabe and Ito, which all kinds of colour vision tell apart, with grey in the place of black."""
 _GOLDEN = 0.381966  # of the colour circle, from one class to the next
 
 
@@ -92,7 +92,7 @@ def label_colors(labels: Any) -> Array:
 
 def _palette(n: int) -> Array:
     """Colours that differ, as far as n of them can."""
-    distinct = np.asarray(matplotlib.colormaps[_DISTINCT].colors)  # type: ignore[attr-defined]  # it is a list of them
+    distinct = np.array([to_rgb(color) for color in _DISTINCT])
     if n <= len(distinct):
         return distinct[:n]
     k = np.arange(n)

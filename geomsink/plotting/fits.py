@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from .inputs import Array, as_cloud
 from .pages import Spread
 from .scene import Scene
-from .style import CLOUD_COLORS, FAINT, INK, log_scale, plain_axes, whole_steps
+from .style import CLOUD_COLORS, FAINT, ink, log_scale, plain_axes, whole_steps
 
 _CURVES = 2.6  # inches
 _LOWEST, _HIGHEST = 2.5, 6.5  # inches, of the clouds
@@ -48,7 +48,7 @@ def plot_training(history: Sequence[dict[str, Any]], ax: Axes | None = None) -> 
     3
     """
     steps, losses, measured = (_column(history, name) for name in ("step", "loss", "held_out"))
-    ax = plain_axes(ax, "step", "divergence")
+    ax = plain_axes(ax, "step", "divergence\n(units of the cost)")
     shown = np.concatenate([losses, measured])
     shown = shown[np.isfinite(shown)]
     if len(shown) and shown.min() > 0 and shown.max() > _DECADE * shown.min():
@@ -57,12 +57,12 @@ def plot_training(history: Sequence[dict[str, Any]], ax: Axes | None = None) -> 
     ax.plot(steps, losses, color=CLOUD_COLORS[0], lw=1.0, alpha=0.85, zorder=2, label="loss of a step's points")
     known = np.isfinite(measured)
     if known.any():
-        ax.plot(steps[known], measured[known], "o-", color=INK, lw=1.4, ms=4, zorder=3, clip_on=False,
+        ax.plot(steps[known], measured[known], "o-", color=ink(ax), lw=1.4, ms=4, zorder=3, clip_on=False,
                 label="held-out points")  # fmt: skip
         best = int(np.nanargmin(np.where(known, measured, np.nan)))
-        ax.plot(steps[best], measured[best], "o", ms=11, mfc="none", mec=INK, mew=1.4, zorder=4, clip_on=False,
+        ax.plot(steps[best], measured[best], "o", ms=11, mfc="none", mec=ink(ax), mew=1.4, zorder=4, clip_on=False,
                 label=f"best, step {steps[best]:.0f}")  # fmt: skip
-    ax.legend(frameon=False, labelcolor=FAINT, fontsize=9, loc="upper right", ncols=3, handlelength=1.6)
+    ax.legend(frameon=False, labelcolor=ink(ax, FAINT), fontsize=9, loc="upper right", ncols=3, handlelength=1.6)
     return ax
 
 
@@ -108,7 +108,7 @@ def plot_fit(
     panel = float(np.clip(Spread.ACROSS * up / across, _LOWEST, _HIGHEST))
     spread = Spread(panel, _CURVES, heading, details)
     for k, (cloud, name, color) in enumerate(zip(clouds, names, reversed(CLOUD_COLORS), strict=True)):
-        ax = scene.prepare(spread.panel(k, f"{name}   {len(cloud):,} points", color))
+        ax = scene.prepare(spread.panel(k, name, f"{len(cloud):,} points", color))
         scene.draw(ax, [cloud], [np.tile(to_rgb(color), (len(cloud), 1))])
     plot_training(history, spread.lines())
     return spread.figure

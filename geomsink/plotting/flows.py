@@ -17,9 +17,10 @@ from ..counts import whole
 from .colors import position_colors
 from .inputs import as_cloud, as_colors
 from .scene import Scene
-from .style import BACKGROUND, CLOUD_COLORS, INK, new_figure
+from .style import CLOUD_COLORS, ink, new_figure, page_color
 
-_TARGET = 0.35 * np.array(to_rgb(CLOUD_COLORS[1])) + 0.65 * np.array(to_rgb(BACKGROUND))
+_FAINT = 0.35
+"""Of the target's colour, the rest of the page's."""
 _PANEL = 2.8  # inches, the wider side of a panel
 _HEAD = 0.32  # inches, for a title
 
@@ -82,7 +83,7 @@ def plot_flow(
         ax = figure.add_axes((column / columns, top - 1 / rows, 1 / columns, share))
         film.draw(ax, int(k))
         figure.text((column + 0.5) / columns, top - 0.62 * _HEAD / (height + _HEAD) / rows, film.titles[k],
-                    color=INK, fontsize=11, ha="center", va="center")  # fmt: skip
+                    color=ink(figure), fontsize=11, ha="center", va="center")  # fmt: skip
     return figure
 
 
@@ -126,7 +127,7 @@ def animate_flow(
     figure = new_figure(width, height + _HEAD)
     share = height / (height + _HEAD)
     ax = figure.add_axes((0, 0, 1, share))
-    title = figure.text(0.5, (1 + share) / 2, "", color=INK, fontsize=11, ha="center", va="center")
+    title = figure.text(0.5, (1 + share) / 2, "", color=ink(figure), fontsize=11, ha="center", va="center")
 
     def show(k: int) -> list[Any]:
         for drawn in list(ax.collections):
@@ -175,5 +176,6 @@ class _Film:
     def draw(self, ax: Axes, k: int) -> None:
         self.scene.prepare(ax)
         for cloud in self.target:  # on its own and first, so that it hides no point
-            self.scene.draw(ax, [cloud], [np.tile(_TARGET, (len(cloud), 1))])
+            color = _FAINT * np.array(to_rgb(CLOUD_COLORS[1])) + (1 - _FAINT) * page_color(ax)
+            self.scene.draw(ax, [cloud], [np.tile(color, (len(cloud), 1))])
         self.scene.draw(ax, [self.frames[k]], [self.colors])

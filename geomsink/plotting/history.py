@@ -38,13 +38,13 @@ def plot_history(history: Any, ax: Axes | None = None) -> Axes:
     >>> import geomsink, numpy as np
     >>> x = np.random.default_rng(0).random((20, 2))
     >>> flow = geomsink.transport.gradient_flow(x, x + 0.5, blur=0.2, steps=3)
-    >>> plot_history(flow.history).get_ylabel()
-    'loss'
+    >>> len(plot_history(flow.history).lines[0].get_ydata()) == len(flow.history.values)
+    True
     """
     values = on_host(history.values)
     if values.ndim != 1:
         raise ValueError(f"history: found values of shape {values.shape}, expected one number a step.")
-    ax = plain_axes(ax, "step", "loss")
+    ax = plain_axes(ax, "step", "loss\n(units of the cost)")
     steps = np.arange(len(values))
     finite = np.isfinite(values)
     if not finite.any():

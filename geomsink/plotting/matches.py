@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .colors import position_colors
 from .inputs import Array, as_cloud, as_values
 from .scene import Scene
-from .style import CLOUD_COLORS
+from .style import CLOUD_COLORS, page_color
 
 Indices = NDArray[np.int64]
 
@@ -75,8 +75,7 @@ def plot_matches(
         clouds = _apart([scene.view(cloud) for cloud in clouds])
         scene = Scene(clouds, np.eye(clouds[0].shape[1]))
     ax = scene.prepare(ax)
-    background = np.array(to_rgb(ax.figure.get_facecolor()))
-    dimmed = [np.array(to_rgb(color)) * _DIMMED + background * (1 - _DIMMED) for color in CLOUD_COLORS]
+    dimmed = [np.array(to_rgb(color)) * _DIMMED + page_color(ax) * (1 - _DIMMED) for color in CLOUD_COLORS]
     scene.draw(ax, clouds, [np.tile(color, (len(cloud), 1)) for color, cloud in zip(dimmed, clouds, strict=True)])
     ends = [scene.project(cloud[rows])[0] for cloud, rows in zip(clouds, pairs.T, strict=True)]
     top = weights.max(initial=0.0)

@@ -11,25 +11,32 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from .clouds import plot_clouds, plot_colors
+from .fitting import fit
 from .history import plot_history
 from .inputs import as_cloud
-from .style import CLOUD_COLORS, FAINT, INK, new_figure
+from .style import CLOUD_COLORS, FAINT, INK, ink, new_figure
 
 _HEAD, _FOOT, _PANEL, _TITLE = 1.2, 0.3, 4.0, 0.5  # inches
-_LOSS = 1.9
+_EDGE = 0.45
+_LOSS, _LEGEND = 1.9, 2.5
 _COLUMNS = 4
 
 
-def page(width: float, height: float, heading: str, details: str) -> Figure:
-    """A figure, in inches, with a heading and a line below it: they take 1.2 inches."""
+def page(width: float, height: float, heading: str, details: str, aside: float = 0.0) -> Figure:
+    """A figure, in inches, with a heading and a line below it: they take 1.2 inches, and leave some free aside."""
     figure = new_figure(width, height)
-    figure.text(0.45 / width, 1 - 0.44 / height, heading, color=INK, fontsize=21, va="center")
-    figure.text(0.45 / width, 1 - 0.82 / height, details, color=FAINT, fontsize=11, va="center")
+    for words, down, size, color in ((heading, 0.44, 21, INK), (details, 0.82, 11, FAINT)):
+        text = figure.text(_EDGE / width, 1 - down / height, words, color=ink(figure, color), fontsize=size,
+                           va="center", parse_math=False)  # fmt: skip
+        fit(text, width - 2 * _EDGE - aside)
     return figure
 
 
-def caption(figure: Figure, x: float, y: float, text: str, color: str = INK) -> None:
-    figure.text(x, y, text, color=color, fontsize=11, ha="center")
+def caption(figure: Figure, x: float, y: float, width: float, name: str, note: str = "", color: str = "") -> None:
+    """A name below a panel, no wider than so many inches, with a note that is not cut."""
+    keep = f"   {note}" if note else ""
+    text = figure.text(x, y, name + keep, color=color or ink(figure), fontsize=11, ha="center", parse_math=False)
+    fit(text, width, keep)
 
 
 class Spread:
@@ -41,20 +48,23 @@ class Spread:
         Their heights in inches.
     heading, details : str
         As for `page`.
+    aside : float, default 0
+        Inches that they leave free on the right.
     """
 
     WIDTH = 12.0
     ACROSS = 0.47 * WIDTH
     """Width of a panel, in inches."""
 
-    def __init__(self, panel: float, lines: float, heading: str, details: str) -> None:
+    def __init__(self, panel: float, lines: float, heading: str, details: str, aside: float = 0.0) -> None:
         self._panel, self._lines = panel, lines
         self.height = _HEAD + panel + _TITLE + lines
-        self.figure = page(self.WIDTH, self.height, heading, details)
+        self.figure = page(self.WIDTH, self.height, heading, details, aside)
 
-    def panel(self, k: int, text: str, color: str = INK) -> Axes:
+    def panel(self, k: int, name: str, note: str = "", color: str = "") -> Axes:
         """The axis of panel k, with its caption below."""
-        caption(self.figure, 0.255 + 0.49 * k, (self._lines + _TITLE / 2) / self.height, text, color)
+        up = (self._lines + _TITLE / 2) / self.height
+        caption(self.figure, 0.255 + 0.49 * k, up, self.ACROSS, name, note, color)
         bottom = (self._lines + _TITLE) / self.height
         return self.figure.add_axes((0.02 + 0.49 * k, bottom, self.ACROSS / self.WIDTH, self._panel / self.height))
 
@@ -113,8 +123,8 @@ def plot_gallery(
         share = 1 / max(columns, 2)
         ax = figure.add_axes(((column + 0.05) * share, bottom / height, 0.9 * share, _PANEL / height))
         plot_colors(cloud, color, ax)
-        text = f"{name}   {len(as_cloud(cloud, 'clouds')):,} points"
-        caption(figure, (column + 0.5) * share, (bottom - _TITLE / 2) / height, text)
+        note = f"{len(as_cloud(cloud, 'clouds')):,} points"
+        caption(figure, (column + 0.5) * share, (bottom - _TITLE / 2) / height, 0.95 * share * width, name, note)
     return figure
 
 
@@ -157,11 +167,13 @@ def plot_registration(
     >>> found = geomsink.transport.register(x, x + 0.5, blur=0.2)
     >>> figure = plot_registration(x, found.points, x + 0.5, found.history[-1])
     """
-    spread = Spread(_PANEL, _LOSS, heading, details)
+    spread = Spread(_PANEL, _LOSS, heading, details, aside=_LEGEND)
     for k, (cloud, title) in enumerate(((x, "before"), (moved, "after"))):
         plot_clouds(cloud, y, spread.panel(k, title))
     for k, (name, color) in enumerate(zip(names, CLOUD_COLORS, strict=True)):
-        right, top = 1 - 0.45 / spread.WIDTH, 1 - (0.44 + 0.38 * k) / spread.height
-        spread.figure.text(right, top, f"● {name}", color=color, fontsize=11, ha="right", va="center")
+        right, top = 1 - _EDGE / spread.WIDTH, 1 - (0.44 + 0.38 * k) / spread.height
+        text = spread.figure.text(right, top, f"● {name}", color=color, fontsize=11, ha="right", va="center",
+                                  parse_math=False)  # fmt: skip
+        fit(text, _LEGEND)
     plot_history(history, spread.lines())
     return spread.figure

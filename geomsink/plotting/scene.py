@@ -1,4 +1,4 @@
-"""The camera: where points of any dimension are on the page, and how bright."""
+"""The camera: where points of any dimension are on the page, and which hides which."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from scipy.spatial import cKDTree
+from matplotlib.collections import EllipseCollection
 
+from .discs import discs
 from .inputs import Array
-from .style import new_axes
+from .look import current
+from .style import ink, new_axes, page_color
 
 MAX_DRAWN = 20_000
 """More points than this add nothing to a figure but time: a random part of them is drawn."""
 
-AZIMUTH, ELEVATION, DISTANCE = 28.0, 22.0, 5.0  # y is up; the distance is in radii of the scene
-_NEIGHBOURS = 12
+DISTANCE = 5.0
+"""Of the camera, in radii of the scene."""
+_SMALLEST, _LARGEST = 1.5, 0.16
+"""Width of a disc: at least in printer's points, at most in radii of the scene."""
+_SIDE = 6.0
+"""Of a figure of its own, in inches, if it is square."""
+_FARTHEST = 0.6
+"""How much of its colour the back of a scene has; the rest is the page's."""
 
 
 class Scene:
@@ -69,54 +76,43 @@ class Scene:
         """An axis, ``ax`` or one of a new figure, that shows the scene at its true proportions, without a frame."""
         if ax is None:
             across, up = self.size
-            width, height = 6.0 * np.array([max(across / up, 1.0), max(up / across, 1.0)]).clip(max=2.0)
-            ax = new_axes(width, height, (0.02, 0.08, 0.96, 0.9))
+            aspect = float(np.clip(across / up, 0.5, 2.0))
+            place = 0.02, 0.08, 0.96, 0.84  # with a title above and a legend below
+            ax = new_axes(_SIDE * aspect**0.5, _SIDE / aspect**0.5, place)
         if ax.name == "3d":
             raise ValueError("ax: found a 3D axis, expected a plain one: the projection is done here.")
-        margin = 0.04 * (self.upper - self.lower).max() or 1.0  # for a single point
+        margin = 0.05 * (self.upper - self.lower).max() or 1.0  # for a single point
         ax.set_xlim(self.lower[0] - margin, self.upper[0] + margin)
         ax.set_ylim(self.lower[1] - margin, self.upper[1] + margin)
         ax.set_aspect("equal")
         ax.set_axis_off()
+        ax.title.set_color(ink(ax))
         return ax
 
     def draw(self, ax: Axes, clouds: Sequence[Array], colors: Sequence[Array]) -> None:
-        """Draw clouds from back to front, each point in its colour (N, 3), dimmed by shade and distance."""
+        """Draw clouds from back to front, each point a disc of its colour (N, 3), in shade and in haze."""
         rng = np.random.default_rng(0)
+        page = page_color(ax)
+        smallest = _SMALLEST / _points_per_unit(ax)
         flats, nears, fills, sizes = [], [], [], []
         for cloud, color in zip(clouds, colors, strict=True):
             chosen = rng.permutation(len(cloud))[:MAX_DRAWN]
             flat, near = self.project(cloud[chosen])
-            light, width = self.light(cloud[chosen])
-            dim = (light * (0.7 + 0.3 * near))[:, None]
+            drawn = discs(cloud[chosen], self.axes, self.radius)
+            haze = (1 - _FARTHEST) * (1 - near)[:, None]
+            fills.append(color[chosen] * drawn.light[:, None] * (1 - haze) + page * haze)
+            across, up = (np.clip(size / self.radius, smallest, _LARGEST) for size in (drawn.width, drawn.height))
+            nearer = 0.85 + 0.3 * near if self.depth else np.ones(len(near))
             flats.append(flat)
             nears.append(near)
-            fills.append(color[chosen] * dim + np.array(to_rgb(ax.figure.get_facecolor())) * (1 - dim))
-            sizes.append(np.full(len(chosen), width / self.radius))
-        near = np.concatenate(nears)
-        order = np.argsort(near, kind="stable")
-        diameter = np.clip(_points_per_unit(ax) * np.concatenate(sizes), 1.5, 12.0)
-        diameter *= 0.85 + 0.3 * near if self.depth else 1.0
-        across, up = np.concatenate(flats)[order].T
-        ax.scatter(across, up, s=diameter[order] ** 2, c=np.concatenate(fills)[order], linewidths=0, rasterized=True)
-
-    def light(self, cloud: Array) -> tuple[Array, float]:
-        """How bright each point is in the light of a lamp on the camera, and how wide to draw a point.
-
-        The normal is the narrowest direction of the neighbours. Where they have none, as inside a
-        volume, the light is even. Dots on a surface overlap, so that it looks closed; others do not.
-        """
-        if len(cloud) <= _NEIGHBOURS:
-            return np.ones(len(cloud)), 0.1 * self.radius
-        distances, neighbours = cKDTree(cloud).query(cloud, _NEIGHBOURS)
-        spacing = float(np.median(distances[:, 4]))
-        if cloud.shape[1] != 3:
-            return np.ones(len(cloud)), 0.6 * spacing
-        around = cloud[neighbours] - cloud[neighbours].mean(axis=1, keepdims=True)
-        spread, directions = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))
-        flatness = np.clip(1.1 - 6 * spread[:, 0] / np.maximum(spread[:, 1], 1e-30), 0, 1)
-        facing = np.abs(directions[:, :, 0] @ self.axes[2])
-        return 1 - flatness * 0.6 * (1 - facing) ** 1.2, float(0.6 + 1.5 * flatness.mean()) * spacing
+            sizes.append(np.column_stack([nearer * across, nearer * up, drawn.angle]))
+        order = np.argsort(np.concatenate(nears), kind="stable")
+        across, up, angle = np.concatenate(sizes)[order].T
+        drawn_discs = EllipseCollection(
+            across, up, angle, units="x", offsets=np.concatenate(flats)[order], offset_transform=ax.transData,
+            facecolors=np.concatenate(fills)[order], linewidths=0, rasterized=True,
+        )  # fmt: skip
+        ax.add_collection(drawn_discs, autolim=False)
 
 
 def principal_axes(cloud: Array) -> Array:
@@ -127,20 +123,11 @@ def principal_axes(cloud: Array) -> Array:
     return axes
 
 
-def rotation(azimuth: float, elevation: float) -> Array:
-    """Right, up and towards the camera, as rows: y is up, and the camera turned by two angles in degrees."""
-    a, e = np.radians([azimuth, elevation])
-    turn = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
-    tilt = np.array([[1, 0, 0], [0, np.cos(e), -np.sin(e)], [0, np.sin(e), np.cos(e)]])
-    turned: Array = tilt @ turn
-    return turned
-
-
 def _shown_axes(every: Array) -> Array:
     if every.shape[1] > 3:
         return principal_axes(every)  # widest across the page, then up it, then into it
     if every.shape[1] == 3:
-        return rotation(AZIMUTH, ELEVATION)
+        return current().axes
     return np.eye(2, every.shape[1])
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import cast
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from .fitting import fit, width_of
 from .inputs import Array
+from .look import current
 
-BACKGROUND = "#0e1116"
 INK = "#e6e9ef"
 FAINT = "#8b93a1"
-CLOUD_COLORS = ("#f2a65a", "#5ab4f2")
+ON_LIGHT = {INK: "#1b1f27", FAINT: "#5b6370"}
+"""What takes their place on a light background."""
+CLOUD_COLORS = ("#f7ac5c", "#3d8fdd")
+"""Orange and blue, which all kinds of colour vision tell apart; in grey the orange is the lighter one."""
 COLORMAP = "plasma"
+_LUMINANCE = 0.2126, 0.7152, 0.0722
 
 
 class Page(Figure):
@@ -32,10 +38,16 @@ class Page(Figure):
 
 
 class Panel(Axes):
-    """An axis that has a figure of its own, and is shown as that."""
+    """An axis that has a figure of its own, is shown as that, and has a title that stays within it."""
+
+    def set_title(self, *args: Any, **options: Any) -> Text:
+        """As any axis does it."""
+        title = super().set_title(*args, **options)
+        fit(title, width_of(self))
+        return title
 
     def _repr_png_(self) -> bytes:
-        return cast(Page, self.get_figure(root=True))._repr_png_()
+        return cast(Page, self.figure.figure)._repr_png_()
 
 
 def new_axes(width: float, height: float, place: tuple[float, float, float, float]) -> Axes:
@@ -45,24 +57,38 @@ def new_axes(width: float, height: float, place: tuple[float, float, float, floa
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, that is drawn without a display."""
-    figure = Page(figsize=(width, height), facecolor=BACKGROUND)
+    figure = Page(figsize=(width, height), facecolor=current().background)
     FigureCanvasAgg(figure)
     return figure
+
+
+def page_color(on: Figure | Axes) -> Array:
+    """Red, green and blue of the page that a figure, or an axis of one, is drawn on; a transparent one is white."""
+    figure = on if isinstance(on, Figure) else on.figure.figure
+    *color, opacity = to_rgba(figure.get_facecolor())
+    return np.array(color) * opacity + 1 - opacity
+
+
+def ink(on: Figure | Axes, color: str = INK) -> str:
+    """``INK`` or ``FAINT``, or what is as strong on a light page, whichever is read on this one."""
+    return ON_LIGHT[color] if page_color(on) @ _LUMINANCE > 0.5 else color
 
 
 def plain_axes(ax: Axes | None, across: str, up: str) -> Axes:
     """An axis for lines, ``ax`` or one of a new figure, with two spines and these names on them."""
     if ax is None:
-        ax = new_axes(7.0, 3.2, (0.12, 0.17, 0.85, 0.74))
+        ax = new_axes(7.0, 3.2, (0.14, 0.17, 0.83, 0.74))
     ax.set_facecolor("none")
+    faint = ink(ax, FAINT)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        ax.spines[side].set_color(FAINT)
-    ax.tick_params(colors=FAINT, which="both", labelsize=9)
+        ax.spines[side].set_color(faint)
+    ax.title.set_color(ink(ax))
+    ax.tick_params(colors=faint, which="both", labelsize=9)
     ax.tick_params(which="minor", length=0)
-    ax.set_xlabel(across, color=FAINT, fontsize=10)
-    ax.set_ylabel(up, color=FAINT, fontsize=10)
+    ax.set_xlabel(across, color=faint, fontsize=10)
+    ax.set_ylabel(up, color=faint, fontsize=10)
     return ax
 
 

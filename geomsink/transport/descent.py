@@ -68,7 +68,7 @@ class History(Shown):
         }
 
     def _curve(self) -> Curve:
-        return list(enumerate(self.values)), None
+        return Curve(list(enumerate(self.values)), up="loss")
 
     @property
     def n_steps(self) -> int:

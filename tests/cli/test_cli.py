@@ -54,14 +54,15 @@ def test_json_is_all_that_stdout_gets_and_says_what_the_library_says():
     assert report["temperatures"] == pytest.approx(expected.temperatures)
     for key in ("converged", "status", "value_error", "n_iter", "epsilon", "tol", "engine", "dtype"):
         assert report[key] == getattr(expected, key)
+    assert report["length"] == pytest.approx(expected.length)
     assert report["x"] == {"name": "knot", "points": 150, "dimension": 3}
     assert report["xx"]["value"] == pytest.approx(expected.xx.value, rel=1e-9)
     assert {k: report[k] for k in ("cost", "form", "blur", "seed", "normalize", "geomsink")} == {
         "cost": "sqeuclidean", "form": "entropic", "blur": 0.2, "seed": 4, "normalize": True, "geomsink": "0.1.0",
     }  # fmt: skip
     assert set(report) - {"cost", "form", "blur", "seed", "normalize", "geomsink"} == {
-        "value", "value_error", "converged", "status", "marginal_error", "tol", "n_iter", "epsilon", "temperatures",
-        "engine", "dtype", "seconds", "x", "y", "xy", "xx", "yy",
+        "value", "length", "value_error", "converged", "status", "marginal_error", "tol", "n_iter", "epsilon",
+        "temperatures", "engine", "dtype", "seconds", "x", "y", "xy", "xx", "yy",
     }  # fmt: skip
 
 

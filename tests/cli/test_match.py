@@ -57,8 +57,21 @@ def test_clouds_of_different_sizes_have_a_sparse_plan(clouds, tmp_path):
         (("--cost", "taxi"), "cost: unknown name 'taxi'"),
         (("--out", "pairs.txt"), "--out: found pairs.txt, expected a name that ends in one of .csv, .npz"),
         (("--tol-gap", "-1"), "tol_gap: -1.0 given, expected a positive share"),
+        (("--view", "28"), "--view: 28 given, expected two numbers, and maybe the axis that is up, as in 28,22 or"),
+        (("--view", "28,22,z,z"), "--view: 28,22,z,z given, expected two numbers"),
+        (("--view", "28,95"), "--view: elevation: 95.0 given, expected degrees from -90 to 90"),
+        (("--view", "28,22,q"), "--view: up: 'q' given, expected one of x, y, z"),
+        (("--view", "28,22"), "--view: 28,22 given without --plot, expected the figure that it is for"),
     ],
 )
 def test_bad_use_is_one_sentence(clouds, options, sentence):
     done = run("match", clouds[0], clouds[2], *options)
     assert done.exit_code == 2 and done.stderr.startswith("geomsink: ") and sentence in done.stderr
+
+
+def test_the_view_is_that_of_the_figure(clouds, tmp_path):
+    pytest.importorskip("matplotlib")
+    for name, view in (("one", ()), ("two", ("--view", "28,22,y")), ("three", ("--view", "-140,22"))):
+        assert run("match", *clouds[:2], "--plot", tmp_path / f"{name}.png", *view).exit_code == 0
+    one, two, three = ((tmp_path / f"{name}.png").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three

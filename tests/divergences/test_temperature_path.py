@@ -1,10 +1,13 @@
 """From optimal transport to kernels: the whole path in ε, its ends, and what theory says is monotone on it."""
 
+import warnings
+
 import numpy as np
 import pytest
 from reference import squared_distances
 from scipy.optimize import linear_sum_assignment
 
+import geomsink
 from geomsink import mmd, sinkhorn_divergence, solve
 
 PATH = np.geomspace(1e-3, 1e7, 31)
@@ -72,3 +75,26 @@ def test_divergences_stay_between_their_ends(clouds):
     above OT_0 (1/2 OT_ε(α, α) ≥ 0 is what debiasing takes away)."""
     values = [sinkhorn_divergence(*clouds, epsilon=e, tol=1e-9, max_iter=20_000).value for e in PATH[::3]]
     assert (np.diff(values) < 1e-9).all() and values[0] < assigned(*clouds) + PATH[0] * np.log(40)
+
+
+@pytest.mark.parametrize("tol", [1e-3, 1e-6])
+@pytest.mark.parametrize("epsilon", [1e7, 1e8, 3e9, 1e16])
+def test_the_limit_is_not_said_to_be_more_right_than_it_is(epsilon, tol):
+    """S_ε = S_∞ − ‖C̄‖²/2ε + … with costs less their means over rows and columns; close clouds make that count."""
+    r = np.random.default_rng(0)
+    x, y = r.normal(size=(54, 1)), r.normal(size=(19, 1)) + 0.02
+
+    def transport(u, v):
+        C = (u - v.T) ** 2
+        centred = C - C.mean(0) - C.mean(1, keepdims=True) + C.mean()
+        return C.mean() - (centred**2).mean() / (2 * epsilon)
+
+    exact = transport(x, y) - 0.5 * transport(x, x) - 0.5 * transport(y, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", geomsink.ConvergenceWarning)
+        s = sinkhorn_divergence(x, y, epsilon=epsilon, tol=tol)
+    assert abs(s.value - exact) <= s.value_error + 1e-14
+    if s.converged:  # or as right as rounding of potentials of size ε allows
+        assert abs(s.value - exact) <= max(1e-2 * tol * exact, 4e-15 * epsilon)
+    if epsilon == 1e16:
+        assert s.converged

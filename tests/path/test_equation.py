@@ -139,3 +139,14 @@ def test_groups_follow_an_order():
     found = groups.groups_of(order)
     assert found[order].tolist() == sorted(found.tolist())
     assert torch.bincount(found).tolist() == [24] * 4
+
+
+def test_matrices_that_are_none_of_numbers_have_no_solution():
+    """And are not factorised with larger and larger shifts without end."""
+    kernel = torch.full((3, 3), float("nan"), dtype=torch.float64)
+    ones = torch.ones(3, dtype=torch.float64)
+    found, _ = NewtonEquation(Plan(kernel, ones, ones), ones, ones, 1e-8).solve(ones, ones)
+    assert found.isnan().all()
+    one = torch.zeros(1, dtype=torch.int32)
+    broken = Sparse.of(Places(one, one, (1, 1)), torch.tensor([float("nan")], dtype=torch.float64))
+    assert SparseFactor(broken).solve(torch.ones(1, dtype=torch.float64), 1e-14).isnan().all()

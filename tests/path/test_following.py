@@ -215,3 +215,23 @@ def rounded_cost(P, a, b, C, epsilon):
     P = P + np.outer(*rest) / max(rest[0].sum(), 1e-300)
     entropy = np.where(P > 0, P * np.log(np.maximum(P, 1e-300) / np.outer(a, b)), 0.0)
     return (P * C).sum() + epsilon * entropy.sum()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_points_without_weight_change_nothing_at_low_temperatures(seed):
+    """Their potentials are the softmins against the others, as from any solution; on the way down they are left out."""
+    r = default_rng(seed)
+    x, y = r.normal(size=(36, 8)), r.normal(size=(12, 8))
+    a, b = r.random(36), r.random(12)
+    a[::3], b[::4] = 0.0, 0.0
+    a, b = a / a.sum(), b / b.sum()
+    s = solve(x, y, a, b, cost="euclidean", epsilon=1e-6)
+    few = solve(x[a > 0], y[b > 0], a[a > 0], b[b > 0], cost="euclidean", epsilon=1e-6)
+    assert s.converged and few.converged and s.strategy == "path-following"
+    assert s.value == pytest.approx(few.value, rel=1e-12)
+    C = np.linalg.norm(x[:, None] - y, axis=-1)
+    f, g = s.potentials
+    softmin = -s.epsilon * logsumexp((g - C) / s.epsilon, axis=1, b=b)
+    np.testing.assert_allclose(f[a == 0], softmin[a == 0], rtol=0, atol=1e-12)
+    softmin = -s.epsilon * logsumexp((f[:, None] - C) / s.epsilon, axis=0, b=a[:, None])
+    np.testing.assert_allclose(g[b == 0], softmin[b == 0], rtol=0, atol=1e-12)

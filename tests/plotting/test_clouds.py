@@ -12,10 +12,13 @@ import torch
 import geomsink
 
 pytest.importorskip("geomsink.plotting", exc_type=ImportError)
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geomsink import plotting
-from geomsink.plotting.scene import AZIMUTH, ELEVATION, Scene, rotation
+from geomsink.plotting.discs import discs
+from geomsink.plotting.look import current
+from geomsink.plotting.scene import Scene
 
 ROOT = Path(geomsink.__file__).resolve().parents[1]
 
@@ -58,7 +61,7 @@ def test_more_than_three_dimensions_show_the_widest_three():
 def test_the_nearest_point_is_drawn_last():
     rng = np.random.default_rng(0)
     cloud = rng.random((100, 3))
-    cloud[37] = rotation(AZIMUTH, ELEVATION)[2] * 3 + 0.5
+    cloud[37] = current().axes[2] * 3 + 0.5
     potential = np.zeros(100)
     potential[37] = 1.0
     colors = dots(plotting.plot_potentials(cloud, potential, cmap="gray", limits=(0, 1))).get_facecolors()
@@ -75,11 +78,53 @@ def test_surfaces_are_lit_and_volumes_are_not():
     ball = rng.standard_normal((4000, 3))
     sphere = ball / np.linalg.norm(ball, axis=1, keepdims=True)
     scene = Scene([sphere])
-    light, _ = scene.light(sphere)
+    drawn = discs(sphere, scene.axes, scene.radius)
     facing = np.abs(sphere @ scene.axes[2])
-    assert light[facing > 0.95].min() > light[facing < 0.2].max()
-    inside, _ = scene.light(rng.random((4000, 3)))
-    assert np.median(inside) > 0.95
+    assert drawn.light[facing > 0.95].min() > drawn.light[facing < 0.2].max()
+    inside = discs(rng.random((4000, 3)), scene.axes, scene.radius)
+    assert np.median(inside.light) > 0.95
+
+
+def test_discs_lie_on_the_surface():
+    """Of a plane that is turned about the axis up the page they are narrower by the cosine, and upright."""
+    rng = np.random.default_rng(0)
+    angle = np.radians(50)
+    u, v = rng.random((2, 2000))
+    plane = np.column_stack([u * np.cos(angle), v, u * np.sin(angle)])
+    drawn = discs(plane, np.eye(3), 1.0)
+    np.testing.assert_allclose(drawn.height / drawn.width, np.cos(angle), rtol=1e-6)
+    np.testing.assert_allclose(np.abs(drawn.angle), 90, atol=1e-3)
+    assert (drawn.light < 1).all() and np.ptp(drawn.light) < 1e-6
+
+
+@pytest.mark.parametrize(("n", "covered"), [(1000, 0.8), (2000, 0.94), (20_000, 0.97)])
+def test_a_surface_looks_closed_whatever_the_number_of_its_points(n, covered):
+    """In the middle of a sphere, hardly a pixel shows what is behind, here of another colour."""
+    rng = np.random.default_rng(0)
+    sphere = rng.standard_normal((n, 3))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    front = sphere @ Scene([sphere]).axes[2] > 0
+    ax = plotting.plot_colors(sphere, np.where(front[:, None], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]))
+    ax.figure.canvas.draw()
+    pixels = np.asarray(ax.figure.canvas.buffer_rgba())[:, :, :3].astype(float)
+    middle = np.asarray(pixels.shape[:2]) // 2
+    part = pixels[middle[0] - 100 : middle[0] + 100, middle[1] - 100 : middle[1] + 100]
+    assert (part[:, :, 1] > 100).mean() > covered
+
+
+def test_discs_shrink_with_the_number_of_points_and_grow_with_the_axes():
+    rng = np.random.default_rng(0)
+    sphere = rng.standard_normal((20_000, 3))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    few, many = (np.median(discs(sphere[:n], np.eye(3), 1.0).width ** 2) for n in (4000, 16_000))
+    assert few / many == pytest.approx(4, rel=0.1)
+    share = []
+    for size in (3.0, 6.0):  # the same picture, twice as large: discs are in units of the axis
+        ax = plotting.plot_colors(sphere, sphere / 2 + 0.5, Figure(figsize=(size, size), dpi=50).add_subplot())
+        FigureCanvasAgg(ax.figure).draw()
+        pixels = np.asarray(ax.figure.canvas.buffer_rgba())[:, :, :3].astype(int)
+        share.append((np.abs(pixels - 255).max(axis=2) > 20).mean())
+    assert share[0] == pytest.approx(share[1], rel=0.03)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 6])

@@ -10,6 +10,9 @@ import geomsink
 from geomsink import shapes
 
 pytest.importorskip("geomsink.plotting", exc_type=ImportError)
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from geomsink import plotting
 from geomsink.plotting.divergence import debiased
 
@@ -38,7 +41,7 @@ def test_convergence_marks_annealing_and_tolerance():
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[2, 0.3], [4, 0.5], [6, 0.2], [8, 1e-3]])
     (shade,) = ax.patches
     assert shade.get_width() == 4
-    assert [text.get_text() for text in ax.texts] == ["annealing", "tol"]
+    assert [text.get_text() for text in ax.texts] == ["annealing, 3 temperatures", "tol 1e-02"]
     assert ax.get_yscale() == "log"
 
 
@@ -62,7 +65,7 @@ def test_the_figure_of_a_divergence(solved, tmp_path):
     from matplotlib.image import imread
 
     pixels = imread(tmp_path / "a.png")[:, :, :3]
-    assert pixels.shape == (400, 640, 3)
+    assert pixels.shape == (430, 640, 3)
     drawn = np.abs(pixels - pixels[0, 0]).max(axis=2) > 0.05
     for half in (slice(0, 320), slice(320, 600)):  # both clouds, in many colours
         part = pixels[120:280, half][drawn[120:280, half]]
@@ -73,30 +76,58 @@ def test_the_page_of_a_certified_divergence_says_so():
     x, y = shapes.sample("knot", 60, seed=0), shapes.sample("star", 50, seed=1)
     result = geomsink.sinkhorn_divergence(x, y, blur=0.2, engine="dense", certify=True)
     figure = plotting.plot_divergence(result, x, y)
-    assert f"certain: {result.lower:.7g} to {result.upper:.7g}" in " ".join(text.get_text() for text in figure.texts)
-    words = [text.get_text() for text in figure.axes[-1].texts]
-    assert f"certified: relative gap {result.xy.gap / result.xy.value:.1e}" in words and "tol" in words
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert f"certain to be between {result.lower:.7g} and {result.upper:.7g}." in words
+    assert f"As a length, {result.value**0.5:.2g}: " in words
+    curve, interval = figure.axes[-2:]
+    assert curve.get_yscale() == "log" and interval.get_yscale() == "linear"
+    expected = [(bound - result.value) / result.value for bound in (result.lower, result.upper)]
+    np.testing.assert_allclose(interval.lines[0].get_ydata(), expected)
+
+
+def test_the_page_says_what_did_not_converge_and_which_level_is_drawn():
+    x, y = shapes.sample("knot", 3000, seed=0), shapes.sample("star", 2500, seed=1)
+    with pytest.warns(geomsink.ConvergenceWarning):
+        stopped = geomsink.sinkhorn_divergence(x, y, blur=0.1, max_iter=1, multiscale=True)
+    figure = plotting.plot_divergence(stopped, x, y)
+    assert figure.texts[0].get_text().endswith("NOT CONVERGED")
+    cells, *_ = stopped.xy.approximation.levels
+    (said,) = [text.get_text() for text in figure.axes[-1].texts if "cells" in text.get_text()]
+    assert f"after {cells[0]:,} × {cells[1]:,}" in said
+    what = "points" if stopped.xy.approximation.nodes == (3000, 2500) else "nodes of sketches"
+    assert said.startswith("{:,} × {:,} {}".format(*stopped.xy.approximation.nodes, what))
+
+
+def test_few_cycles_are_dots_and_many_a_line():
+    for n, marked in ((3, True), (500, False)):
+        ax = plotting.plot_convergence(steps(*((2 * k, 0.1, 0.9**k) for k in range(1, n + 1))))
+        assert (ax.lines[0].get_marker() == "o") is marked and len(ax.lines[0].get_xdata()) == n
 
 
 def certified(lower, upper, value=2.0):
     return steps((2, 0.1, 0.3), (4, 0.1, 1e-2), (6, 0.1, 1e-4), lower=lower, upper=upper, value=value)
 
 
-def test_the_certified_interval_is_a_band_up_to_its_relative_width():
-    ax = plotting.plot_certificate(certified(1.99, 2.01))
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((1.99, 2.02), (-0.005, 0.01)),
+        ((1.0 - 1e-8, 1.0 + 1e-8, torch.tensor(1.0)), (-1e-8, 1e-8)),
+        ((2.0, 2.0), (0, 0)),
+        ((-1.0, 1.0, 0.0), (-1, 1)),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_the_certified_interval_has_an_axis_of_its_own(given, shown, own):
+    figure = Figure(figsize=(6, 3))
+    ax = plotting.plot_certificate(certified(*given), None if own else figure.add_subplot())
     np.testing.assert_allclose(ax.lines[0].get_xydata(), [[2, 0.3], [4, 1e-2], [6, 1e-4]])
-    (band,) = ax.patches
-    bottom, top = ax.get_ylim()
-    assert band.get_y() + band.get_height() == pytest.approx(0.01) and band.get_y() == pytest.approx(bottom)
-    assert bottom < 1e-4 and top > 0.3
-    assert [text.get_text() for text in ax.texts] == ["certified: relative gap 1.0e-02"]
-    below = plotting.plot_certificate(certified(1.0 - 1e-8, 1.0 + 1e-8, torch.tensor(1.0)))
-    assert 0 < below.get_ylim()[0] < 2e-8
-
-
-def test_an_interval_that_no_log_scale_shows_is_left_out():
-    for solution in (certified(2.0, 2.0), certified(-1.0, 1.0, 0.0)):
-        assert len(plotting.plot_certificate(solution).patches) == 0
+    drawn, interval = ax.figure.axes
+    assert drawn is ax and interval.get_ylim() != ax.get_ylim()
+    np.testing.assert_allclose(interval.lines[0].get_ydata(), shown, atol=1e-14)
+    assert interval.get_ylim()[0] < shown[0] and shown[1] < interval.get_ylim()[1]
+    FigureCanvasAgg(ax.figure).draw()
+    assert interval.get_window_extent().x0 > ax.get_window_extent().x1
 
 
 @pytest.mark.parametrize(("lower", "upper"), [(None, None), (1.0, None)])
