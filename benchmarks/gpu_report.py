@@ -181,9 +181,9 @@ RATES = (
     "logarithm of a row's sum, between points rounded to TF32."
 )
 EQUAL = (
-    'The fastest warm call of each library with no larger an error, of the settings that are tabulated below; "no" '
-    "where it was measured and none had. A value is judged by its marginal error, a value and gradient by the "
-    "gradient's."
+    "The fastest warm call of each library with no larger an error, of the settings that are tabulated below, or the "
+    'first where there was no time for another; "no" where it was measured and none had. A value is judged by its '
+    "marginal error, a value and gradient by the gradient's."
 )
 SOLVES = (
     "S_ε for ‖x − y‖² at ε = 2σ² between float32 points with uniform weights; headings say how many a side. Surfaces: "

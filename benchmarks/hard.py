@@ -112,10 +112,11 @@ def peer_rows(name: str, make: Any, value: float) -> list[str]:
         begin = time.process_time()
         try:
             P = way()
+            seconds = time.process_time() - begin
             entropy = np.where(P > 0, P * np.log(np.maximum(P, 1e-300) / np.outer(a, b)), 0.0).sum()
             off = abs((P * distances(x, y)).sum() + epsilon * entropy - value) / abs(value)
             error = np.abs(P.sum(1) - a).sum() + np.abs(P.sum(0) - b).sum()
-            rows.append(f"{name}: {label}: {time.process_time() - begin:.2f} s, {error:.1e}, value off by {off:.1e}")
+            rows.append(f"{name}: {label}: {seconds:.2f} s, {error:.1e}, value off by {off:.1e}")
         except Exception as failure:
             rows.append(f"{name}: {label}: {type(failure).__name__}")
     return rows

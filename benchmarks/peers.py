@@ -35,14 +35,14 @@ class Method(NamedTuple):
     again: Callable[[], None] | None = None
 
 
-def geomsink(x: Array, y: Array, blur: float, tol: float = 1e-3, **options: Any) -> Method:
+def geomsink(x: Array, y: Array, blur: float, **options: Any) -> Method:
     """The gradient is that of torch autograd, by the envelope theorem."""
     import torch
 
     import geomsink as library
 
     p, q = torch.from_numpy(x), torch.from_numpy(y)
-    solve = partial(library.sinkhorn_divergence, blur=blur, tol=tol, **options)
+    solve = partial(library.sinkhorn_divergence, blur=blur, **options)
 
     def value(n: int | None = None) -> tuple[float, str]:
         r = solve(p[:n], q[:n])
@@ -226,7 +226,7 @@ def measure(task: dict[str, Any], report: Callable[..., None]) -> None:
 def _reference(x: Array, y: Array, task: dict[str, Any], report: Callable[..., None]) -> None:
     single = max(len(x), len(y)) <= task["single_up_to"]
     options = {"dtype": "float64", "multiscale": False if single else None, "max_iter": 100_000}
-    method = geomsink(x, y, task["blur"], task["tol"], **options)
+    method = geomsink(x, y, task["blur"], tol=task["tol"], **options)
     assert method.gradient is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from common import RESULTS, SPENT, clouds, default_shapes, machine, table, write
@@ -82,12 +83,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, nargs="+", default=[500, 1_000, 2_000, 10_000, 100_000])
     parser.add_argument("--blurs", type=float, nargs="+", default=[0.05, 0.02])
+    parser.add_argument("--out", type=Path, default=RESULTS / "value_error.json", help="with .md beside it")
     args = parser.parse_args()
     rows = [measured(n, blur) for n in args.n for blur in args.blurs]
     report = {"about": machine(), "rows": rows}
     text = markdown(report)
     print(text)
-    write(RESULTS / "value_error.json", report, text)
+    write(args.out, report, text)
     return 0 if all(r["converged"] for r in rows) else 1
 
 

@@ -1,8 +1,10 @@
-"""Whole numbers that callers give: how many, and seeds."""
+"""Numbers and names that callers give: how many, how much, seeds, and which one."""
 
 from __future__ import annotations
 
+import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -24,3 +26,36 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
         expected = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}: {value} given, expected a whole number {expected}.")
     return int(value)
+
+
+def number(name: str, value: Any, expected: str = "a number") -> float:
+    """A real number, or a sentence that says what ``name`` was; infinite beyond the range of floats.
+
+    Raises
+    ------
+    TypeError
+
+    Examples
+    --------
+    >>> number("tol", 1)
+    1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected {expected}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+
+
+def one_of(name: str, value: Any, names: Iterable[str]) -> None:
+    """Refuse what is none of the ``names``, in a sentence that lists them.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected one of {', '.join(names)}.")
+    if value not in names:
+        raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")

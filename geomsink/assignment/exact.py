@@ -52,8 +52,6 @@ class Optimum:
         Pairs with mass, in the order of i, then of j.
     mass : array, shape (K,)
         Of each pair.
-    costs : array, shape (K,)
-        C_ij.
     f, g : array, shapes (N,) and (M,)
         Potentials with f_i + g_j ≤ C_ij for all pairs; ⟨a, f⟩ = ⟨b, g⟩.
     cost : float
@@ -73,7 +71,6 @@ class Optimum:
     i: Indices
     j: Indices
     mass: Numbers
-    costs: Numbers
     f: Numbers
     g: Numbers
     cost: float
@@ -155,7 +152,7 @@ def least_transport(
     i, j = rows[graph.i[carried]], columns[graph.j[carried]]
     order = np.lexsort((j, i))
     return Optimum(
-        i[order], j[order], flow.mass[carried][order] / total, graph.costs[carried][order], f[trees[0].rank.numpy()],
+        i[order], j[order], flow.mass[carried][order] / total, f[trees[0].rank.numpy()],
         g[trees[1].rank.numpy()], value, lower, off, done and gap <= off, rounds, len(graph),
     )  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,32 +62,3 @@ class Graph:
         """Where the edges of each row begin, shape (N + 1,)."""
         begin: Indices = np.searchsorted(self.i, np.arange(self.shape[0] + 1))
         return begin
-
-
-def ranges(begin: Indices, some: Indices) -> tuple[Indices, Indices]:
-    """The numbers from begin[k] to begin[k + 1], for some k one after the other; and which of them each belongs to.
-
-    Examples
-    --------
-    >>> ranges(np.array([0, 2, 5]), np.array([1, 0]))
-    (array([2, 3, 4, 0, 1]), array([0, 0, 0, 1, 1]))
-    """
-    sizes = begin[some + 1] - begin[some]
-    owner = np.repeat(np.arange(len(some)), sizes)
-    starts = np.cumsum(sizes) - sizes
-    return np.arange(len(owner)) + (begin[some] - starts)[owner], owner
-
-
-def lowest(groups: Indices, values: Numbers) -> Indices:
-    """Where the least value of each group is, in the order of groups.
-
-    Examples
-    --------
-    >>> lowest(np.array([7, 2, 7]), np.array([1.0, 5.0, 0.0]))
-    array([1, 2])
-    """
-    order: Any = np.lexsort((values, groups))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = groups[order[1:]] != groups[order[:-1]]
-    found: Indices = order[first]
-    return found

@@ -11,7 +11,7 @@ import click
 import torch
 from numpy.typing import NDArray
 
-from geomsink import SinkhornDivergence, engine, generative, shapes
+from geomsink import SinkhornDivergence, generative, shapes
 from geomsink.counts import whole
 from geomsink.generative import OPTIMISERS, START, existing, seeded
 
@@ -62,7 +62,7 @@ TOL = 1e-2
 @options.columns
 @click.option("--normalize/--no-normalize", default=True, show_default=True,
               help="Fit in the unit cube; the command sample undoes it. Without it, --blur must be given.")  # fmt: skip
-@click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
+@options.engines
 @options.progress
 @options.timeout
 @options.output

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from geomsink import costs, engine
+from geomsink import costs
 from geomsink.atomic import replacing
 from geomsink.transport import matching
 
@@ -33,8 +33,8 @@ LINES = 400
                    "distance to the next point]")  # fmt: skip
 @click.option("--epsilon", type=float, help="The same in units of the cost.")
 @options.reading
-@click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}.")
-@click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
+@options.cost
+@options.engines
 @options.progress
 @options.output
 def match(

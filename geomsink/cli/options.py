@@ -79,16 +79,14 @@ _kernel = _all(
                  help=f"{UNIT_CUBE} Without it, coordinates stay as they are, and --blur or --epsilon must be given."),
 )  # fmt: skip
 
-_cost = click.option(
-    "--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}."
-)  # fmt: skip
+cost = click.option("--cost", default="sqeuclidean", show_default=True, help=f"One of {', '.join(costs.names())}.")
 
 _problem = _all(
     _blur_or_auto,
     _kernel,
     click.option("--reach", type=float,
                  help="Length beyond which mass is rather given up than moved. [default: all is moved]"),
-    _cost,
+    cost,
 )  # fmt: skip
 
 
@@ -108,7 +106,7 @@ def _as_one(kind: type[Reading], name: str, options: Callable[[Command], Command
 
 problem = _as_one(Problem, "problem", _problem)
 
-kernel = _as_one(Problem, "problem", _all(_blur, _kernel, _cost))
+kernel = _as_one(Problem, "problem", _all(_blur, _kernel, cost))
 
 reading = _as_one(Reading, "reading", _all(_samples, _seed, columns, _normalize))
 
@@ -119,7 +117,7 @@ progress = click.option(
     callback=lambda context, option, given: sys.stderr.isatty() if given is None else given,
 )  # fmt: skip
 
-sums = click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
+engines = click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
 
 solver = _all(
     click.option("--tol", type=float, default=TOL, show_default=True, help="Marginal error at which to stop."),
@@ -129,7 +127,7 @@ solver = _all(
                  help="Factor between two temperatures, as lengths, while annealing."),
     click.option("--multiscale/--single-scale", default=None,
                  help="Whether to solve between cells of points first. [default: where it pays]"),
-    sums,
+    engines,
     click.option("--dtype", type=click.Choice(list(DTYPES)),
                  help="Working precision. [default: float32 where it is good enough]"),
     progress,
@@ -151,7 +149,7 @@ output = _all(
 )  # fmt: skip
 
 
-def descent(steps: int, tol: float, optimizer: str, lr: str = "that of the method") -> Callable[[Command], Command]:
+def descent(steps: int, tol: float, optimizer: str, lr: str) -> Callable[[Command], Command]:
     """The options of what goes down a loss step by step, with these defaults."""
     return _all(
         click.option("--steps", type=int, default=steps, show_default=True, help="Steps at most."),

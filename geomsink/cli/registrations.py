@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from geomsink import engine, shapes
+from geomsink import shapes
 from geomsink.transport import INITS, TRANSFORMS
 from geomsink.transport import register as moved_onto
 
@@ -45,7 +45,7 @@ BLUR = 0.05
 )
 @options.reading_as_is
 @options.descent(steps=50, tol=1e-3, optimizer="lbfgs", lr="1 with lbfgs, that of torch otherwise")
-@click.option("--engine", type=click.Choice(engine.ENGINES), default="auto", show_default=True)
+@options.engines
 @options.progress
 @options.output
 def register(

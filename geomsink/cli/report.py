@@ -37,14 +37,10 @@ def bold(text: str) -> Text:
     return Text(text, style="bold")
 
 
-def print_json(report: dict[str, Any]) -> None:
-    click.echo(json.dumps({"geomsink": __version__} | report, indent=2, allow_nan=False))
-
-
 def say(as_json: bool, report: dict[str, Any], rows: list[Row]) -> None:
     """The one or the other."""
     if as_json:
-        print_json(report)
+        click.echo(json.dumps({"geomsink": __version__} | report, indent=2, allow_nan=False))
     else:
         show(rows)
 

@@ -27,7 +27,7 @@ from .problem import Problem
 @options.kernel
 @click.option("--accuracy", type=float, default=ACCURACY, show_default=True,
               help="Share of the kernel at a point that the sketch may miss.")  # fmt: skip
-@options.sums
+@options.engines
 @options.progress
 @options.as_json
 def sketch(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
+
+from ..counts import number
 
 LEAST = 1e-290
 """Numbers up to it are too close to the end of float64's range to be computed with."""
@@ -15,20 +15,13 @@ LEAST = 1e-290
 
 def positive(name: str, value: Any, zero: bool = False) -> float:
     """A finite number above 0, or from it on; tensors of one number are read."""
-    number = float(value.detach()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not isinstance(number, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not (0 < float(number) < math.inf or (zero and float(number) == 0.0)):
-        raise ValueError(f"{name}: {number} given, expected a positive number{' or 0' if zero else ''}.")
-    if 0 < float(number) <= LEAST:
-        raise ValueError(f"{name}: {number} given, expected more than {LEAST}; scale the points up.")
-    return float(number)
-
-
-def known(name: str, value: Any, names: Iterable[str]) -> None:
-    """One of some names."""
-    if value not in names:
-        raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")
+    value = float(value.detach()) if isinstance(value, Tensor) and value.numel() == 1 else value
+    found = number(name, value)
+    if not (0 < found < math.inf or (zero and found == 0.0)):
+        raise ValueError(f"{name}: {value} given, expected a positive number{' or 0' if zero else ''}.")
+    if 0 < found <= LEAST:
+        raise ValueError(f"{name}: {value} given, expected more than {LEAST}; scale the points up.")
+    return found
 
 
 def penalties(name: str, value: Any) -> tuple[float | None, float | None] | None:

@@ -19,6 +19,8 @@ from ..measures import pair_of_measures
 
 SYMMETRIC = 1e-4
 """Relative difference of c(x, y) and c(y, x) that rounding explains."""
+SAMPLE = 16
+"""Points of each cloud between which a cost of single pairs is looked at."""
 
 Pairwise = Callable[[Tensor, Tensor], Tensor]
 
@@ -96,9 +98,9 @@ def _symmetric(C: Tensor, name: str = "cost") -> Tensor:
     return 0.5 * (C + C.mT)
 
 
-def check_symmetric(cost: Cost, x: Tensor, y: Tensor, sample: int = 16) -> Cost:
+def check_symmetric(cost: Cost, x: Tensor, y: Tensor) -> Cost:
     """A cost of single pairs, as one that can be debiased, if it can on some of the points."""
-    z = torch.cat([p.detach().flatten(0, -2)[:sample].double() for p in (x, y)])
+    z = torch.cat([p.detach().flatten(0, -2)[:SAMPLE].double() for p in (x, y)])
     C = cost(z, z)
     if not bool(C.isfinite().all()):
         raise ValueError(f"cost: {cost.name!r} is NaN or infinite between some of the points, expected finite numbers.")

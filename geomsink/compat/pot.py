@@ -15,11 +15,13 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from .. import costs
+from ..copies import detached
 from ..costs import Cost
+from ..counts import one_of
 from ..divergences import MAX_ITER
 from ..guards import guarded
 from ..transport import Matching, matching
-from .arguments import known, penalties, positive
+from .arguments import penalties, positive
 from .formulas import cost_of
 from .results import EntropicResult, LazyPlan, OTResult, as_matrix, between, checked
 
@@ -46,7 +48,7 @@ class _Regularised(EntropicResult):
 
     entropy = False
 
-    def _constant(self) -> Any:
+    def _constant(self) -> Tensor:
         """Σ P log P less Σ P log(P/ab) is Σ a log a + Σ b log b, for fixed marginals."""
         constant = self.entropy_of_mass
         if self.entropy:
@@ -208,20 +210,20 @@ def solve_sample(
     0.6299
     """
     if method is not None:
-        known("method", method, METHODS)
-    known("grad", grad, GRADIENTS)
+        one_of("method", method, METHODS)
+    one_of("grad", grad, GRADIENTS)
     for name, value in (("c", c), ("scaler", scaler), ("projections", projections)):
         if value is not None:
             raise ValueError(f"{name}: a {type(value).__name__} was given, expected None, which is all that is solved.")
     if not isinstance(debias, bool):
         raise ValueError(f"debias: {debias!r} given, expected True or False.")
     kind, penalty = str(reg_type).lower(), str(unbalanced_type).lower()
-    known("reg_type", kind, ("kl", "entropy"))
+    one_of("reg_type", kind, ("kl", "entropy"))
     rho = penalties("unbalanced", unbalanced)
     if rho is not None:
-        known("unbalanced_type", penalty, PENALTIES)
+        one_of("unbalanced_type", penalty, PENALTIES)
     if grad == "detach":
-        X_a, X_b, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (X_a, X_b, a, b))
+        X_a, X_b, a, b = detached((X_a, X_b, a, b))
     live = torch.is_grad_enabled() and any(isinstance(X, Tensor) and X.requires_grad for X in (X_a, X_b))
     cost = _cost(metric, live)
     if reg is None or positive("reg", reg, zero=True) == 0.0:

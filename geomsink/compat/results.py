@@ -219,15 +219,13 @@ class EntropicResult(OTResult):
         self._solution, self._divergence, self._weights = solved.solution, solved.divergence, solved.weights
         report = solved.divergence or solved.solution
         log = {"report": report} | {f"res_{name}": type(self)(part) for name, part in solved.parts().items()}
-        constant = 0.0 if solved.divergence else self._constant()
-        if isinstance(constant, Tensor):
-            constant = self._container.number(constant)
+        constant = 0.0 if solved.divergence else self._container.number(self._constant())
         value = self._container.scalar(report.value + constant)
         super().__init__(solved.clouds, value, report.status, log)
 
-    def _constant(self) -> Any:
-        """What the interface adds to OT_ε: a tensor, or 0."""
-        return 0.0
+    @abstractmethod
+    def _constant(self) -> Tensor:
+        """What the interface adds to OT_ε."""
 
     @property
     def fixed(self) -> bool:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counts import number
 from ..measures import tensor
 from .cost import Cost
 from .expressions import (
@@ -270,17 +270,15 @@ def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
             )
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them.")
     name, value = ("blur", blur) if blur is not None else ("epsilon", epsilon)
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    number = float(value)
-    if not number > 0:
-        raise ValueError(f"{name}: {number} given, expected a positive number.")
+    given = number(name, value)
+    if not given > 0:
+        raise ValueError(f"{name}: {given} given, expected a positive number.")
     try:
-        target: float = cost.epsilon(number) if name == "blur" else number
+        target: float = cost.epsilon(given) if name == "blur" else given
     except OverflowError:
         target = math.nan
     if not target > 0:
-        raise ValueError(f"blur: {number} given, for which epsilon is outside of the range of floating-point numbers.")
+        raise ValueError(f"blur: {given} given, for which epsilon is outside of the range of floating-point numbers.")
     return target
 
 

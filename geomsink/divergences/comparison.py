@@ -21,7 +21,7 @@ from .narrowing import Intervals, combined, narrowed
 from .options import Options
 from .parts import CALL, asked, sketches_serve, tried_once
 from .problems import Problems
-from .refining import CLOSE, refined, stated_error
+from .refining import is_right, nearest, refined, stated_error
 from .reports import solution_of
 from .requests import Request
 from .scales import SPACINGS
@@ -166,8 +166,8 @@ def _compared(
         if options.form == "entropic":
             offset = difference_of_masses(request).detach()
         others = 0.5 * (xx.solver.value() + yy.solver.value()) - offset
-        nearest = CLOSE * request.epsilon if request.epsilon < math.inf else 0.0  # closer ones are refined
-        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=problems.goal(others, nearest))
+        goal = problems.goal(others, nearest(request))
+        xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=goal)
         solved, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
         if options.iterations is None and not equal:
             solved = refined(problems, solved, SHARES, offset, bar)
@@ -228,8 +228,8 @@ def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic |
 
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:
-    """Why a value is less right than ``tol`` asks for, or nothing; rounding is nobody's failure."""
-    if bool((off <= share_of(tol) * value.abs() + 4.0 * rounded).all()):
+    """Why a value is less right than ``tol`` asks for, or nothing."""
+    if bool(is_right(off, rounded, value, tol).all()):
         return ""
     worst = float((off / value.abs().clamp(min=1e-300)).max())
     return f"the value may be off by {worst:.1e} of itself, and tol asks for {share_of(tol):.1e}"

@@ -21,14 +21,13 @@ from torch import Tensor
 
 from .. import engine as engines
 from ..choose import endless
-from ..copies import Constant
 from ..costs import Cost
 from ..derivatives import Terms, softmin
 from ..engine import Pair, Pairs
 from ..guards import guarded
 from ..measures import Array, Value
 from ..progress import Progress
-from ..shown import Curve, Facts, Valued, seconds, sizes, state
+from ..shown import Curve, Facts, seconds, sizes, state
 from ..solver import Solved
 from .comparison import warn_of
 from .kinds import by_kind
@@ -36,11 +35,11 @@ from .options import MAX_ITER, TOL, Options
 from .problems import Problems
 from .reports import solution_of
 from .requests import Request
-from .solution import Solution
+from .solution import OfProblems, Solution
 
 
 @dataclass(frozen=True, repr=False)
-class HausdorffDivergence(Valued, Constant, Generic[Value, Array]):
+class HausdorffDivergence(OfProblems, Generic[Value, Array]):
     """A Hausdorff divergence H_ε(α, β), and how well its self problems are solved. Deep copies are constants.
 
     Attributes
@@ -77,30 +76,8 @@ class HausdorffDivergence(Valued, Constant, Generic[Value, Array]):
     def _curve(self) -> Curve:
         return self.xx._curve()
 
-    @property
-    def converged(self) -> bool:
-        """Whether both problems are."""
-        return self.xx.converged and self.yy.converged
-
-    @property
-    def status(self) -> str:
-        """``"converged"``, or which problem stopped why."""
-        open_ends = {"xx": self.xx, "yy": self.yy}
-        return "; ".join(f"{k}: {s.status}" for k, s in open_ends.items() if not s.converged) or "converged"
-
-    @property
-    def marginal_error(self) -> float:
-        """The larger of the two."""
-        return max(self.xx.marginal_error, self.yy.marginal_error)
-
-    @property
-    def n_iter(self) -> int:
-        """Cycles of both."""
-        return self.xx.n_iter + self.yy.n_iter
-
-    @property
-    def tol(self) -> float:
-        return self.xx.tol
+    def _problems(self) -> dict[str, Solution[Any, Any]]:
+        return {"xx": self.xx, "yy": self.yy}
 
 
 @by_kind

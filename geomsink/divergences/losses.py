@@ -15,8 +15,8 @@ from ..guards import guarded
 from ..processes import group_of
 from .comparison import Memory, check_symmetric, compare, transport, warn_of
 from .functions import Reach
-from .mmd import TRUNCATE, Discrepancy, mmd, scales_of
-from .options import MAX_ITER, TOL, Options, check_nan_policy
+from .mmd import TRUNCATE, Discrepancy, mmd, scales_of, share_of
+from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
 
@@ -325,7 +325,8 @@ class MMD(nn.Module):
     ):
         super().__init__()
         scales_of(kernels.get(kernel), blur)
-        check_nan_policy(nan_policy)
+        Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused now, as `mmd` does
+        share_of(truncate)
         self.kernel, self.blur, self.engine, self.dtype, self.truncate = kernel, blur, engine, dtype, truncate
         self.nan_policy = nan_policy
         self.report = None

@@ -166,7 +166,7 @@ def mmd(
     scales = scales_of(form, blur)
     options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
     working, propagate = options.working_dtype, nan_policy == "propagate"
-    left_out = _share(truncate)
+    left_out = share_of(truncate)
     given = pair_of_clouds(x, y, a, b, False, x_batch, y_batch, propagate)
     (a_, b_), container = given.weights, given.container
     for side, stand in zip("xy", given.stands, strict=True):
@@ -215,7 +215,7 @@ def _holds(dtype: torch.dtype, most: float, kernel: Kernel) -> bool:
     return (most < 1.0 and kernel.takes_blur) or squares_in_range(most, dtype)
 
 
-def _share(truncate: Any) -> float:
+def share_of(truncate: Any) -> float:
     if not (isinstance(truncate, numbers.Real) and 0 <= float(truncate) < 1):
         raise ValueError(f"truncate: {truncate!r} given, expected a share from 0 up to 1.")
     return float(truncate)

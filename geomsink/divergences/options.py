@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import costs, engine
 from ..costs import Cost
-from ..counts import whole
+from ..counts import number, one_of, whole
 from ..solver import Balanced, Penalty, pair_of_penalties, temperatures
 
 TOL = 1e-3
@@ -58,24 +58,19 @@ class Options:
         _ = self.ground, self.working_dtype, self.penalties
         self.live_epsilon()
         engine.check_name(self.engine)
-        if self.form not in FORMS:
-            raise ValueError(f"form: unknown name {self.form!r}; expected one of {', '.join(FORMS)}.")
-        if self.differentiation not in DIFFERENTIATIONS:
-            expected = ", ".join(DIFFERENTIATIONS)
-            raise ValueError(f"differentiation: unknown name {self.differentiation!r}; expected one of {expected}.")
-        for name in ("tol", "scaling"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Real):
-                raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-        if not self.tol > 0:
+        one_of("form", self.form, FORMS)
+        one_of("differentiation", self.differentiation, DIFFERENTIATIONS)
+        one_of("nan_policy", self.nan_policy, NAN_POLICIES)
+        for name in ("recompute", "certify", "normalize"):
+            if not isinstance(getattr(self, name), bool):
+                found = f"a {type(getattr(self, name)).__name__} was given"
+                raise TypeError(f"{name}: {found}, expected True or False.")
+        if not number("tol", self.tol) > 0:
             raise ValueError(f"tol: {self.tol} given, expected a positive marginal error.")
         temperatures(1.0, 0.5, self.scaling, self.ground.degree)
         if not (self.multiscale is None or isinstance(self.multiscale, bool)):
-            raise TypeError(f"multiscale: {self.multiscale!r} given, expected None, True or False.")
+            raise TypeError(f"multiscale: a {type(self.multiscale).__name__} was given, expected None, True or False.")
         whole("max_iter", self.max_iter)
-        if not isinstance(self.normalize, bool):
-            raise TypeError(f"normalize: a {type(self.normalize).__name__} was given, expected True or False.")
-        check_nan_policy(self.nan_policy)
         self._check_iterations()
         self._check_certificate()
 
@@ -95,18 +90,23 @@ class Options:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
 
     def _check_certificate(self) -> None:
-        if not isinstance(self.certify, bool):
-            raise TypeError(f"certify: a {type(self.certify).__name__} was given, expected True or False.")
-        width: Any = self.tol_gap
-        if width is not None:
-            if isinstance(width, (bool, str)) or not isinstance(width, numbers.Real):
-                raise TypeError(f"tol_gap: a {type(width).__name__} was given, expected a number or None.")
-            if not float(width) > 0:
+        if self.tol_gap is not None:
+            if not number("tol_gap", self.tol_gap, "a number or None") > 0:
                 raise ValueError(f"tol_gap: {self.tol_gap} given, expected a positive relative width.")
             if self.iterations is not None:
                 raise ValueError("tol_gap: given with differentiation='unrolled', whose iterations are chosen.")
         if self.certified and self.form != "entropic":
             raise ValueError(f"certify: given with form={self.form!r}, but intervals are of the entropic form.")
+
+    def check_finite(self) -> None:
+        """Refuse ε = ∞, for what has no limit there.
+
+        Raises
+        ------
+        ValueError
+        """
+        if float(self.live_epsilon().detach()) == math.inf:
+            raise ValueError("epsilon: inf given, expected a finite temperature.")
 
     @property
     def certified(self) -> bool:
@@ -160,14 +160,3 @@ class Options:
                 assert self.ground.degree is not None
                 return self.ground.unit * self.ground.degree * live**self.ground.degree
         return torch.tensor(target, dtype=torch.float64, device="cpu")
-
-
-def check_nan_policy(nan_policy: str) -> None:
-    """Refuse an unknown one.
-
-    Raises
-    ------
-    ValueError
-    """
-    if nan_policy not in NAN_POLICIES:
-        raise ValueError(f"nan_policy: unknown name {nan_policy!r}; expected one of {', '.join(NAN_POLICIES)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..copies import Constant
+from ..copies import Constant, detached
 from ..costs import Cost
 from ..guards import guarded
 from ..measures import Container, measure, promoted
 from ..progress import Progress
 from ..shown import Facts, Shown, Words, seconds
-from ..solver import Solved, rounding, share_of
+from ..solver import Solved, rounding
 from .comparison import check_symmetric, compare, difference_of_masses, warn_of_pairs
 from .options import MAX_ITER, TOL, Options
 from .problems import Problems
-from .refining import CLOSE, stated_error
+from .refining import is_right, nearest, stated_error
 from .requests import Request
 
 Cells = NDArray[np.int64]
@@ -149,6 +149,7 @@ def pairwise(
     began = time.perf_counter()
     if isinstance(reach, (tuple, list)):
         raise ValueError(f"reach: {reach!r} given, expected one number for all clouds.")
+    blur, epsilon = detached((blur, epsilon))
     options = Options(
         blur=blur, epsilon=epsilon, cost=cost, reach=reach, tol=tol, max_iter=max_iter, engine=engine, dtype=dtype,
         normalize=normalize,
@@ -158,7 +159,7 @@ def pairwise(
     columns = rows if others is None else _Clouds.of(others, other_weights, ("others", "other_weights"))
     if others is None and other_weights is not None:
         raise ValueError("other_weights: given without others, expected both.")
-    with Progress(progress) as bar:
+    with torch.no_grad(), Progress(progress) as bar:
         table = _Table(rows, columns, options, bar)
         table.fill()
     found = Pairwise(
@@ -192,6 +193,8 @@ class _Clouds:
         if isinstance(points, (str, bytes)) or not isinstance(points, Sequence) or not len(points):
             found = "an empty sequence" if isinstance(points, Sequence) else f"a {type(points).__name__}"
             raise TypeError(f"{names[0]}: {found} was given, expected a list of clouds (points, coordinates).")
+        if not (weights is None or isinstance(weights, Iterable)):
+            raise TypeError(f"{names[1]}: a {type(weights).__name__} was given, expected a list, one entry a cloud.")
         given = [None] * len(points) if weights is None else list(weights)
         if len(given) != len(points):
             raise ValueError(f"{names[1]}: {len(given)} given for {len(points)} clouds, expected as many.")
@@ -202,12 +205,11 @@ class _Clouds:
                 raise ValueError(f"{names[0]}[{k}]: shape is {tuple(here.shape)}, expected (points, coordinates).")
             sizes.append(len(here))
             containers.append(container)
-            kept.append(here.detach() if isinstance(cloud, Tensor) else here.numpy())
+            kept.append(detached(here) if isinstance(cloud, Tensor) else here.numpy())
         if len({container.is_numpy for container in containers}) > 1:
             raise TypeError(f"{names[0]}: torch tensors and other arrays are mixed, expected one kind.")
-        masses = [w.detach() if isinstance(w, Tensor) else w for w in given]
         dtype = promoted(container.dtype for container in containers)
-        return cls(kept, masses, sizes, Container(containers[0].is_numpy, dtype, containers[0].device))
+        return cls(kept, detached(given), sizes, Container(containers[0].is_numpy, dtype, containers[0].device))
 
     def array(self, numbers: NDArray[Any]) -> Any:
         """As the clouds are."""
@@ -301,8 +303,7 @@ class _Table:
         device, shape = request.alpha.points.device, request.mass.shape
         apart = difference_of_masses(request).detach()
         others = 0.5 * (xx.value + yy.value).to(device).reshape(shape) - apart
-        nearest = CLOSE * request.epsilon if request.epsilon < math.inf else 0.0
-        goal = problems.goal(others, nearest)
+        goal = problems.goal(others, nearest(request))
         solved = problems.solve(name, request.alpha, request.beta, self.bar, goal=goal)
         xy, mass = _Values.of(problems, solved), torch.ones(len(cells), dtype=torch.float64, device="cpu")
         if self.options.balanced:
@@ -311,7 +312,7 @@ class _Table:
         off = mass * (xy.error + 0.5 * (xx.error + yy.error))
         rounded = mass * (xy.rounded + 0.5 * (xx.rounded + yy.rounded))
         marginal = xy.marginal.maximum(xx.marginal).maximum(yy.marginal)
-        right = (off <= share_of(self.options.tol) * value.abs() + 4.0 * rounded) & (marginal <= self.options.tol)
+        right = is_right(off, rounded, value, self.options.tol) & (marginal <= self.options.tol)
         value = torch.where((value < 0.0) & (value >= -rounded), 0.0, value)
         for k, (i, j) in enumerate(cells):
             numbers = float(value[k]), float(marginal[k]), float(off[k]), True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,10 +93,9 @@ def partial_transport(
         blur=blur, epsilon=epsilon, cost=cost, tol=tol, max_iter=max_iter, scaling=scaling, engine=engine, dtype=dtype,
         multiscale=multiscale, price=0.0,
     )  # fmt: skip
+    options.check_finite()
     request = Request.of(x, y, a, b, options, x_batch, y_batch)
     wanted = _mass(mass, request)
-    if request.epsilon == math.inf:
-        raise ValueError("epsilon: inf is given, expected a finite temperature.")
     with Progress(progress) as bar:
         search = _Search(Problems(request), options, wanted, bar)
         price = search.run()

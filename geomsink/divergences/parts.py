@@ -124,7 +124,6 @@ def given_parts(
         On the others, and where they were asked for something else.
     """
     with group.step(CALL, **{f.name: plain(getattr(options, f.name)) for f in fields(options)}):
-        check_shared(x, y, options)
         for name, given in zip(("x_batch", "y_batch", "init"), (*index, init), strict=True):
             if given is not None:
                 raise ValueError(f"{name}: given with group=, expected None.")
@@ -143,45 +142,20 @@ def given_parts(
     return read
 
 
-def check_shared(x: Any, y: Any, options: Options) -> None:
-    """Refuse what processes do not solve together.
-
-    Raises
-    ------
-    ValueError
-        One sentence.
-    """
-    refuse = "given with group=, whose processes solve between sketches"
-    if options.ground.quadratic is None:
-        raise ValueError(f"cost: {options.ground.name!r} {refuse}; expected a squared distance, such as 'sqeuclidean'.")
-    if isinstance(x, Sketch) or isinstance(y, Sketch):
-        raise ValueError("x, y: a Sketch was given with group=, expected the points that each process has.")
-    if options.certified:
-        raise ValueError(f"certify: {refuse}, and intervals are of all pairs; expected False.")
-    if options.differentiation != "envelope":
-        raise ValueError(f"differentiation: {options.differentiation!r} {refuse}; expected 'envelope'.")
-    if options.form != "entropic":
-        raise ValueError(f"form: {options.form!r} {refuse}; expected 'entropic'.")
-    if any(penalty.kinked for penalty in options.penalties):
-        raise ValueError(f"penalty: {options.penalty!r} {refuse}, where potentials are smooth; expected 'kl' or 'l2'.")
-    if options.multiscale is False:
-        raise ValueError(f"multiscale: False {refuse}; expected None or True.")
-    if options.nan_policy != "raise":
-        raise ValueError(f"nan_policy: {options.nan_policy!r} is for batches, and given with group=; expected 'raise'.")
-    temperature = options.live_epsilon()
-    if temperature.requires_grad:
-        raise ValueError("blur, epsilon: it requires a gradient, and is given with group=; expected a constant.")
-    if float(temperature) == math.inf:
-        raise ValueError(f"epsilon: inf {refuse}; expected a finite temperature.")
-
-
 def sketches_serve(x: Any, y: Any, options: Options) -> bool:
     """Whether processes may solve a problem between sketches, as far as options and coordinates tell."""
-    try:
-        check_shared(x, y, options)
-    except ValueError:
+    if options.ground.quadratic is None or any(isinstance(cloud, Sketch) for cloud in (x, y)):
         return False
-    return options.multiscale is True or max(np.shape(x)[-1:], default=0) <= WIDEST
+    if (options.form, options.differentiation, options.nan_policy) != ("entropic", "envelope", "raise"):
+        return False
+    if options.certified or any(penalty.kinked for penalty in options.penalties):  # intervals are of all pairs
+        return False
+    temperature = options.live_epsilon()
+    if temperature.requires_grad or float(temperature) == math.inf:
+        return False
+    if options.multiscale is not None:
+        return options.multiscale
+    return max(np.shape(x)[-1:], default=0) <= WIDEST
 
 
 def plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from ..progress import Progress
 from ..solver import Accuracy, Goal, Solved, rounding, share_of, value_error
 from .narrowing import certified
 from .problems import Problems
+from .requests import Request
 
 CLOSE = 0.1
 """A divergence below this many ε is solved on from the self problems' potentials."""
@@ -24,6 +25,16 @@ SMALLEST = 1e-12
 """Marginal error: sums have no more digits."""
 
 Solutions = dict[str, Solved]
+
+
+def nearest(request: Request) -> float:
+    """What values count as so far from 0 at least: closer ones are refined."""
+    return CLOSE * request.epsilon if request.epsilon < math.inf else 0.0
+
+
+def is_right(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> Tensor:
+    """Whether values are as right as ``tol`` asks for; rounding is nobody's failure."""
+    return off <= share_of(tol) * value.abs() + 4.0 * rounded
 
 
 def value_of(problems: Problems, solved: Solved) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from .. import costs
 from ..costs import Cost
+from ..counts import number
 from ..guards import guarded
 from ..measures import Container, Measure, measure
 from ..multiscale import FINEST, merged
@@ -256,7 +256,7 @@ def sketch(
         arrays (n, D) or of tuples (points, weights). Without weights, points have 1/N each of all.
     engine : {"auto", "keops", "dense"}, default "auto"
     progress : bool, default False
-        Show a progress bar (needs tqdm).
+        Show a progress bar of ``chunks`` (needs tqdm).
 
     Returns
     -------
@@ -364,9 +364,7 @@ def _kernel(cost: str | Cost, blur: Any, epsilon: Any) -> tuple[Cost, float]:
 
 
 def _check_accuracy(accuracy: Any) -> None:
-    if isinstance(accuracy, bool) or not isinstance(accuracy, numbers.Real):
-        raise TypeError(f"accuracy: a {type(accuracy).__name__} was given, expected a number.")
-    if not FINEST <= float(accuracy) < 1.0:
+    if not FINEST <= number("accuracy", accuracy) < 1.0:
         raise ValueError(f"accuracy: {accuracy} given, expected a share of the kernel from {FINEST:g} up to 1.")
 
 

@@ -82,8 +82,8 @@ class Solution(Valued, Constant, Generic[Value, Array]):
     tol : float
     strategy : str
         How it was solved: ``"one-level"``, over all pairs; ``"coarse-to-fine"``, between cells first; ``"sketched"``,
-        between a few points of each cloud; ``"path-following"``, down the temperatures; ``"unrolled"``, by chosen
-        iterations; ``"limit"``, the closed form at ε = ∞.
+        between a few points of each cloud; ``"path-following"``, down the temperatures, and ``"item-by-item"``, the
+        same of each item of a batch; ``"unrolled"``, by chosen iterations; ``"limit"``, the closed form at ε = ∞.
     engine : str
     dtype : str
         The working precision.
@@ -165,8 +165,40 @@ class Solution(Valued, Constant, Generic[Value, Array]):
         return self.plan.transport_cost
 
 
+class OfProblems(Valued, Constant):
+    """What is made of several transport problems, and as well solved as the worst of them."""
+
+    def _problems(self) -> dict[str, Solution[Any, Any]]:
+        """By their names."""
+        raise AssertionError("each result says its own")
+
+    @property
+    def converged(self) -> bool:
+        """Whether all problems are."""
+        return all(s.converged for s in self._problems().values())
+
+    @property
+    def status(self) -> str:
+        """``"converged"``, or which problem stopped why."""
+        return "; ".join(f"{k}: {s.status}" for k, s in self._problems().items() if not s.converged) or "converged"
+
+    @property
+    def marginal_error(self) -> float:
+        """The largest of them."""
+        return max(s.marginal_error for s in self._problems().values())
+
+    @property
+    def n_iter(self) -> int:
+        """Cycles of all."""
+        return sum(s.n_iter for s in self._problems().values())
+
+    @property
+    def tol(self) -> float:
+        return next(iter(self._problems().values())).tol
+
+
 @dataclass(frozen=True, repr=False)
-class Divergence(Valued, Constant, Generic[Value, Array]):
+class Divergence(OfProblems, Generic[Value, Array]):
     """A Sinkhorn divergence S_ε(α, β), and how well it is solved. Deep copies and pickles are constants.
 
     ``float(divergence)`` and ``format(divergence, ".3f")`` are those of its value.
@@ -276,36 +308,25 @@ class Divergence(Valued, Constant, Generic[Value, Array]):
         width: Value | None = _gap(self.lower, self.upper)
         return width
 
+    def _problems(self) -> dict[str, Solution[Any, Any]]:
+        return {"xy": self.xy, "xx": self.xx, "yy": self.yy}
+
     @property
     def converged(self) -> bool:
         """Whether all three problems are, the value is right, and the interval is as narrow as was asked for."""
-        return all(s.converged for s in (self.xy, self.xx, self.yy)) and not self.shortfall
+        return super().converged and not self.shortfall
 
     @property
     def status(self) -> str:
-        """``"converged"``, or which problem stopped why."""
-        problems = {"xy": self.xy, "xx": self.xx, "yy": self.yy}
-        open_ends = [f"{k}: {s.status}" for k, s in problems.items() if not s.converged]
-        return "; ".join([*open_ends, *([self.shortfall] if self.shortfall else [])]) or "converged"
-
-    @property
-    def marginal_error(self) -> float:
-        """The largest of the three."""
-        return max(s.marginal_error for s in (self.xy, self.xx, self.yy))
-
-    @property
-    def n_iter(self) -> int:
-        """Cycles of all three."""
-        return sum(s.n_iter for s in (self.xy, self.xx, self.yy))
+        """``"converged"``, or which problem stopped why, and what the value falls short of."""
+        if not self.shortfall:
+            return super().status
+        return self.shortfall if super().converged else f"{super().status}; {self.shortfall}"
 
     @property
     def temperatures(self) -> tuple[float, ...]:
         """Those that the problem between the two clouds was annealed through."""
         return self.xy.temperatures
-
-    @property
-    def tol(self) -> float:
-        return self.xy.tol
 
 
 def _solved(result: Any) -> Facts:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..copies import Constant
+from ..copies import Constant, detached
 from ..costs import Cost
 from ..counts import whole
 from ..guards import guarded
@@ -55,10 +55,11 @@ class TwoSampleTest(Shown, Constant):
 
     def _facts(self) -> Facts:
         bad = int((~self.solved).sum())
+        unsolved = f"{bad:,} permutations" if bad else "the statistic"
         return {
             "statistic": self.statistic,
             "p_value": self.p_value,
-            "state": Words("converged" if self.converged else f"not converged: {bad:,} permutations"),
+            "state": Words("converged" if self.converged else f"not converged: {unsolved}"),
             "permutations": Words(f"{len(self.null):,} permutations, {self.null.min():.3g} to {self.null.max():.3g}"),
             "seconds": seconds(self.seconds),
         }
@@ -130,17 +131,16 @@ def two_sample_test(
     began = time.perf_counter()
     count = whole("permutations", permutations)
     random = np.random.default_rng(whole("seed", seed, 0))
-    options = Options(
-        blur=blur, epsilon=epsilon, cost=cost, tol=tol, max_iter=max_iter, engine=engine, dtype=dtype
-    )  # fmt: skip
+    x, y, blur, epsilon = detached((x, y, blur, epsilon))
+    options = Options(blur=blur, epsilon=epsilon, cost=cost, tol=tol, max_iter=max_iter, engine=engine, dtype=dtype)
     check_symmetric(options)
     (first, second), _, container = pair_of_measures(x, y)
     if container.layouts is not None:
         raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
-    pooled, n = torch.cat((first, second)).detach(), len(first)
-    whole_one, _ = compare(first.detach(), second.detach(), None, None, options)
+    pooled, n = torch.cat((first, second)), len(first)
     null, solved = np.empty(count), np.empty(count, dtype=bool)
-    with Progress(progress) as bar:
+    with torch.no_grad(), Progress(progress) as bar:
+        whole_one, _ = compare(first, second, None, None, options)
         at_once = together(n * len(second))
         for start in range(0, count, at_once):
             bar.pieces("permutations", start, count)

@@ -85,9 +85,8 @@ def c_transform(
     hard = blur is None and epsilon is None
     # With rho weights stay as they are given, and masses may differ.
     options = Options(blur=blur, epsilon=1.0 if hard else epsilon, cost=cost, engine=engine, dtype=dtype, rho=1.0)
+    options.check_finite()
     request = Request.of(x, y, None, b, options, x_batch, y_batch)
-    if options.live_epsilon().isinf():
-        raise ValueError("epsilon: inf is given, expected a finite temperature.")
     alpha, beta, inputs = request.alpha, request.beta, request.inputs
     potential = _potential(g, request)
     pairs = alpha.weights.numel() * beta.weights.shape[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Generic
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ..certificates import Interval, Scaled, Sides, Total, balanced, rest_cost
+from ..copies import detached
 from ..costs import power
+from ..counts import number
 from ..guards import guarded
 from ..measures import Value
 from ..progress import Progress
@@ -120,7 +121,7 @@ def wasserstein_bounds(
     exact : bool, default False
         Whether to find the cost itself, as `geomsink.transport.matching` does: the interval is then as narrow as
         rounding in float64 allows. The entropic solve only proposes pairs, and at the default blur it is solved to a
-        marginal error of 0.1 at most.
+        marginal error of 0.1, in 20 cycles at most, where ``tol`` and ``max_iter`` are not given.
 
     Returns
     -------
@@ -153,10 +154,8 @@ def wasserstein_bounds(
     (True, 0.5, 0.5)
     """
     began = time.perf_counter()
-    power_of: Any = p
-    if not isinstance(power_of, numbers.Real):
-        raise TypeError(f"p: a {type(p).__name__} was given, expected a number.")
-    cost = power(float(p))
+    p = number("p", p)
+    cost = power(p)
     if not isinstance(exact, bool):
         raise TypeError(f"exact: a {type(exact).__name__} was given, expected True or False.")
     if blur is not None and epsilon is not None:
@@ -164,19 +163,19 @@ def wasserstein_bounds(
     how: dict[str, Any] = dict(
         cost=cost, tol=tol, max_iter=max_iter, scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale
     )
-    x, y, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (x, y, a, b))
-    blur, epsilon = (t.detach() if isinstance(t, Tensor) else t for t in (blur, epsilon))
+    x, y, a, b, blur, epsilon = detached((x, y, a, b, blur, epsilon))
     if blur is None and epsilon is None:
         request = _single(Request.of(x, y, a, b, Options(epsilon=1.0, **how), remedy=""))
         scale = request.cost_scale
         if exact:
-            request = proposing(request, how | PROPOSED)
+            rough = {name: value for name, value in PROPOSED.items() if how[name] == getattr(Options, name)}
+            request = proposing(request, how | rough)
         else:  # points that are all in one place have no scale, and any temperature will do
             request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
     else:
-        request = _single(Request.of(x, y, a, b, Options(blur=blur, epsilon=epsilon, **how), remedy=""))
-    if request.epsilon == math.inf:
-        raise ValueError("epsilon: inf given, expected a finite temperature.")
+        options = Options(blur=blur, epsilon=epsilon, **how)
+        options.check_finite()
+        request = _single(Request.of(x, y, a, b, options, remedy=""))
     solution, lower, upper = (_exactly if exact else _between)(request, progress)
     container, mass = request.container, request.mass
     lengths = [bound.clamp(min=0.0) ** (1.0 / p) for bound in (lower, upper)]
@@ -184,7 +183,7 @@ def wasserstein_bounds(
         container.bound(mass * lower, -1),
         container.bound(mass * upper, 1),
         (container.bound(lengths[0] * (1.0 - 1e-15), -1), container.bound(lengths[1] * (1.0 + 1e-15), 1)),
-        float(p),
+        p,
         request.epsilon,
         solution,
         time.perf_counter() - began,

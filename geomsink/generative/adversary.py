@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..counts import whole
+from ..counts import one_of, whole
 from . import processes
 from .arguments import positive
 from .optimisers import describe, optimiser
@@ -20,21 +20,47 @@ POWER_ITERATIONS = 2
 """For the largest singular value of a Jacobian: a random direction has a little of all of them."""
 
 
-class Constraint(Protocol):
-    """What keeps φ from raising a loss by making everything larger."""
+class Constraint:
+    """What keeps φ from raising a loss by making everything larger; each kind of it does a part of this."""
 
     def prepare(self, phi: nn.Module) -> None:
-        """Once, before training."""
+        """Once, before training.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which may be changed in place.
+        """
 
     def after_step(self, phi: nn.Module) -> None:
-        """After each step of φ."""
+        """After each step of φ.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+            φ, which may be changed in place.
+        """
 
     def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> Tensor | None:
-        """This process's part of what is taken from the loss that φ raises, at points of all processes."""
+        """This process's part of what is taken from the loss that φ raises, at points of all processes.
+
+        Parameters
+        ----------
+        phi : torch.nn.Module
+        x, y : Tensor, shapes (n, ...) and (m, ...)
+            Generated points and data.
+        place : tuple of int
+            What the random numbers follow from.
+
+        Returns
+        -------
+        Tensor, shape (), or None
+        """
+        return None
 
 
 @dataclass(frozen=True)
-class Clip:
+class Clip(Constraint):
     """Each weight of φ is kept within [−bound, bound], as in arXiv:1706.00292, Algorithm 1.
 
     Parameters
@@ -69,26 +95,9 @@ class Clip:
         for weight in phi.parameters():
             weight.clamp_(-self.bound, self.bound)
 
-    def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> None:
-        """Nothing is taken from the loss.
-
-        Parameters
-        ----------
-        phi : torch.nn.Module
-        x, y : Tensor, shapes (n, ...) and (m, ...)
-            Generated points and data.
-        place : tuple of int
-            What the random numbers follow from.
-
-        Returns
-        -------
-        None
-        """
-        return
-
 
 @dataclass(frozen=True)
-class SpectralNorm:
+class SpectralNorm(Constraint):
     """Each linear map and convolution of φ is divided by its largest singular value (arXiv:1802.05957).
 
     Maps then stretch nothing (convolutions, whose kernels are taken as matrices, nearly so), and φ with activations
@@ -117,33 +126,6 @@ class SpectralNorm:
             if not _is_normed(m):
                 spectral_norm(m)
 
-    def after_step(self, phi: nn.Module) -> None:
-        """Nothing is left to do after a step of φ.
-
-        Parameters
-        ----------
-        phi : torch.nn.Module
-            φ, which is changed in place.
-        """
-        return
-
-    def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> None:
-        """Nothing is taken from the loss.
-
-        Parameters
-        ----------
-        phi : torch.nn.Module
-        x, y : Tensor, shapes (n, ...) and (m, ...)
-            Generated points and data.
-        place : tuple of int
-            What the random numbers follow from.
-
-        Returns
-        -------
-        None
-        """
-        return
-
 
 def _is_normed(m: nn.Module) -> bool:
     """By an earlier run with the same φ."""
@@ -154,7 +136,7 @@ def _is_normed(m: nn.Module) -> bool:
 
 
 @dataclass(frozen=True)
-class GradientPenalty:
+class GradientPenalty(Constraint):
     """weight · mean_i max(σ(J_φ(p_i)) − bound, 0)² is taken from the loss that φ raises.
 
     σ is the largest singular value of φ's Jacobian, by power iterations; the p_i lie at random places between generated
@@ -179,26 +161,6 @@ class GradientPenalty:
     def __post_init__(self) -> None:
         positive("weight", self.weight)
         positive("bound", self.bound)
-
-    def prepare(self, phi: nn.Module) -> None:
-        """Nothing is to be done before training.
-
-        Parameters
-        ----------
-        phi : torch.nn.Module
-            φ, which is changed in place.
-        """
-        return
-
-    def after_step(self, phi: nn.Module) -> None:
-        """Nothing is left to do after a step of φ.
-
-        Parameters
-        ----------
-        phi : torch.nn.Module
-            φ, which is changed in place.
-        """
-        return
 
     def penalty(self, phi: nn.Module, x: Tensor, y: Tensor, place: tuple[int, ...]) -> Tensor:
         """This process's part of what is taken from the loss that φ raises, at points of all processes.
@@ -239,11 +201,7 @@ def _largest_singular_value(features: Tensor, p: Tensor, v: Tensor) -> Tensor:
     return stretch
 
 
-CONSTRAINTS: dict[str, type[Clip] | type[SpectralNorm] | type[GradientPenalty]] = {
-    "clip": Clip,
-    "spectral": SpectralNorm,
-    "penalty": GradientPenalty,
-}
+CONSTRAINTS: dict[str, type[Constraint]] = {"clip": Clip, "spectral": SpectralNorm, "penalty": GradientPenalty}
 
 
 class LearnedCost:
@@ -289,9 +247,7 @@ class LearnedCost:
         if not isinstance(phi, nn.Module):
             raise TypeError(f"features: a {type(phi).__name__} was given, expected a torch.nn.Module.")
         if isinstance(constraint, str):
-            if constraint not in CONSTRAINTS:
-                names = ", ".join(CONSTRAINTS)
-                raise ValueError(f"constraint: unknown name {constraint!r}; expected one of {names}.")
+            one_of("constraint", constraint, CONSTRAINTS)
             constraint = CONSTRAINTS[constraint]()
         elif not (constraint is None or isinstance(constraint, tuple(CONSTRAINTS.values()))):
             kind = type(constraint).__name__

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
 from torch import Tensor
 
+from ..counts import number
 from ..measures import tensor, working
 
 
 def finite(value: Any) -> bool:
     """Whether it is a finite number, of a size that floats have."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
     try:
-        return math.isfinite(value)
-    except OverflowError:
+        return math.isfinite(number("number", value))
+    except TypeError:
         return False
 
 
 def positive(name: str, value: Any) -> float:
     """A positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not (finite(value) and float(value) > 0):
+    found = number(name, value)
+    if not 0 < found < math.inf:
         raise ValueError(f"{name}: {value} given, expected a positive number.")
-    return float(value)
+    return found
 
 
 def share(name: str, value: Any) -> float:
     """A number strictly between 0 and 1."""
-    number = positive(name, value)
-    if not number < 1:
+    found = positive(name, value)
+    if not found < 1:
         raise ValueError(f"{name}: {value} given, expected a number between 0 and 1.")
-    return number
+    return found
 
 
 def points(name: str, value: Any) -> Tensor:

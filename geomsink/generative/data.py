@@ -77,7 +77,6 @@ class Shape:
         points, faces = found.points, found.faces
         if self.normalize:
             points = fit_unit_cube(points, points.min(axis=0), points.max(axis=0))
-
         surface = Triangles(points, faces) if len(faces) else None
 
         def draw(n: int, seed: int) -> Points:
@@ -169,7 +168,7 @@ class Loader:
     def __init__(self, loader: DataLoader[Any], seed: int):
         self._loader, self._seed = loader, seed
         self._batches: Iterator[Any] | None = None
-        self._epoch, self._place, self._next = -1, 0, 0
+        self._epoch, self._next = -1, 0
 
     def batch(self, k: int) -> Tensor:
         while self._next < k:  # a resumed run: what was seen is skipped

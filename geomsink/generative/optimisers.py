@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..counts import one_of
 from .arguments import positive
 
 LEARNING_RATE = 1e-3
@@ -47,8 +48,7 @@ def optimiser(name: str, given: Any, lr: float | None, module: nn.Module, of: st
     if not isinstance(given, str) and lr is not None:
         raise ValueError(f"lr: {lr} given with an optimiser that has its own; expected None.")
     if isinstance(given, str):
-        if given not in OPTIMISERS:
-            raise ValueError(f"{name}: unknown name {given!r}; expected one of {', '.join(OPTIMISERS)}.")
+        one_of(name, given, OPTIMISERS)
         return OPTIMISERS[given](mine, lr=LEARNING_RATE if lr is None else positive("lr", lr))
     made = given if isinstance(given, torch.optim.Optimizer) or not callable(given) else given(mine)
     if not isinstance(made, torch.optim.Optimizer):

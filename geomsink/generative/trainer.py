@@ -6,7 +6,7 @@ import copy
 import numbers
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -265,15 +265,13 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
         reports: list[Any] = []
         if processes.rank() == 0:
             if self._progress:
-                reports.append(Bar(self.steps, self.step))
+                reports.append(opened.enter_context(closing(Bar(self.steps, self.step))))
             if self._tensorboard and self.folder is not None:
-                reports.append(Board(self.folder, self.step))
+                reports.append(opened.enter_context(closing(Board(self.folder, self.step))))
             if self._log is not None:
-                log = Log(self._log, self._columns, self.step)
+                log = opened.enter_context(closing(Log(self._log, self._columns, self.step)))
                 self.history = log.rows
                 reports.append(log)
-        for report in reports:
-            opened.callback(report.close)
         return log, reports
 
     def evaluate(self) -> float:

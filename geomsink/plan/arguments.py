@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..counts import number
+
 
 def share(name: str, value: Any) -> float:
     """A number in ]0, 1].
@@ -15,11 +17,10 @@ def share(name: str, value: Any) -> float:
     ------
     TypeError, ValueError
     """
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    if not 0.0 < float(value) <= 1.0:
+    found = number(name, value)
+    if not 0.0 < found <= 1.0:
         raise ValueError(f"{name}: {value} given, expected a share of the row's sum, above 0 and at most 1.")
-    return float(value)
+    return found
 
 
 def generator(seed: Any) -> torch.Generator:
@@ -35,7 +36,7 @@ def generator(seed: Any) -> torch.Generator:
         return seed
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number or a torch.Generator.")
-    number = int(seed)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"seed: {number} given, expected a whole number from 0 to 2^64 - 1.")
-    return torch.Generator().manual_seed(number)
+    found = int(seed)
+    if not 0 <= found < 2**64:
+        raise ValueError(f"seed: {found} given, expected a whole number from 0 to 2^64 - 1.")
+    return torch.Generator().manual_seed(found)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
+from ..counts import number
 
 MAX_RATIO = 4.0
 """Largest step between temperatures. Row sums that are 1 grow by less than (max 1/b)^(ratio - 1) in a step
@@ -65,8 +66,8 @@ def temperatures(start: float, target: float, scaling: float, degree: float | No
 
     Raises
     ------
-    ValueError
-        For a scaling outside of ]0, 1[.
+    TypeError, ValueError
+        For a scaling that is no number within ]0, 1[.
 
     Notes
     -----
@@ -77,7 +78,7 @@ def temperatures(start: float, target: float, scaling: float, degree: float | No
     >>> [round(epsilon, 3) for epsilon in temperatures(1.0, 0.1, 0.5, 1.0)]
     [1.0, 0.562, 0.316, 0.178, 0.1]
     """
-    if not 0 < scaling < 1:
+    if not 0 < number("scaling", scaling) < 1:
         raise ValueError(f"scaling: {scaling} given, expected a factor between 0 and 1.")
     if not 0 < target < start:
         return (target,)

@@ -11,7 +11,6 @@ An update of f maximises over f: it is a function of the softmin s_i = −ε log
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
+from ..counts import number, one_of
 
 STEPS = 50
 """Of Newton's method for one update, at most; it takes 3 to 8."""
@@ -290,8 +290,7 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     >>> pair_of_penalties(costs.get("sqeuclidean"), (0.5, None), None, "kl")
     (KL(rho=0.5), Balanced())
     """
-    if penalty not in KINDS:
-        raise ValueError(f"penalty: unknown name {penalty!r}; expected one of {', '.join(KINDS)}.")
+    one_of("penalty", penalty, KINDS)
     if reach is not None and rho is not None:
         raise ValueError(f"reach, rho: both were given ({reach} and {rho}), expected one of them at most.")
     name, given = ("reach", reach) if reach is not None else ("rho", rho)
@@ -308,10 +307,9 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     def made(value: Any) -> Penalty:
         if value is None:
             return Balanced()
-        if not isinstance(value, numbers.Real):
-            raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number, None or a pair of them.")
-        if not 0 < float(value) < math.inf:
+        found = number(name, value, "a number, None or a pair of them")
+        if not 0 < found < math.inf:
             raise ValueError(f"{name}: {value} given, expected a positive number, or None for a fixed marginal.")
-        return KINDS[penalty](cost.epsilon(float(value), name) if name == "reach" else float(value))
+        return KINDS[penalty](cost.epsilon(found, name) if name == "reach" else found)
 
     return made(values[0]), made(values[1])

@@ -13,10 +13,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..counts import whole
-from ..measures import Container, is_list, measure, pair_of_measures
+from ..counts import number, whole
+from ..measures import Container, is_list, measure, pair_of_measures, tensor
 from ..shown import Curve, Facts, Shown, Words
-from .descent import History, OptimizerLike, Particles, check_number, check_steps, descend
+from .descent import History, OptimizerLike, Particles, check_steps, descend
 from .flows import Loss, gradient_flow, loss_of, measured, size_of
 
 JITTER = 0.01
@@ -92,8 +92,7 @@ def barycenter(
     steps : int, default 100
         At most.
     tol : float or None, default 1e-4
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
-        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
+        As in `gradient_flow`.
     seed : int, default 0
         Of the points that are drawn.
     progress : bool, default False
@@ -129,6 +128,7 @@ def barycenter(
     True
     """
     check_steps(steps, tol)
+    whole("seed", seed, 0)
     measure = loss_of(loss, blur)
     measures, container = _measures(clouds, masses)
     shares = _shares(weights, len(measures))
@@ -191,8 +191,7 @@ def quantize(
     steps : int, default 300
         At most.
     tol : float or None, default 1e-5
-        Stop when in 10 steps the loss has changed by no more than this share of all that it came down since the start,
-        or of a tenth of its size; and at once where the gradient is zero but for rounding. None takes all steps.
+        As in `gradient_flow`.
     seed : int, default 0
         Of the first centres: points drawn with a chance of a_i times the squared distance to those drawn before.
     progress : bool, default False
@@ -229,13 +228,14 @@ def quantize(
     array([0.333, 0.667])
     """
     check_steps(steps, tol)
-    epsilon = 2.0 * check_number("blur", blur) ** 2
+    epsilon = 2.0 * number("blur", blur) ** 2
     if not (blur > 0 and 0 < epsilon < math.inf):
         raise ValueError(f"blur: {blur} given, expected a positive length.")
     cloud, mass, container = measure(points, weights)
     if cloud.ndim != 2:
         raise ValueError(f"points: a batch of {len(cloud)} clouds was given, expected one cloud.")
     whole("k", k, most=len(cloud))
+    whole("seed", seed, 0)
     if not isinstance(fit_weights, bool):
         raise TypeError(f"fit_weights: a {type(fit_weights).__name__} was given, expected True or False.")
     cloud, mass = cloud.detach(), mass.detach()
@@ -313,7 +313,7 @@ def _shares(weights: Any, count: int) -> list[float]:
     """w_k, with a sum of 1."""
     if weights is None:
         return [1.0 / count] * count
-    given = np.asarray(weights, dtype=float)
+    given = tensor("weights", weights).detach().double().cpu().numpy()
     if given.shape != (count,):
         raise ValueError(f"weights: shape is {given.shape}, expected {(count,)}, one weight a cloud.")
     if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import ROUNDING
+from ..choose import RANGE, ROUNDING
 from ..derivatives import Terms
 from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
@@ -30,8 +30,6 @@ SAFE = 1e12
 """Row sums outside of [1/SAFE, SAFE] are not used: the largest term of each is then made 1."""
 ROUGH = 1e-2
 """Largest rounding of exponents at new points: beyond it they are worked on in float64."""
-HIGHEST = 1e290
-"""Costs are kept below."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ class Conditional:
         if not (plan.live or z.requires_grad):  # features may have parameters with history
             x = x.detach()
         scale = largest_cost(x.detach().flatten(0, -2), y.detach().flatten(0, -2), kept.cost)
-        if not scale < HIGHEST:
-            raise ValueError(f"points: costs reach {scale:.3g}, expected less than {HIGHEST:.0e}.")
+        if not scale < RANGE[torch.float64]:
+            raise ValueError(f"points: costs reach {scale:.3g}, expected less than {RANGE[torch.float64]:.0e}.")
         if ROUNDING[dtype] * scale > ROUGH * plan.operator.epsilon:
             dtype = torch.float64
             y = clouds.features(clouds.y)
@@ -96,7 +94,8 @@ class Conditional:
     def average(self, w: Tensor) -> Tensor:
         """Σ_j p_j w_j for w of shape (..., M, E): (..., K, E), float64, with history where there is any."""
         columns, terms = torch.cat((torch.ones_like(w[..., :1]), w), -1), self.terms
-        if torch.is_grad_enabled() and (self.plan.live or w.requires_grad or terms.x.requires_grad):
+        live = torch.is_grad_enabled() and (self.plan.live or w.requires_grad or terms.x.requires_grad)
+        if live or self.plan.is_signed:
             sums = terms.sums(self._near, self.plan.g, terms.b[..., None] * columns)
         else:
             sums = self._operator(self._near).apply(columns.detach().to(self.pair.x.dtype)).double()
@@ -115,9 +114,9 @@ class Conditional:
         return zeros if epsilon == math.inf else -epsilon * self._operator(zeros).row_max().double()
 
     def _operator(self, f: Tensor) -> Gibbs:
-        """exp((f_i + g_j − C_ij)/ε) b_j."""
+        """exp((f_i + g_j − C_ij)/ε) |b_j|."""
         epsilon, dtype = self.plan.operator.epsilon, self.pair.x.dtype
-        v = self.plan.g.detach() / epsilon + Measure(self.pair.y, self.terms.b.detach()).log_weights
+        v = self.plan.g.detach() / epsilon + Measure(self.pair.y, self.terms.b.detach().abs()).log_weights
         return Gibbs(self.pair, (f / epsilon).to(dtype), v.to(dtype), epsilon)
 
 

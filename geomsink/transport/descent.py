@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..counts import whole
+from ..counts import number, one_of, whole
 from ..divergences import ConvergenceWarning
 from ..progress import Progress
 from ..shown import Curve, Facts, Shown, seconds, state
@@ -181,15 +180,8 @@ def check_steps(steps: Any, tol: Any) -> None:
         One sentence each.
     """
     whole("steps", steps)
-    if tol is not None and not 0 <= check_number("tol", tol) < 1:
+    if tol is not None and not 0 <= number("tol", tol) < 1:
         raise ValueError(f"tol: {tol} given, expected a share from 0 to less than 1, or None.")
-
-
-def check_number(name: str, value: Any) -> float:
-    """A real number, or a TypeError."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
-    return float(value)
 
 
 class Particles:
@@ -243,6 +235,7 @@ class _Run:
         self.values: list[float] = []
         self.unsolved = 0
         self._known: Tensor | None = None
+        self._warned: set[tuple[str, type[Warning], int]] = set()
 
     def arrive(self) -> None:
         """Take note of the loss where the last step has led; line searches go on from there."""
@@ -282,7 +275,9 @@ class _Run:
             loss = self.loss()
         unsolved = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
         for warning in caught:
-            if warning not in unsolved:
+            kind = str(warning.message), warning.category, warning.lineno
+            if warning not in unsolved and kind not in self._warned:  # each once, and not at each step
+                self._warned.add(kind)
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if unsolved and not self.unsolved:
             warnings.warn(f"{self.name}: {unsolved[0].message}", unsolved[0].category, stacklevel=6)
@@ -322,11 +317,10 @@ def _optimizer(optimizer: Any, leaves: list[Tensor], lr: Any) -> torch.optim.Opt
         raise ValueError(
             f"parameters: {len(leaves)} given, expected leaf tensors that require gradients, at least one."
         )
-    if lr is not None and not 0 < check_number("lr", lr) < math.inf:
+    if lr is not None and not 0 < number("lr", lr) < math.inf:
         raise ValueError(f"lr: {lr} given, expected a positive step size.")
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: unknown name {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}.")
+        one_of("optimizer", optimizer, OPTIMIZERS)
         return OPTIMIZERS[optimizer](leaves, **({} if lr is None else {"lr": float(lr)}))
     if not callable(optimizer):
         raise TypeError(f"optimizer: a {type(optimizer).__name__} was given, expected a name or a callable.")

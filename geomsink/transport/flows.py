@@ -141,7 +141,6 @@ def gradient_flow(
     dtype, weighted = points.dtype, not (a is None and b is None)
     weights = (mass.to(dtype), target_mass.to(dtype))
     named_rate = 0.5 if optimizer == "sgd" and lr is None else lr
-    clock = float(named_rate) if optimizer == "sgd" and named_rate is not None else 1.0
     kept: dict[int, Tensor] = {}
     size, length = size_of(measure, points, (target, target_mass), weighted)
 
@@ -159,6 +158,7 @@ def gradient_flow(
         scale=particles.scale, size=size, span=particles.span(length), callback=keep, progress=progress,
         name="gradient flow",
     )  # fmt: skip
+    clock = float(named_rate) if optimizer == "sgd" and named_rate is not None else 1.0
     kept[0] = points.clone()
     kept[history.n_steps] = end = particles.points.detach().clone()
     return Flow(

@@ -96,7 +96,8 @@ def transfer(
     Raises
     ------
     TypeError, ValueError
-        For labels of another length or another type, numbers that are NaN or infinite, or probabilities of numbers.
+        For labels of another length or another type, numbers that are NaN or infinite, or probabilities of numbers; and
+        where a `geomsink.Sketch` stands for the points that have labels, of which its own do not tell those of others.
 
     Examples
     --------
@@ -109,6 +110,9 @@ def transfer(
     array([0.12, 0.88])
     """
     plan = solution_plan(solution, reverse)
+    if bool((plan.terms.b < 0.0).any()):
+        side = "x" if reverse else "y"
+        raise ValueError(f"labels: given for a Sketch as {side}, expected a plan from the points themselves.")
     columns, classes = _labels(labels, plan)
     if classes is None and probabilities:
         raise ValueError(

@@ -35,7 +35,8 @@ def barycentric_map(solution: Solution, *, reverse: bool = False) -> Any:
     -----
     The potential f cancels, so that points without weight, and those of which an unbalanced plan moves next to
     nothing, are mapped as `entropic_map` maps new points. For costs other than squared distances it is the mean of
-    the coordinates all the same: on a sphere it is inside of the sphere.
+    the coordinates all the same: on a sphere it is inside of the sphere. Where a `geomsink.Sketch` stands for y, it is
+    the mean of the cloud's points, as right as sums of the kernel are.
 
     Examples
     --------
@@ -101,20 +102,20 @@ def entropic_map(solution: Solution | Divergence, points: Any, *, reverse: bool 
     solution : Solution or Divergence
         A `Divergence` gives the debiased map z + T_xy(z) − T_xx(z).
     points : array, shape (K, D)
-        z, in the kind and precision of the clouds. Of a batch (B, K, D), or a list of B arrays.
+        z, in the kind of the clouds. Of a batch (B, K, D), or a list of B arrays.
     reverse : bool, default False
         Whether to map from the side of y to that of x.
 
     Returns
     -------
     array, shape (K, D)
-        In the form of ``points``; memory is linear in K + M. It has autograd history in ``points``, and in all that
-        the plan depends on where the plan has.
+        In the form of ``points``, in what their precision and that of the clouds promote to; memory is linear in K + M.
+        It has autograd history in ``points``, and in all that the plan depends on where the plan has.
 
     Raises
     ------
     TypeError, ValueError
-        For anything but finite points in as many coordinates, of the kind, precision and device of the clouds.
+        For anything but finite points in as many coordinates, of the kind and device of the clouds.
 
     Notes
     -----

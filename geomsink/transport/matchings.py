@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..assignment import CANDIDATES, Optimum
-from ..copies import Constant
+from ..copies import Constant, detached
 from ..costs import Cost
-from ..counts import whole
+from ..counts import number, whole
 from ..divergences import PROPOSED, Options, Request, exact_transport, proposing
 from ..guards import guarded
 from ..progress import Progress
@@ -182,19 +181,19 @@ def matching(
     began = time.perf_counter()
     _check(tol_gap, candidates, one_to_one)
     how: dict[str, Any] = dict(cost=cost, engine=engine, **PROPOSED)
-    x, y, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (x, y, a, b))
+    x, y, a, b, blur, epsilon = detached((x, y, a, b, blur, epsilon))
     if blur is not None and epsilon is not None:
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     given = blur is not None or epsilon is not None
     temperature = dict(blur=blur, epsilon=epsilon) if given else dict(epsilon=1.0)
-    request = Request.of(x, y, a, b, Options(**how, **temperature), remedy="")
+    options = Options(**how, **temperature)
+    options.check_finite()
+    request = Request.of(x, y, a, b, options, remedy="")
     if request.batched:
         raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
     shape = len(request.alpha.weights), len(request.beta.weights)
     single = _one_to_one(request, one_to_one)
     request = request if given else proposing(request, how)
-    if request.epsilon == math.inf:
-        raise ValueError("epsilon: inf given, expected a finite temperature.")
     with Progress(progress) as bar:
         optimum, *_ = exact_transport(request, bar, candidates=int(candidates), tol_gap=tol_gap)
     container, mass = request.container, float(request.mass)
@@ -217,11 +216,8 @@ def _status(optimum: Optimum, tol_gap: float | None) -> str:
 
 
 def _check(tol_gap: Any, candidates: Any, one_to_one: Any) -> None:
-    if tol_gap is not None:
-        if isinstance(tol_gap, (bool, str)) or not isinstance(tol_gap, numbers.Real):
-            raise TypeError(f"tol_gap: a {type(tol_gap).__name__} was given, expected a number or None.")
-        if not float(tol_gap) > 0.0:
-            raise ValueError(f"tol_gap: {tol_gap} given, expected a positive share of the cost, or None for exact.")
+    if tol_gap is not None and not number("tol_gap", tol_gap, "a number or None") > 0.0:
+        raise ValueError(f"tol_gap: {tol_gap} given, expected a positive share of the cost, or None for exact.")
     whole("candidates", candidates)
     if not (one_to_one is None or isinstance(one_to_one, bool)):
         raise TypeError(f"one_to_one: a {type(one_to_one).__name__} was given, expected None, True or False.")

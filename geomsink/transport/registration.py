@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..counts import number, one_of, whole
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
 from ..measures import Container, Measure, pair_of_measures, tensor
@@ -129,8 +129,7 @@ def register(
     >>> np.allclose(r.matrix, turn, atol=1e-4), np.allclose(r.translation, 1.0, atol=1e-4), r.converged
     (True, True, True)
     """
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform: unknown name {transform!r}; expected one of {', '.join(TRANSFORMS)}.")
+    one_of("transform", transform, TRANSFORMS)
     check_steps(steps, tol)
     job, container = _Job.of(x, y, a, b, transform, blur, reach, init, start, scaling, engine, seed)
     width, stiffness = _smoothness(transform, width, stiffness, job.blurs[0])
@@ -194,8 +193,6 @@ class _Job:
         scaling: float, engine: str, seed: Any,
     ) -> tuple[_Job, Container]:  # fmt: skip
         blur, start = _positive("blur", blur), None if start is None else _positive("start", start)
-        if not isinstance(seed, numbers.Integral):
-            raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number.")
         SinkhornDivergence(blur=blur, reach=reach, engine=engine)  # which has the sentences for these
         points, weights, container = pair_of_measures(x, y, a, b, reach is None, remedy="reach= for others")
         if container.layouts is not None:
@@ -207,7 +204,7 @@ class _Job:
         if start is None:
             start = (HAZE if isinstance(init, str) and init == "search" else FIRST) * extent
         blurs = temperatures(start, blur, scaling, 1.0)
-        job = cls(alpha, beta, transform, blurs, reach, engine, int(seed))
+        job = cls(alpha, beta, transform, blurs, reach, engine, whole("seed", seed, 0))
         return job, container
 
     def loss(self, measured: SinkhornDivergence | EntropicOT, motion: Motion, blur: float, last: bool) -> Any:
@@ -296,11 +293,10 @@ class _Job:
 
 
 def _positive(name: str, value: Any, what: str = "length") -> float:
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a {what}.")
-    if not 0 < float(value) < math.inf:
+    found = number(name, value, f"a {what}")
+    if not 0 < found < math.inf:
         raise ValueError(f"{name}: {value} given, expected a positive {what}.")
-    return float(value)
+    return found
 
 
 def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> tuple[float | None, float | None]:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import math
 import sys
 from dataclasses import replace
@@ -111,6 +112,9 @@ def test_a_method_is_done_before_a_step_that_would_take_too_long(shapes, monkeyp
 
 
 def test_methods_have_equal_time(shapes, monkeypatch, tmp_path):
+    """By a clock that ticks when it is looked at: beside other tests, a step may take longer than the whole time."""
+    ticks = itertools.count()
+    monkeypatch.setattr(shapes.time, "perf_counter", lambda: 0.01 * next(ticks))
     cheap = shapes.Method(lambda: shapes.chamfer, 50)
     dear = shapes.Method(lambda: MMD(blur=0.3), 200)
     monkeypatch.setattr(shapes, "METHODS", {"geomsink": dear, "Chamfer": cheap, "absent": cheap})
@@ -122,7 +126,7 @@ def test_methods_have_equal_time(shapes, monkeypatch, tmp_path):
         (*rows, surface), clouds = shapes.compare("knot", seed, argparse.Namespace(seconds=0.3))
         case["rows"] += [*rows, surface]
     assert [row["method"] for row in rows] == ["geomsink", "Chamfer"]
-    assert all(row["seconds"] > 0.1 and row["evaluations"] == row["updates"] > 1 for row in rows)
+    assert all(0.2 < row["seconds"] <= 0.3 and row["evaluations"] == row["updates"] > 1 for row in rows)
     assert surface["chamfer"] < min(row["chamfer"] for row in rows)
     text = shapes.markdown({"about": "", "cases": [case]})
     assert "geomsink is" in text and "of 2 seeds" in text

@@ -12,10 +12,14 @@ from reference import squared_distances
 
 import geomsink
 from geomsink import sinkhorn_divergence, solve
+from geomsink.derivatives import Unrolled
 from geomsink.divergences.options import Options
 from geomsink.divergences.problems import Problems
 from geomsink.divergences.requests import Request
+from geomsink.multiscale import CoarseToFine, Sketched
+from geomsink.path import ItemByItem, PathFollowing
 from geomsink.progress import Progress
+from geomsink.solver import Limit, OneLevel
 
 
 def shapes(n: int = 800) -> tuple[np.ndarray, np.ndarray]:
@@ -126,6 +130,11 @@ def test_history_and_temperatures():
     assert evaluations == sorted(set(evaluations)) and s.n_iter == (evaluations[-1] + 1) // 2
     assert s.history[-1].marginal_error == pytest.approx(s.marginal_error, rel=1e-9) and s.marginal_error <= s.tol
     assert s.history[0].marginal_error > s.tol
+
+
+@pytest.mark.parametrize("kind", [OneLevel, CoarseToFine, Sketched, PathFollowing, ItemByItem, Unrolled, Limit])
+def test_solutions_say_of_all_strategies_what_they_are(kind):
+    assert f'``"{kind.name}"``' in geomsink.Solution.__doc__
 
 
 def test_underflow_is_caught(monkeypatch):

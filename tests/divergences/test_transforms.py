@@ -83,7 +83,6 @@ def test_hard_minima_of_points_with_weight():
     [
         (np.zeros(3), {}, r"^g: a torch.float64 tensor of shape \(3,\) was given, expected \(7,\)"),
         (np.full(7, math.nan), {}, r"^g: 7 of 7 numbers are NaN"),
-        (np.zeros(7), {"epsilon": math.inf}, r"^epsilon: inf is given"),
         (np.zeros(7), {"blur": 1.0, "epsilon": 1.0}, r"^blur, epsilon: both were"),
     ],
 )

@@ -35,6 +35,23 @@ def spoiled(part, step):
     return Module(), loss
 
 
+def test_what_is_open_is_closed_where_a_log_is_refused(monkeypatch, tmp_path):
+    said = []
+
+    class Bar:
+        def __init__(self, steps, step):
+            said.append("opened")
+
+        def close(self):
+            said.append("closed")
+
+    monkeypatch.setattr("geomsink.generative.trainer.Bar", Bar)
+    (tmp_path / "log.csv").write_text("something else\n")
+    with pytest.raises(ValueError, match="^log: "):
+        fit(Ellipse(), DATA, MMD(kernel="energy"), steps=1, folder=tmp_path, progress=True)
+    assert said == ["opened", "closed"]
+
+
 @pytest.mark.parametrize("part", ["generated points", "loss", "gradient"])
 def test_numbers_that_are_not_finite_stop_training(part, tmp_path):
     generator, loss = spoiled(part, step=5)

@@ -136,6 +136,7 @@ W = np.full(6, 1 / 6)
         (([X, X * np.nan],), dict(blur=1.0), ValueError, r"^clouds\[1\]: 12 of 12 numbers are NaN"),
         (([X, 1j * X],), dict(blur=1.0), TypeError, r"^clouds\[1\]: dtype is complex128, expected real numbers"),
         (([X, X], [1.0]), dict(blur=1.0), ValueError, r"^weights: shape is \(1,\), expected \(2,\)"),
+        (([X, X], "half"), dict(blur=1.0), TypeError, r"^weights: dtype is <U4, expected real numbers"),
         (([X, X], [1.0, -1.0]), dict(blur=1.0), ValueError, r"^weights: \[1.0, -1.0\] given, expected finite numbers"),
         (([X, X],), dict(blur=1.0, masses=[W, 2 * W]), ValueError, "^masses: they sum to 1 to 2, expected the same"),
         (([X, X],), dict(blur=1.0, masses=[W, W[:5]]), ValueError, r"^masses\[1\]: shape is \(5,\), expected \(6,\)"),

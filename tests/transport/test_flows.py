@@ -141,6 +141,7 @@ X = disc(5)
         ((X, X), dict(loss="mmd"), TypeError, "^loss: a str was given, expected a callable"),
         ((X, X), dict(blur=1.0, frames=0), ValueError, "^frames: 0 given, expected a whole number of at least 1"),
         ((X, X), dict(blur=1.0, steps=1.5), TypeError, "^steps: a float was given"),
+        ((X, X), dict(blur=1.0, lr="fast"), TypeError, "^lr: a str was given, expected a number"),
         ((X, X[:, :1]), dict(blur=1.0), ValueError, "^y: 1 coordinates a point, but x has 2"),
         ((X, X, np.ones(5), np.ones(5) * 2), dict(blur=1.0), ValueError, "^a, b: they sum to 5 and 10"),
         ((X[None], X[None]), dict(blur=1.0), ValueError, "^x: a batch of 1 clouds was given, expected one cloud"),

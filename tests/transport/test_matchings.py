@@ -111,7 +111,6 @@ def test_exact_bounds_are_the_matching():
         (dict(tol_gap="1"), "tol_gap: a str was given, expected a number or None"),
         (dict(one_to_one=1), "one_to_one: a int was given, expected None, True or False"),
         (dict(blur=0.1, epsilon=0.1), "blur, epsilon: both were"),
-        (dict(epsilon=np.inf), "epsilon: inf given, expected a finite temperature"),
         (dict(x=X[None, :10], y=Y[None, :10]), "x, y: batches were given, expected two clouds"),
         (dict(engine="fast"), "engine: unknown name 'fast'"),
     ],

@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ... import costs
 from ...costs import Cost
+from ...counts import one_of
 from ...divergences import MAX_ITER
 from ...guards import guarded
-from ..arguments import known, penalties, positive
+from ..arguments import penalties, positive
 from ..results import EntropicResult, LazyPlan, OTResult, between
 
 __all__ = ["LazyPlan", "OTResult", "OTResultSample", "solve_sample"]
@@ -42,7 +44,7 @@ class OTResultSample(EntropicResult):
         With ``@``, and not stored.
     """
 
-    def _constant(self) -> Any:
+    def _constant(self) -> Tensor:
         """GeomLoss's value for fixed marginals is ⟨a, f⟩ + ⟨b, g⟩, which is OT_ε of masses of 1."""
         return self.entropy_of_mass
 
@@ -156,8 +158,8 @@ def solve_sample(
     >>> print(f"{solution.value:.3f}")
     4.501
     """
-    known("method", method, METHODS)
-    known("unbalanced_type", unbalanced_type, PENALTIES)
+    one_of("method", method, METHODS)
+    one_of("unbalanced_type", unbalanced_type, PENALTIES)
     ground: Any = cost if callable(cost) and not isinstance(cost, Cost) else costs.get(cost)
     for name, value, of, length in (("reg", reg, "blur", blur), ("unbalanced", unbalanced, "reach", reach)):
         if value is not None and length is not None:
