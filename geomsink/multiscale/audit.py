@@ -12,7 +12,7 @@ from .. import engine
 from ..engine import Gibbs, Pair
 from ..measures import Measure
 from ..processes import Group
-from ..solver import Goal, Iterate, log_sums, rounding, value_error
+from ..solver import Goal, Iterate, draw, log_sums, rounding, value_error
 
 Near = Callable[[Tensor], Tensor]
 AUDITED = 256, 512, 2**28
@@ -82,14 +82,12 @@ class Audited:
         return drawn, Gibbs(pair, u, v, epsilon).apply(w[:, None]).double()[:, 0]
 
     def _some(self) -> tuple[Tensor, Pair]:
-        dtype, drawn = self.pair.x.dtype, self._drawn(self.effort * _rows(len(self.columns.points)))
-        x, y = self.rows.points[drawn].to(dtype), self.columns.points.to(dtype)
-        return drawn, engine.pair(x, y, self.pair.cost, self.pair.name)
+        dtype, rows = self.pair.x.dtype, self._drawn(self.effort * _rows(len(self.columns.points)))
+        x, y = self.rows.points[rows].to(dtype), self.columns.points.to(dtype)
+        return rows, engine.pair(x, y, self.pair.cost, self.pair.name)
 
     def _drawn(self, n: int) -> Tensor:
-        places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
-        total = self.rows.sizes.cumsum(0)
-        return torch.searchsorted(total, places.to(total) * total[-1]).clamp(max=len(total) - 1)
+        return draw(self.rows.sizes, n)
 
     def against(self, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float, near: Near | None = None) -> Audit:
         """How far claimed sums are from full ones; sums that are cheap and ``near`` to these tell most of it, from more
