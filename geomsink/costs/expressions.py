@@ -17,12 +17,12 @@ from .products import squared_distances
 
 Expression = Callable[..., Any]
 
-_of_distances: set[Expression] = set()
+_of_distances: list[Expression] = []
 
 
 def of_distances(function: Expression) -> Expression:
     """Marks an expression that depends on points through their distances alone: see `is_of_distances`."""
-    _of_distances.add(function)
+    _of_distances.append(function)
     return function
 
 
@@ -32,7 +32,7 @@ def is_of_distances(expression: Expression) -> bool:
     inner = expression
     while isinstance(inner, functools.partial):
         inner = next((argument for argument in inner.args if callable(argument)), inner.func)
-    return inner in _of_distances
+    return any(inner is function for function in _of_distances)  # others may have no hash
 
 
 @of_distances
