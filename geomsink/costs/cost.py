@@ -188,6 +188,6 @@ class Cost:
             If the cost is no power of a length.
         """
         if self.degree is None:
-            instead = {"blur": "epsilon", "reach": "rho"}[name]
+            instead = "rho" if name == "reach" else "epsilon"
             raise ValueError(f"{name}: cost {self.name!r} is no power of a length; give {instead}, in its units.")
         return float(self.unit * self.degree * blur**self.degree)

@@ -188,9 +188,9 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     expression : callable or Cost
         See `Cost`.
     degree : float, optional
-        p if the cost is the p-th power of a length.
+        p if the cost is the p-th power of a length. A `Cost` has its own.
     symmetric : bool, default True
-        Whether c(x, y) = c(y, x).
+        Whether c(x, y) = c(y, x). A `Cost` has its own.
 
     Returns
     -------
@@ -199,9 +199,9 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     Raises
     ------
     ValueError
-        If the name is taken, or if on random points the expression does not give one finite number a
-        pair or is not symmetric though said to be. That the engines agree on it is checked before its
-        first use, on the points at hand.
+        If the name is taken, if options are given with a `Cost`, or if on random points the expression does not give
+        one finite number a pair or is not symmetric though said to be. That the engines agree on it is checked before
+        its first use, on the points at hand.
 
     Examples
     --------
@@ -212,11 +212,14 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     """
     if name in _costs or name in _families or ":" in name:
         raise ValueError(f"name: {name!r} is taken or has a colon; the costs are {', '.join(names())}.")
-    cost = (
-        expression
-        if isinstance(expression, Cost)
-        else Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
-    )
+    if isinstance(expression, Cost):
+        if degree is not None or not symmetric:
+            raise ValueError(
+                "degree, symmetric: given with a Cost, which has its own; expected them with an expression."
+            )
+        cost = expression
+    else:
+        cost = Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
     if cost.degree is not None and not 0 < cost.degree < math.inf:
         raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
     generator = torch.Generator().manual_seed(0)
