@@ -83,5 +83,5 @@ def _autocasts() -> bool:
 
 def _widened(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return type(value)(_widened(item) for item in value)
+        return (list if isinstance(value, list) else tuple)(_widened(item) for item in value)
     return value.float() if isinstance(value, Tensor) and value.dtype in HALVES else value

@@ -69,7 +69,7 @@ class DensePair:
         axis: int = -1,
         exponential: bool = True,
     ) -> Tensor:
-        """What ``reduce`` makes of exponentials, or exponents, of some rows, their costs, and the columns they are of."""
+        """What ``reduce`` makes of exponentials, or exponents, of some rows, their costs, and their columns."""
         n, whole = self.x.shape[-2], None
         for rows, columns in self._selections(blocks):
             C = self._costs(rows, columns)
