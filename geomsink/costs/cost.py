@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from ..choose import by_products
-from .expressions import Expression, exchanged, is_of_distances, scaled_bound, scaled_modulus, times
+from .expressions import Expression, Symbolic, exchanged, scaled_bound, scaled_modulus, times
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(Symbolic):
     """A ground cost c(x, y) = e(φ(x), φ(y)).
 
     Parameters
@@ -93,25 +92,6 @@ class Cost:
             return looked
         costs: Tensor = self.expression(x, y, *(p.detach().to(x) for p in self.parameters))
         return costs
-
-    def temporaries(self, dimension: int) -> int:
-        """Numbers a pair that evaluating the cost on torch tensors has in memory at a time.
-
-        Parameters
-        ----------
-        dimension : int
-            Coordinates of the features.
-
-        Returns
-        -------
-        int
-        """
-        return 1 if by_products(dimension, self.of_distances) else dimension
-
-    @property
-    def of_distances(self) -> bool:
-        """Whether the expression is made of distances, which in many coordinates are matrix products."""
-        return is_of_distances(self.expression)
 
     def map(self, points: Tensor) -> Tensor:
         """φ(points): what the expression is evaluated on.

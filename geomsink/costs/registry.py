@@ -12,7 +12,6 @@ and ``cost="manhattan"`` then works everywhere.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import numbers
@@ -39,6 +38,7 @@ from .expressions import (
     squared_distance,
     to_sphere,
 )
+from .registering import tried, unknown
 
 
 @functools.cache
@@ -222,17 +222,7 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
         cost = Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
     if cost.degree is not None and not 0 < cost.degree < math.inf:
         raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
-    try:
-        C = cost(x, y)
-    except Exception as error:
-        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
-    if not isinstance(C, Tensor) or C.shape != (4, 5):
-        found = f"a tensor of shape {tuple(C.shape)}" if isinstance(C, Tensor) else f"a {type(C).__name__}"
-        raise ValueError(f"expression: 4 points against 5 give {found}, expected one cost a pair, shape (4, 5).")
-    if not bool(C.isfinite().all()):
-        raise ValueError("expression: it gives NaN or infinite costs on random points of the unit cube.")
+    x, y, C = tried(cost, "cost", 1.0)
     if cost.symmetric and not torch.allclose(C, cost(y, x).T):
         raise ValueError("expression: c(x, y) differs from c(y, x); register it with symmetric=False.")
     _costs[name] = cost
@@ -347,9 +337,4 @@ def get(cost: str | Cost) -> Cost:
         if family == "power" and len(values) != 1:
             raise ValueError(f"cost: {cost!r} has {len(values)} exponents, expected one.")
         return _families[family](values)
-    close = difflib.get_close_matches(cost, _costs, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(
-        f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
-        "geomsink.costs.register gives a name."
-    )
+    raise unknown("cost", cost, _costs, names())
