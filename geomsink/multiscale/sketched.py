@@ -248,10 +248,7 @@ class SketchedSums:
 
     @property
     def accuracy(self) -> Accuracy | None:
-        """That of the inner problem's state."""
-        if self._inner.accuracy is None:
-            return None
-        return replace(self._inner.accuracy, step=(torch.zeros_like(self.state.f), torch.zeros_like(self.state.g)))
+        return carried_accuracy(self._inner, self.state)
 
     def audit(self, effort: int) -> Audit:
         """What the state's sums are found to be off by, over so many times the usual number of points."""
@@ -344,6 +341,13 @@ class SketchedSums:
         if w is None:
             return log_sums(between, u, v + stand.measure.log_weights, epsilon, stand.measure.signs)
         return Gibbs(between, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
+
+
+def carried_accuracy(inner: Iterate, state: State) -> Accuracy | None:
+    """That of the inner problem's state, for the state that is made of it, which has no step of its own."""
+    if inner.accuracy is None:
+        return None
+    return replace(inner.accuracy, step=(torch.zeros_like(state.f), torch.zeros_like(state.g)))
 
 
 def _approximation(
