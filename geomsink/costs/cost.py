@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -49,6 +50,11 @@ class Cost(Symbolic):
         Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
         that losses are differentiated in.
 
+    Raises
+    ------
+    ValueError
+        For a degree that is no positive number.
+
     Examples
     --------
     >>> import torch
@@ -69,6 +75,10 @@ class Cost(Symbolic):
     unit: float = 1.0
     looked_up: bool = False
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if self.degree is not None and not (isinstance(self.degree, numbers.Real) and 0 < self.degree < math.inf):
+            raise ValueError(f"degree: {self.degree!r} given, expected a positive number or None.")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
@@ -135,8 +145,8 @@ class Cost(Symbolic):
         ValueError
             If it is not positive.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"factor: {factor} given, expected a positive number.")
+        if not (isinstance(factor, numbers.Real) and 0 < factor < math.inf):
+            raise ValueError(f"factor: {factor!r} given, expected a positive number.")
         bound, modulus = self.lower_bound, self.modulus
         return replace(
             self,

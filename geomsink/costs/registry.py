@@ -220,8 +220,6 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
         cost = expression
     else:
         cost = Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
-    if cost.degree is not None and not 0 < cost.degree < math.inf:
-        raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
     x, y, C = tried(cost, "cost", 1.0)
     if cost.symmetric and not torch.allclose(C, cost(y, x).T):
         raise ValueError("expression: c(x, y) differs from c(y, x); register it with symmetric=False.")

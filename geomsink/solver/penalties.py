@@ -290,7 +290,7 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     >>> pair_of_penalties(costs.get("sqeuclidean"), (0.5, None), None, "kl")
     (KL(rho=0.5), Balanced())
     """
-    if penalty not in KINDS:
+    if not isinstance(penalty, str) or penalty not in KINDS:
         raise ValueError(f"penalty: unknown name {penalty!r}; expected one of {', '.join(KINDS)}.")
     if reach is not None and rho is not None:
         raise ValueError(f"reach, rho: both were given ({reach} and {rho}), expected one of them at most.")

@@ -98,8 +98,20 @@ def test_registering_twice():
             costs.register("twice", lambda x, y: (x - y).abs().sum(-1))
     finally:
         costs.unregister("twice")
-    with pytest.raises(ValueError, match="^degree: -1 given"):
-        costs.register("twice", lambda x, y: (x - y).abs().sum(-1), degree=-1)
+
+
+@pytest.mark.parametrize("degree", [-1, "2", float("inf"), float("nan")])
+def test_degrees_are_positive_numbers(degree):
+    expression = lambda x, y: (x - y).abs().sum(-1)  # noqa: E731
+    for make in (
+        lambda: costs.register("bad", expression, degree=degree),
+        lambda: costs.Cost(name="bad", expression=expression, degree=degree),
+        lambda: geomsink.MatrixCost([[0.0, 1.0]], degree=degree),
+    ):
+        with pytest.raises(ValueError, match=f"^degree: {degree!r} given, expected a positive number or None"):
+            make()
+    with pytest.raises(ValueError, match=f"^factor: {degree!r} given, expected a positive number"):
+        costs.get("euclidean").scaled(degree)
 
 
 @pytest.mark.parametrize("kind", [costs.Cost, kernels.Kernel])

@@ -62,13 +62,14 @@ def test_reductions(cost, d, name, dtype):
     )
 
 
-@pytest.mark.parametrize("width", [1, 4, 5, 21])
+@pytest.mark.parametrize("width", [0, 1, 4, 5, 21])
 def test_apply_of_any_width(width):
     K = operator(ALL[0], 3, torch.float64, "keops")
     w = torch.randn(len(K.v), width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     np.testing.assert_allclose(K.apply(w).numpy(), matrix(K)[0] @ w.numpy(), rtol=0, atol=1e-11)
     back = torch.ones(len(K.u), width, dtype=torch.float64)
-    np.testing.assert_allclose(K.T.apply(back).numpy()[:, 0], matrix(K)[0].sum(0), rtol=1e-12)
+    expected = np.repeat(matrix(K)[0].sum(0)[:, None], width, axis=1)
+    np.testing.assert_allclose(K.T.apply(back).numpy(), expected, rtol=1e-12)
 
 
 def test_vectors_that_are_views_of_the_points():

@@ -35,6 +35,13 @@ BAD = [
     (dict(a=A.astype(np.float32) * 1.001, b=None), ValueError, r"^a, b: they sum to 1.001"),
     (dict(a=A * (1 + 3e-6)), ValueError, r"^a, b: they sum to 1.000003 and 1"),
     (dict(y=None), TypeError, r"^y: None was given"),
+    (
+        dict(x_batch=np.r_[np.zeros(19, int), 10**13], y_batch=np.zeros(30, int)),
+        ValueError,
+        r"^x_batch: item 1 has no points",
+    ),
+    (dict(x_batch=np.ones(20, int), y_batch=np.zeros(30, int)), ValueError, r"^x_batch: item 0 has no points"),
+    (dict(reach=0.1, penalty=["kl"]), ValueError, r"^penalty: unknown name \['kl'\]; expected one of kl, tv"),
     (dict(x=torch.eye(3).to_sparse(), y=torch.ones(2, 3)), TypeError, r"^x: a tensor of layout torch.sparse_coo"),
     (dict(x=np.float64(3.0)), ValueError, r"^x: shape is \(\), expected"),
     (dict(x=1e200 * X), ValueError, r"^x, y: coordinates, or features, extend over 9.97e\+199, expected"),
