@@ -296,4 +296,4 @@ def get(kernel: str | Kernel) -> Kernel:
         return _kernels[kernel]
     if kernel.startswith("-"):
         return negative(kernel[1:])
-    raise unknown("kernel", kernel, _kernels, names())
+    raise ValueError(unknown("kernel", kernel, _kernels, names()))

@@ -32,11 +32,11 @@ def tried(given: Callable[[Tensor, Tensor], Any], what: str, width: float) -> tu
     return x, y, found
 
 
-def unknown(kind: str, name: str, known: Iterable[str], names: Iterable[str]) -> ValueError:
-    """About a cost or a kernel, whichever ``kind`` says, that is none of the ``known`` ones."""
+def unknown(kind: str, name: str, known: Iterable[str], names: Iterable[str]) -> str:
+    """A sentence about a cost or a kernel, whichever ``kind`` says, that is none of the ``known`` ones."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return ValueError(
+    return (
         f"{kind}: unknown name {name!r}{hint}; expected one of {', '.join(names)}, or one's own, which "
         f"geomsink.{kind}s.register gives a name."
     )

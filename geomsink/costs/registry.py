@@ -335,4 +335,4 @@ def get(cost: str | Cost) -> Cost:
         if family == "power" and len(values) != 1:
             raise ValueError(f"cost: {cost!r} has {len(values)} exponents, expected one.")
         return _families[family](values)
-    raise unknown("cost", cost, _costs, names())
+    raise ValueError(unknown("cost", cost, _costs, names()))
