@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -77,7 +78,7 @@ class Cost(Symbolic):
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if self.degree is not None and not (isinstance(self.degree, numbers.Real) and 0 < self.degree < math.inf):
+        if self.degree is not None and not _is_positive(self.degree):
             raise ValueError(f"degree: {self.degree!r} given, expected a positive number or None.")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ class Cost(Symbolic):
         ValueError
             If it is not positive.
         """
-        if not (isinstance(factor, numbers.Real) and 0 < factor < math.inf):
+        if not _is_positive(factor):
             raise ValueError(f"factor: {factor!r} given, expected a positive number.")
         bound, modulus = self.lower_bound, self.modulus
         return replace(
@@ -181,3 +182,7 @@ class Cost(Symbolic):
             instead = "rho" if name == "reach" else "epsilon"
             raise ValueError(f"{name}: cost {self.name!r} is no power of a length; give {instead}, in its units.")
         return float(self.unit * self.degree * blur**self.degree)
+
+
+def _is_positive(given: Any) -> bool:
+    return isinstance(given, numbers.Real) and 0 < float(given) < math.inf
