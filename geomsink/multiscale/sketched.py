@@ -21,7 +21,7 @@ from ..choose import pays_to_sketch
 from ..engine import Gibbs
 from ..measures import Measure
 from ..progress import Progress
-from ..solver import Accuracy, Approximation, Goal, Iterate, Potentials, Problem, Solved, State, log_sums
+from ..solver import Accuracy, Approximation, Goal, Iterate, OneLevel, Potentials, Problem, Solved, State, log_sums
 from .audit import Audit, audit, right_with
 from .cellsums import CellSums
 from .clouds import Cloud
@@ -160,7 +160,7 @@ class Sketched:
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
         status = "sketches are off by more than tol" if inner.converged and not right else inner.status
         stands = problem.is_signed or problem.whole is not None or alpha.is_sketch or beta.is_sketch
-        name = self.name if stands else CoarseToFine.name
+        name = self.name if stands else inner.strategy
         return Solved(solver, status, time.perf_counter() - began, name).after(before)
 
     def _stand(self, cloud: Cloud, accuracy: float) -> Stand:
@@ -184,10 +184,13 @@ class Sketched:
         name = old.name if problem.whole is None else self.engine  # parts may be of any size
         pair = engine.pair(x, x if problem.is_self else y, old.cost, name)
         inner = replace(problem, alpha=alpha.measure, beta=beta.measure, pair=pair, whole=None)
-        levels = Levels.of(alpha.inner, beta.inner)
-        assert levels is not None
-        goal = replace(self.goal, tol=ROOM * self.goal.tol)
-        clouds = alpha.inner, beta.inner
+        goal, clouds = replace(self.goal, tol=ROOM * self.goal.tol), (alpha.inner, beta.inner)
+        levels = Levels.of(*clouds)
+        if levels is None:  # small clouds that stand for themselves
+            sizes = len(x), len(y)
+            solved = OneLevel(goal, self.max_iter).solve(inner, progress, start, before)
+            solved.solver.approximation = Approximation((sizes,), 1.0, 0.0, sizes)
+            return solved
         strategy = CoarseToFine(goal, self.max_iter, self.scaling, self.engine, clouds, levels)
         return strategy.solve(inner, progress, start, before)
 
