@@ -218,6 +218,8 @@ class Solver(Judged):
         self._smoother, self._contraction = correction if accelerated else None, 0.5
         while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
             error, value = errors[-1], self.value()
+            if error == 0.0:  # by chance, or as all mass is given up
+                break
             before = state.f, state.g, state.log_rows, state.log_columns
             rho = self.missing(1, state.log_columns.clamp(max=50.0))
             smooth = correction.step(state.f, state.g, rho, caution * error)
