@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -112,7 +113,8 @@ def _may_be_changed(path: Path) -> bool:
 def clear(path: str | PathLike[str]) -> None:
     """Remove what a process that was killed left beside ``path``, whose stem may have ``*`` in it."""
     path = Path(path)
-    for part in path.parent.glob(f".{path.stem[:LONGEST]}.*{PART}{path.suffix}"):
+    stem = "*".join(map(glob.escape, path.stem[:LONGEST].split("*")))
+    for part in path.parent.glob(f".{stem}.*{PART}{glob.escape(path.suffix)}"):
         part.unlink(missing_ok=True)
 
 

@@ -175,7 +175,7 @@ def most_kept(device: torch.device) -> int:
     return KEPT_ON_GPU if device.type == "cuda" else KEPT
 
 
-def plan_is_stored(pairs: int, engine: str, device: torch.device = CPU) -> bool:
+def plan_is_stored(pairs: int, engine: str, device: torch.device) -> bool:
     """Whether products with a plan of so many pairs are made from its entries in memory."""
     return engine == "dense" and pairs <= most_kept(device)
 

@@ -33,26 +33,26 @@ def guarded(function: F) -> F:
         tensors have forward-mode tangents, which would be dropped.
     """
 
+    name = function.__qualname__.removesuffix(".forward")
+
     @functools.wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
         if torch._C._are_functorch_transforms_active():
-            name = function.__qualname__.removesuffix(".forward")
             raise RuntimeError(
                 f"{name}: it was called within a torch.func transform (grad, vmap, jacrev, ...), where a solve cannot "
                 "test its convergence; expected a plain call, with torch.autograd.grad for derivatives and batches "
                 "(B, N, D) for vmap."
             )
         if torch.autograd.forward_ad._current_level >= 0:
-            name = function.__qualname__.removesuffix(".forward")
             raise RuntimeError(
                 f"{name}: it was called within forward_ad.dual_level, and has no forward-mode derivatives; expected a "
                 "plain call, with torch.autograd.grad for derivatives."
             )
         if _autocasts():
             args = tuple(_widened(value) for value in args)
-            kwargs = {name: _widened(value) for name, value in kwargs.items()}
+            kwargs = {key: _widened(value) for key, value in kwargs.items()}
         with exactly():  # no further frames: warnings name the caller's line
-            for attempt in attempts(function.__qualname__.removesuffix(".forward")):
+            for attempt in attempts(name):
                 with attempt:
                     return function(*args, **kwargs)
         raise AssertionError("the last attempt ends with a result or an error")
@@ -83,5 +83,5 @@ def _autocasts() -> bool:
 
 def _widened(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return type(value)(_widened(item) for item in value)
+        return (list if isinstance(value, list) else tuple)(_widened(item) for item in value)
     return value.float() if isinstance(value, Tensor) and value.dtype in HALVES else value

@@ -17,6 +17,7 @@ SMALLER = 8, 64
 """What pieces are divided by, one after the other, where a GPU's memory is not enough: others may use it, too."""
 
 _divided_by = [1]
+"""Of all calls at present, in any thread; the largest counts."""
 
 
 def chunk(device: torch.device) -> int:
@@ -24,7 +25,7 @@ def chunk(device: torch.device) -> int:
     if device.type != "cuda":
         return CHUNK
     share = torch.cuda.get_device_properties(device).total_memory // SHARE
-    return max(CHUNK, min(MOST, share) // _divided_by[0])
+    return max(CHUNK, min(MOST, share) // max(_divided_by))
 
 
 def attempts(name: str) -> Iterator[contextlib.AbstractContextManager[None]]:
@@ -48,9 +49,9 @@ def attempts(name: str) -> Iterator[contextlib.AbstractContextManager[None]]:
 
 @contextlib.contextmanager
 def _pieces(divided_by: int) -> Iterator[None]:
-    before, _divided_by[0] = _divided_by[0], max(divided_by, _divided_by[0])
+    _divided_by.append(divided_by)
     try:
         with contextlib.suppress(torch.cuda.OutOfMemoryError):
             yield
     finally:
-        _divided_by[0] = before
+        _divided_by.remove(divided_by)

@@ -167,7 +167,12 @@ def test_what_kills_have_left_is_cleared(tmp_path):
         (tmp_path / name).touch()
     clear(tmp_path / "checkpoint-*.pt")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".log.00ff.part.csv", "checkpoint-000000003.pt"]
+    for name in ("log[1].csv", "log1.csv"):
+        (tmp_path / f".{Path(name).stem}.00ff.part.csv").touch()
+    clear(tmp_path / "log[1].csv")  # brackets are characters like others
     clear(tmp_path / "log.csv")
+    assert not (tmp_path / ".log[1].00ff.part.csv").exists()
+    (tmp_path / ".log1.00ff.part.csv").unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000003.pt"]
 
 

@@ -49,5 +49,17 @@ def test_what_is_too_large_all_the_same_is_said(gigabytes):
     assert memory.chunk(GPU) == 2**26
 
 
+def test_calls_in_several_threads_leave_nothing_behind(gigabytes):
+    """Of two that overlap, the one that ended last put back what the other had wanted."""
+    first, second = ([*zip(range(2), memory.attempts("loss"), strict=False)][-1][1] for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    assert memory.chunk(GPU) == 2**23
+    first.__exit__(None, None, None)
+    assert memory.chunk(GPU) == 2**23
+    second.__exit__(None, None, None)
+    assert memory.chunk(GPU) == 2**26
+
+
 def test_a_cpu_has_pieces_of_its_own():
     assert memory.chunk(torch.device("cpu")) == memory.CHUNK

@@ -82,9 +82,7 @@ class Sides:
 
     @property
     def T(self) -> Sides:
-        p = self.problem
-        turned = replace(p, alpha=p.beta, beta=p.alpha, pair=p.pair.T, penalties=p.penalties[::-1])
-        return Sides(turned, self.columns, self.rows, self.dtype, self.costs[::-1])
+        return Sides(self.problem.T, self.columns, self.rows, self.dtype, self.costs[::-1])
 
     def row_sums(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds of log(P1/a)."""

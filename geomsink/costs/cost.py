@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
-from ..choose import by_products
-from .expressions import Expression, exchanged, is_of_distances, scaled_bound, scaled_modulus, times
+from .expressions import Expression, Symbolic, exchanged, scaled_bound, scaled_modulus, times
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(Symbolic):
     """A ground cost c(x, y) = e(φ(x), φ(y)).
 
     Parameters
@@ -50,6 +51,11 @@ class Cost:
         Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
         that losses are differentiated in.
 
+    Raises
+    ------
+    ValueError
+        For a degree that is no positive number.
+
     Examples
     --------
     >>> import torch
@@ -70,6 +76,10 @@ class Cost:
     unit: float = 1.0
     looked_up: bool = False
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if self.degree is not None and not _is_positive(self.degree):
+            raise ValueError(f"degree: {self.degree!r} given, expected a positive number or None.")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
@@ -93,25 +103,6 @@ class Cost:
             return looked
         costs: Tensor = self.expression(x, y, *(p.detach().to(x) for p in self.parameters))
         return costs
-
-    def temporaries(self, dimension: int) -> int:
-        """Numbers a pair that evaluating the cost on torch tensors has in memory at a time.
-
-        Parameters
-        ----------
-        dimension : int
-            Coordinates of the features.
-
-        Returns
-        -------
-        int
-        """
-        return 1 if by_products(dimension, self.of_distances) else dimension
-
-    @property
-    def of_distances(self) -> bool:
-        """Whether the expression is made of distances, which in many coordinates are matrix products."""
-        return is_of_distances(self.expression)
 
     def map(self, points: Tensor) -> Tensor:
         """φ(points): what the expression is evaluated on.
@@ -155,8 +146,8 @@ class Cost:
         ValueError
             If it is not positive.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"factor: {factor} given, expected a positive number.")
+        if not _is_positive(factor):
+            raise ValueError(f"factor: {factor!r} given, expected a positive number.")
         bound, modulus = self.lower_bound, self.modulus
         return replace(
             self,
@@ -188,6 +179,10 @@ class Cost:
             If the cost is no power of a length.
         """
         if self.degree is None:
-            instead = {"blur": "epsilon", "reach": "rho"}[name]
+            instead = "rho" if name == "reach" else "epsilon"
             raise ValueError(f"{name}: cost {self.name!r} is no power of a length; give {instead}, in its units.")
         return float(self.unit * self.degree * blur**self.degree)
+
+
+def _is_positive(given: Any) -> bool:
+    return isinstance(given, numbers.Real) and 0 < float(given) < math.inf

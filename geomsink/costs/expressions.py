@@ -17,22 +17,41 @@ from .products import squared_distances
 
 Expression = Callable[..., Any]
 
-_of_distances: set[Expression] = set()
+_of_distances: list[Expression] = []
 
 
 def of_distances(function: Expression) -> Expression:
-    """Marks an expression that depends on points through their distances alone: see `is_of_distances`."""
-    _of_distances.add(function)
+    """Marks an expression that depends on points through their distances alone: see `Symbolic.of_distances`."""
+    _of_distances.append(function)
     return function
 
 
-def is_of_distances(expression: Expression) -> bool:
-    """Whether an expression is made of distances, which in many coordinates are matrix products and need no memory for
-    each coordinate of each pair."""
-    inner = expression
-    while isinstance(inner, functools.partial):
-        inner = next((argument for argument in inner.args if callable(argument)), inner.func)
-    return inner in _of_distances
+class Symbolic:
+    """What has one expression of pairs: a cost, or a kernel."""
+
+    expression: Expression
+
+    @property
+    def of_distances(self) -> bool:
+        """Whether the expression is made of distances, which in many coordinates are matrix products."""
+        inner = self.expression
+        while isinstance(inner, functools.partial):
+            inner = next((argument for argument in inner.args if callable(argument)), inner.func)
+        return any(inner is function for function in _of_distances)  # others may have no hash
+
+    def temporaries(self, dimension: int) -> int:
+        """Numbers a pair that evaluating it on torch tensors has in memory at a time.
+
+        Parameters
+        ----------
+        dimension : int
+            Coordinates of the features.
+
+        Returns
+        -------
+        int
+        """
+        return 1 if by_products(dimension, self.of_distances) else dimension
 
 
 @of_distances

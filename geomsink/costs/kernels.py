@@ -13,7 +13,6 @@ and ``geomsink.mmd(x, y, kernel="cauchy", blur=0.1)`` then works on both engines
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,14 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..choose import by_products
 from . import registry
 from .cost import Cost
-from .expressions import Expression, distance, is_of_distances, negated, of_distances, squared_distance
+from .expressions import Expression, Symbolic, distance, negated, of_distances, squared_distance
+from .registering import tried, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kernel:
+class Kernel(Symbolic):
     """A kernel k(x, y) = e(φ(x)/σ, φ(y)/σ), symmetric, of length scale σ.
 
     Parameters
@@ -69,25 +68,6 @@ class Kernel:
     features: Callable[[Tensor], Tensor] | None = None
     looked_up: bool = False
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
-
-    def temporaries(self, dimension: int) -> int:
-        """Numbers a pair that evaluating the kernel on torch tensors has in memory at a time.
-
-        Parameters
-        ----------
-        dimension : int
-            Coordinates of the features.
-
-        Returns
-        -------
-        int
-        """
-        return 1 if by_products(dimension, self.of_distances) else dimension
-
-    @property
-    def of_distances(self) -> bool:
-        """Whether the expression is made of distances, which in many coordinates are matrix products."""
-        return is_of_distances(self.expression)
 
     def __call__(self, x: Tensor, y: Tensor, blur: float = 1.0) -> Tensor:
         """The matrix of k, shape (N, M), between points (N, D) and (M, D)."""
@@ -247,17 +227,7 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
     if name in _kernels or name.startswith("-"):
         raise ValueError(f"name: {name!r} is taken or begins with a minus; the kernels are {', '.join(names())}.")
     kernel = expression if isinstance(expression, Kernel) else Kernel(name=name, expression=expression)
-    generator = torch.Generator().manual_seed(0)
-    x, y = (3.0 * torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
-    try:
-        K = kernel(x, y)
-    except Exception as error:
-        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
-    if not isinstance(K, Tensor) or K.shape != (4, 5):
-        found = f"a tensor of shape {tuple(K.shape)}" if isinstance(K, Tensor) else f"a {type(K).__name__}"
-        raise ValueError(f"expression: 4 points against 5 give {found}, expected one number a pair, shape (4, 5).")
-    if not bool(K.isfinite().all()):
-        raise ValueError("expression: it gives NaN or infinite numbers on random points of a cube.")
+    x, y, K = tried(kernel, "number", 3.0)
     if not torch.allclose(K, kernel(y, x).T):
         raise ValueError("expression: k(x, y) differs from k(y, x), expected a symmetric kernel.")
     if kernel.upper_bound is not None:
@@ -326,9 +296,4 @@ def get(kernel: str | Kernel) -> Kernel:
         return _kernels[kernel]
     if kernel.startswith("-"):
         return negative(kernel[1:])
-    close = difflib.get_close_matches(kernel, _kernels, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(
-        f"kernel: unknown name {kernel!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
-        "geomsink.kernels.register gives a name."
-    )
+    raise ValueError(unknown("kernel", kernel, _kernels, names()))

@@ -106,8 +106,6 @@ def MatrixCost(
     array([[0.333, 0.167, 0.   ],
            [0.   , 0.167, 0.333]])
     """
-    if degree is not None and not 0 < degree < math.inf:
-        raise ValueError(f"degree: {degree} given, expected a positive number or None.")
     if callable(matrix) and not isinstance(matrix, Tensor):
         sizes = _shape_of_function(shape)
         expression = functools.partial(_entries, matrix, sizes)

@@ -1,7 +1,8 @@
-"""Squared distances of all pairs in many coordinates, by matrix products, as right as by differences.
+"""Squared distances of all pairs in many coordinates, by matrix products: values as right as by differences.
 
 ‖x‖² + ‖y‖² − 2⟨x, y⟩ is rounded like its terms, which says nothing of points that are close together: their distances,
-whose roots and gradients would be wrong, are found again from differences. In many coordinates these are few pairs.
+whose roots would be wrong, are found again from differences. In many coordinates these are few pairs. Derivatives are
+as right as rounding each point once leaves them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ and ``cost="manhattan"`` then works everywhere.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from .expressions import (
     squared_distance,
     to_sphere,
 )
+from .registering import tried, unknown
 
 
 @functools.cache
@@ -188,9 +188,9 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     expression : callable or Cost
         See `Cost`.
     degree : float, optional
-        p if the cost is the p-th power of a length.
+        p if the cost is the p-th power of a length. A `Cost` has its own.
     symmetric : bool, default True
-        Whether c(x, y) = c(y, x).
+        Whether c(x, y) = c(y, x). A `Cost` has its own.
 
     Returns
     -------
@@ -199,9 +199,9 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     Raises
     ------
     ValueError
-        If the name is taken, or if on random points the expression does not give one finite number a
-        pair or is not symmetric though said to be. That the engines agree on it is checked before its
-        first use, on the points at hand.
+        If the name is taken, if options are given with a `Cost`, or if on random points the expression does not give
+        one finite number a pair or is not symmetric though said to be. That the engines agree on it is checked before
+        its first use, on the points at hand.
 
     Examples
     --------
@@ -212,24 +212,15 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     """
     if name in _costs or name in _families or ":" in name:
         raise ValueError(f"name: {name!r} is taken or has a colon; the costs are {', '.join(names())}.")
-    cost = (
-        expression
-        if isinstance(expression, Cost)
-        else Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
-    )
-    if cost.degree is not None and not 0 < cost.degree < math.inf:
-        raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
-    try:
-        C = cost(x, y)
-    except Exception as error:
-        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
-    if not isinstance(C, Tensor) or C.shape != (4, 5):
-        found = f"a tensor of shape {tuple(C.shape)}" if isinstance(C, Tensor) else f"a {type(C).__name__}"
-        raise ValueError(f"expression: 4 points against 5 give {found}, expected one cost a pair, shape (4, 5).")
-    if not bool(C.isfinite().all()):
-        raise ValueError("expression: it gives NaN or infinite costs on random points of the unit cube.")
+    if isinstance(expression, Cost):
+        if degree is not None or not symmetric:
+            raise ValueError(
+                "degree, symmetric: given with a Cost, which has its own; expected them with an expression."
+            )
+        cost = expression
+    else:
+        cost = Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
+    x, y, C = tried(cost, "cost", 1.0)
     if cost.symmetric and not torch.allclose(C, cost(y, x).T):
         raise ValueError("expression: c(x, y) differs from c(y, x); register it with symmetric=False.")
     _costs[name] = cost
@@ -342,9 +333,4 @@ def get(cost: str | Cost) -> Cost:
         if family == "power" and len(values) != 1:
             raise ValueError(f"cost: {cost!r} has {len(values)} exponents, expected one.")
         return _families[family](values)
-    close = difflib.get_close_matches(cost, _costs, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(
-        f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
-        "geomsink.costs.register gives a name."
-    )
+    raise ValueError(unknown("cost", cost, _costs, names()))

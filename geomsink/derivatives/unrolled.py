@@ -73,14 +73,14 @@ def unrolled_potentials(
         Potentials to start from, as constants. Default: zeros.
     """
 
-    def cycles(f: Tensor, g: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def cycles(f: Tensor, g: Tensor, count: int) -> Potentials:
         for _ in range(count):
             if problem.is_self:
                 f = 0.5 * (f + _update(problem, terms, f, f))
                 g = f
             else:
                 f = _update(problem, terms, f, g)
-                g = _update(_transposed(problem), terms.T, g, f)
+                g = _update(problem.T, terms.T, g, f)
         return f, g
 
     f, g = start or (0.0 * terms.a.detach(), 0.0 * terms.b.detach())
@@ -92,12 +92,6 @@ def unrolled_potentials(
         f, g = checkpoint(cycles, f, g, count, use_reentrant=False)
         done += count
     return f, g
-
-
-def _transposed(problem: Problem) -> Problem:
-    return Problem(
-        problem.beta, problem.alpha, problem.pair.T, problem.temperatures, problem.cost_scale, problem.penalties[::-1]
-    )
 
 
 def _update(problem: Problem, terms: Terms, guess: Tensor, g: Tensor) -> Tensor:

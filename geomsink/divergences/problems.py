@@ -242,9 +242,8 @@ class Problems:
             return Shared(goal, most, options.scaling, options.engine, (clouds[0], clouds[1]))
         if choice.strategy == Sketched.name:
             return Sketched(goal, most, options.scaling, options.engine, clouds)
-        if choice.strategy == CoarseToFine.name:
-            levels = self.levels(problem.alpha, problem.beta)
-            assert levels is not None
+        levels = self.levels(problem.alpha, problem.beta) if choice.strategy == CoarseToFine.name else None
+        if levels is not None:  # clouds that have sketches may be too small for cells
             return CoarseToFine(goal, most, options.scaling, options.engine, clouds, levels)
         newton = Newton(*clouds, problem.pair.cost, problem.epsilon, problem.penalties) if choice.newton else None
         return OneLevel(goal, most, newton)

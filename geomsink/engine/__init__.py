@@ -7,13 +7,15 @@ patterns of `Blocks`, and how sums are rounded.
 from __future__ import annotations
 
 import warnings
+import weakref
+from contextlib import suppress
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..choose import engine_of
-from ..costs import Cost
+from ..costs import Cost, Expression
 from ..counts import one_of
 from ..processes import Sharded
 from .batch import BatchPair, diagonal
@@ -60,7 +62,8 @@ ENGINES = ("auto", "keops", "dense")
 SAMPLE = 16
 """Points of each cloud on which a compiled formula is compared with torch before its first use."""
 
-_agreed: set[tuple[object, ...]] = set()
+_agreed: dict[tuple[object, ...], weakref.ref[Expression]] = {}
+"""What was compared, by places of expressions in memory: they are their callers', may hold much, and are let go."""
 _told: set[str] = set()
 
 
@@ -157,7 +160,8 @@ def _sharded(x: Tensor, y: Tensor, cost: Cost, engine: str) -> ShardedPair:
 def _check_agreement(compiled: KeopsPair) -> None:
     """Refuse a cost whose compiled row sums differ from torch's on a few of the points at hand."""
     x, y = (p[:: max(1, len(p) // SAMPLE)][:SAMPLE] for p in (compiled.x, compiled.y))
-    key = (type(compiled), compiled.cost.expression, x.shape[1], x.dtype, x.device)
+    expression = compiled.cost.expression
+    key = (id(expression), type(compiled), x.shape[1], x.dtype, x.device)
     if key in _agreed:
         return
     u, v = x.new_zeros(len(x)), x.new_zeros(len(y))
@@ -176,4 +180,5 @@ def _check_agreement(compiled: KeopsPair) -> None:
             f"cost: {compiled.cost.name!r} differs between the engines: on {len(x)} x {len(y)} of the points, sums of "
             f"exp(-C/epsilon) are {expected.tolist()[:3]} in torch and {found.tolist()[:3]} in KeOps."
         )
-    _agreed.add(key)
+    with suppress(TypeError):  # what has no weak references is compared again
+        _agreed[key] = weakref.ref(expression, lambda _: _agreed.pop(key, None))

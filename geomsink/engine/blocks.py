@@ -76,11 +76,8 @@ class Blocks:
         if self.pairs <= pairs:
             yield self
             return
-        total = torch.nn.functional.pad((self.end - self.begin).cumsum(0), (1, 0))
-        columns = total[self.first[1:]] - total[self.first[:-1]]
-        work = ((self.row_end - self.row_begin) * columns).cumsum(0)
-        piece = work // pairs
-        cuts = [0, *((piece[1:] != piece[:-1]).nonzero()[:, 0] + 1).tolist(), len(work)]
+        piece = self._pairs_of_each().cumsum(0) // pairs
+        cuts = [0, *((piece[1:] != piece[:-1]).nonzero()[:, 0] + 1).tolist(), len(piece)]
         for low, high in itertools.pairwise(cuts):
             yield Blocks(
                 self.row_begin[low:high], self.row_end[low:high], self.first[low : high + 1], self.begin, self.end
@@ -89,9 +86,12 @@ class Blocks:
     @functools.cached_property
     def pairs(self) -> int:
         """Number of pairs (i, j) that are computed."""
+        return int(self._pairs_of_each().sum())
+
+    def _pairs_of_each(self) -> Tensor:
+        """Of the blocks of rows, shape (K,)."""
         total = torch.nn.functional.pad((self.end - self.begin).cumsum(0), (1, 0))
-        columns = total[self.first[1:]] - total[self.first[:-1]]
-        return int(((self.row_end - self.row_begin) * columns).sum())
+        return (self.row_end - self.row_begin) * (total[self.first[1:]] - total[self.first[:-1]])
 
     @functools.cached_property
     def rows_at_most(self) -> int:

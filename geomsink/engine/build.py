@@ -240,11 +240,6 @@ def load(formula: Compiled) -> ctypes.CDLL:
         return _loaded[formula]
 
 
-def is_built(formula: Compiled) -> bool:
-    """Whether ``formula`` needs no compilation any more."""
-    return formula in _loaded or bool(list(folder().glob(f"{_name(formula)}-*.so")))
-
-
 def _name(formula: Compiled) -> str:
     return hashlib.sha256(repr(formula).encode()).hexdigest()[:16]
 

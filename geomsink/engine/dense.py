@@ -47,27 +47,21 @@ class DensePair:
 
     def row_sums(self, u: Tensor, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
         # torch sums in a cascade, whose rounding hardly grows with the number of columns.
-        return self._by_rows(lambda K, _: K.sum(-1), u, v, epsilon, blocks)
+        return self._by_rows(lambda K, *_: K.sum(-1), u, v, epsilon, blocks)
 
     def row_costs(self, u: Tensor, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
-        return self._by_rows(lambda K, C: (K * C).sum(-1, dtype=torch.float64).to(K.dtype), u, v, epsilon, blocks)
+        return self._by_rows(lambda K, C, _: (K * C).sum(-1, dtype=torch.float64).to(K.dtype), u, v, epsilon, blocks)
 
     def apply(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor, blocks: Blocks | None = None) -> Tensor:
-        if blocks is None:
-            return self._by_rows(lambda K, _: K @ w, u, v, epsilon, None, axis=-2)
-        out = torch.zeros(len(self.x), w.shape[1], dtype=self.x.dtype, device=self.x.device)
-        for rows, columns in _selections(blocks):
-            K = (u[rows, None] + v[columns] - self._costs(rows, columns) / epsilon).exp()
-            out[rows] = K @ w[columns]
-        return out
+        return self._by_rows(lambda K, _, columns: K @ w[..., columns, :], u, v, epsilon, blocks, axis=-2)
 
     def row_max(self, v: Tensor, epsilon: float, blocks: Blocks | None = None) -> Tensor:
         u = torch.zeros(self.x.shape[:-1], dtype=self.x.dtype, device=self.x.device)
-        return self._by_rows(lambda z, _: _max(z), u, v, epsilon, blocks, exponential=False)
+        return self._by_rows(lambda z, *_: _max(z), u, v, epsilon, blocks, exponential=False)
 
     def _by_rows(
         self,
-        reduce: Callable[[Tensor, Tensor], Tensor],
+        reduce: Callable[[Tensor, Tensor, slice | Tensor], Tensor],
         u: Tensor,
         v: Tensor,
         epsilon: float,
@@ -75,15 +69,22 @@ class DensePair:
         axis: int = -1,
         exponential: bool = True,
     ) -> Tensor:
-        parts = []
-        everything = slice(None)
-        selections = ((rows, everything) for rows in self._row_chunks()) if blocks is None else _selections(blocks)
-        for rows, columns in selections:
+        """What ``reduce`` makes of exponentials, or exponents, of some rows, their costs, and their columns."""
+        n, whole = self.x.shape[-2], None
+        for rows, columns in self._selections(blocks):
             C = self._costs(rows, columns)
             # Not in place where autograd may want the exponent later; here nothing is differentiated.
             z = torch.add(v[..., None, columns], C, alpha=-1.0 / epsilon).add_(u[..., rows, None])
-            parts.append(reduce(z.exp_() if exponential else z, C))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
+            part = reduce(z.exp_() if exponential else z, C, columns)
+            if part.shape[axis] == n:
+                return part
+            # Results have their place from the start: small ones kept between large temporaries would leave holes of
+            # these, as large as the matrix in all.
+            if whole is None:
+                whole = part.new_empty(*part.shape[:axis], n, *part.shape[axis:][1:])
+            whole.narrow(axis, rows.start, rows.stop - rows.start).copy_(part)
+        assert whole is not None
+        return whole
 
     def _costs(self, rows: slice, columns: slice | Tensor) -> Tensor:
         n, m = self.x.shape[-2], self.y.shape[-2]
@@ -100,10 +101,24 @@ class DensePair:
     def _cost_rows(self, rows: slice, columns: slice | Tensor) -> Tensor:
         return self.cost.between(self.x[..., rows, None, :], self.y[..., None, columns, :])
 
-    def _row_chunks(self) -> Iterator[slice]:
+    def _selections(self, blocks: Blocks | None) -> Iterator[tuple[slice, slice | Tensor]]:
+        """Some rows at a time, with the columns that they see."""
+        if blocks is None:
+            yield from ((rows, slice(None)) for rows in self._row_chunks())
+            return
+        ends = (t.tolist() for t in (blocks.row_begin, blocks.row_end, blocks.first[:-1], blocks.first[1:]))
+        ranges = list(zip(blocks.begin.tolist(), blocks.end.tolist(), strict=True))
+        for begin, end, first, last in zip(*ends, strict=True):
+            seen = [torch.arange(*some, device="cpu") for some in ranges[first:last]]
+            columns = torch.cat(seen) if seen else torch.zeros(0, dtype=torch.int64, device="cpu")
+            yield from ((rows, columns) for rows in self._row_chunks(begin, end, len(columns)))
+
+    def _row_chunks(self, begin: int = 0, end: int | None = None, columns: int | None = None) -> Iterator[slice]:
+        """Some of the rows from ``begin`` to ``end``, of all by default, that see so many columns."""
         n, (m, d) = self.x.shape[-2], self.y.shape[-2:]
-        step = max(1, chunk(self.x.device) // max(1, math.prod(self.x.shape[:-2]) * m * self.cost.temporaries(d)))
-        return (slice(i, min(i + step, n)) for i in range(0, n, step))
+        end, seen = n if end is None else end, m if columns is None else columns
+        step = max(1, chunk(self.x.device) // max(1, math.prod(self.x.shape[:-2]) * seen * self.cost.temporaries(d)))
+        return (slice(i, min(i + step, end)) for i in range(begin, end, step))
 
 
 def costs(pair: Pair) -> Tensor:
@@ -134,12 +149,3 @@ def matrix(K: Gibbs, out: Tensor | None = None) -> Tensor:
 def _max(z: Tensor) -> Tensor:
     """Maxima over columns; −∞ for rows without any."""
     return z.amax(-1) if z.shape[-1] else z.new_full(z.shape[:-1], -math.inf)
-
-
-def _selections(blocks: Blocks) -> Iterator[tuple[slice, Tensor]]:
-    """Each row block with the columns that it sees."""
-    for k in range(len(blocks.row_begin)):
-        ranges = range(int(blocks.first[k]), int(blocks.first[k + 1]))
-        columns = [torch.arange(int(blocks.begin[r]), int(blocks.end[r]), device="cpu") for r in ranges]
-        rows = slice(int(blocks.row_begin[k]), int(blocks.row_end[k]))
-        yield rows, torch.cat(columns) if columns else torch.zeros(0, dtype=torch.int64, device="cpu")

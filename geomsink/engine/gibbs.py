@@ -12,7 +12,7 @@ from .blocks import Blocks
 
 
 class Pair(Protocol):
-    """Two clouds and a cost on one engine; `DensePair` and `KeopsPair`."""
+    """Two clouds and a cost on one engine, or a batch of them; see `geomsink.engine.pair`."""
 
     name: str
     x: Tensor

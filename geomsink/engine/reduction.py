@@ -89,7 +89,7 @@ def apart(width: int) -> list[int]:
     [16, 16]
     """
     whole, left = divmod(width, WIDTHS[-1])
-    return [WIDTHS[-1]] * whole + [next(size for size in WIDTHS if size >= left)] * (left > 0)
+    return [WIDTHS[-1]] * whole + [next(size for size in WIDTHS if size >= left)] * (left > 0 or not width)
 
 
 def columns(t: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class TiledPair(KeopsPair):
 
     def apply(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor, blocks: Blocks | None = None) -> Tensor:
         few, width = self.x.shape[1] <= FEW, w.shape[1]
-        if few and width > THIN:
+        if not width or (few and width > THIN):
             return super().apply(u, v, epsilon, w, blocks)
         passes = w.split(THIN if few else BROAD[-1], 1)
         parts = [self._sums(u, v, epsilon, part.float(), blocks) for part in passes]

@@ -96,12 +96,14 @@ def split(name: str, index: Any, arrays: dict[str, Any]) -> dict[str, list[Any]]
             raise ValueError(
                 f"{name}: shape is {tuple(item.shape)}, expected ({len(array)},), one item a row of {other}."
             )
-    counts = torch.bincount(item.clamp(min=0)) if item.numel() else torch.zeros(1, dtype=torch.int64, device="cpu")
     if item.numel() and (int(item.min()) < 0 or bool((item.diff() < 0).any())):
         raise ValueError(
             f"{name}: it decreases or is negative somewhere, expected items 0, 0, ..., 1, 1, ... in order."
         )
-    if bool((counts == 0).any()):
-        raise ValueError(f"{name}: item {int((counts == 0).nonzero()[0])} has no points, expected one at least.")
-    ends = [0, *counts.cumsum(0).tolist()]
+    # Not counted before: of large numbers in the place of items, counts would fill the memory.
+    before = torch.cat((item.new_full((1,), -1), item))
+    left_out = (before.diff() > 1).nonzero()[:, 0] if item.numel() else item.new_zeros(1)
+    if len(left_out):
+        raise ValueError(f"{name}: item {int(before[left_out[0]]) + 1} has no points, expected one at least.")
+    ends = [0, *torch.bincount(item).cumsum(0).tolist()]
     return {key: [array[i:j] for i, j in itertools.pairwise(ends)] for key, array in arrays.items()}

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays import MASS_TOLERANCE, Arrays, check_finite, check_masses, tensor, working
-from .batches import Layout, is_list, split
+from .arrays import MASS_TOLERANCE, Arrays, check_masses, tensor, working
+from .batches import Layout
+from .given import Side
 from .missing import mended
 
 
@@ -230,7 +231,7 @@ def pair_of_measures(
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     given: dict[str, Any] = {}
-    sides = [_Side.of(names[0], "a", x, a, x_batch, given), _Side.of(names[1], "b", y, b, y_batch, given)]
+    sides = [Side.of(names[0], "a", x, a, x_batch, given), Side.of(names[1], "b", y, b, y_batch, given)]
     arrays, lost = Arrays.read(given, ", ".join((*names, "a", "b"))), None
     tensors = arrays.tensors
     if propagate:
@@ -277,93 +278,19 @@ def measure(
     (torch.Size([2, 2]), [0.5, 0.5])
     """
     given: dict[str, Any] = {}
-    side = _Side.of(*names, points, weights, None, given)
+    side = Side.of(*names, points, weights, None, given)
     arrays = Arrays.read(given, ", ".join(names))
     xs, a, layout = side.assembled(arrays.tensors)
     return xs, a, _container(arrays, [side], xs.device, (layout, layout) if layout else None)
 
 
 def _container(
-    arrays: Arrays, sides: list[_Side], device: torch.device, layouts: tuple[Layout, Layout] | None
+    arrays: Arrays, sides: list[Side], device: torch.device, layouts: tuple[Layout, Layout] | None
 ) -> Container:
     weights = [arrays.dtypes[name] for side in sides for _, name in side.names if name in arrays.dtypes]
     tolerance = max(MASS_TOLERANCE[dtype] for dtype in (*weights, torch.float64))
     return Container(arrays.is_numpy, arrays.dtype, device, layouts, tolerance)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One of the two measures or batches as the caller gave it: names of its points and weights, item by item."""
-
-    kind: str | None
-    names: list[tuple[str, str]]
-
-    @classmethod
-    def of(cls, of_points: str, of_weights: str, points: Any, weights: Any, index: Any, given: dict[str, Any]) -> _Side:
-        """Puts the arrays into ``given`` under their names."""
-        if points is None:
-            raise TypeError(f"{of_points}: None was given, expected points (points, coordinates).")
-        kind = "list" if is_list(points) else None
-        many: list[Any] = [points]
-        of_items: list[Any] = [weights]
-        if index is not None:
-            arrays = {of_points: points} | ({} if weights is None else {of_weights: weights})
-            parts, kind = split(f"{of_points}_batch", index, arrays), "index"
-            many, of_items = parts[of_points], parts.get(of_weights, [None] * len(parts[of_points]))
-        elif kind == "list":
-            many = list(points)
-            of_items = [None] * len(many) if weights is None else list(weights)
-            if len(of_items) != len(many):
-                raise ValueError(f"{of_weights}: {len(of_items)} weights for {len(many)} clouds, expected one of each.")
-        names = [
-            (f"{of_points}[{k}]", f"{of_weights}[{k}]") if kind else (of_points, of_weights) for k in range(len(many))
-        ]
-        for pair, item, w in zip(names, many, of_items, strict=True):
-            given[pair[0]] = item
-            if w is not None:
-                given[pair[1]] = w
-        return cls(kind, names)
-
-    def assembled(self, arrays: dict[str, Tensor], parts: bool = False) -> tuple[Tensor, Tensor, Layout | None]:
-        """Points, weights, and the layout of a batch; ``parts`` may be empty."""
-        points, weights = [], []
-        for of_points, of_weights in self.names:
-            points.append(_check_points(of_points, arrays[of_points], batched=self.kind is None, empty=parts))
-            weights.append(_weights(of_weights, arrays.get(of_weights), of_points, points[-1], empty=parts))
-            if points[-1].shape[-1] != points[0].shape[-1]:
-                found = f"{points[-1].shape[-1]} coordinates a point, but {self.names[0][0]} has {points[0].shape[-1]}"
-                raise ValueError(f"{of_points}: {found}; expected the same number.")
-        if self.kind is not None:
-            layout = Layout(self.kind, tuple(len(p) for p in points))
-            return layout.pad(points, fill=True), layout.pad(weights, fill=False), layout
-        batch = Layout("tensor", (points[0].shape[1],) * len(points[0])) if points[0].ndim == 3 else None
-        return points[0], weights[0], batch
-
-
 def _text(attribute: object) -> str:
     return str(attribute).removeprefix("torch.")
-
-
-def _check_points(name: str, points: Tensor, batched: bool, empty: bool) -> Tensor:
-    if points.ndim != 2 and not (batched and points.ndim == 3):
-        raise ValueError(f"{name}: shape is {tuple(points.shape)}, expected (points, coordinates).")
-    if 0 in (points.shape[-1:] if empty else points.shape):
-        raise ValueError(f"{name}: shape is {tuple(points.shape)}, expected at least one point and one coordinate.")
-    check_finite(name, points)
-    return points
-
-
-def _weights(name: str, weights: Tensor | None, of: str, points: Tensor, empty: bool) -> Tensor:
-    shape = points.shape[:-1]
-    if weights is None:
-        return points.new_full(shape, 1.0 / max(shape[-1], 1), dtype=torch.float64)
-    if weights.shape != shape:
-        raise ValueError(
-            f"{name}: shape is {tuple(weights.shape)}, expected {tuple(shape)}, one weight a point of {of}."
-        )
-    check_finite(name, weights)
-    if bool((weights < 0).any()):
-        raise ValueError(f"{name}: the smallest weight is {float(weights.min()):.3g}, expected none below zero.")
-    if not (empty or bool((weights > 0).any(-1).all())):
-        raise ValueError(f"{name}: all weights are zero, expected a positive mass.")
-    return weights.double()

@@ -55,12 +55,11 @@ def _of_tensor(arrays: dict[str, Tensor], of_points: str, of_weights: str) -> Te
 
 
 def _of_items(arrays: dict[str, Tensor], names: Names) -> Tensor:
-    lost = []
-    for pair in names:
-        given = [arrays[name] for name in pair if name in arrays]
-        lost.append(not all(bool(t.isfinite().all()) for t in given))
-    good = next((arrays[p].detach() for (p, _), bad in zip(names, lost, strict=True) if not bad), None)
-    for (of_points, of_weights), bad in zip(names, lost, strict=True):
+    sound = [torch.stack([arrays[name].isfinite().all() for name in pair if name in arrays]).all() for pair in names]
+    lost = ~torch.stack(sound)
+    of_items = lost.tolist()  # at once: a GPU is waited for
+    good = next((arrays[p].detach() for (p, _), bad in zip(names, of_items, strict=True) if not bad), None)
+    for (of_points, of_weights), bad in zip(names, of_items, strict=True):
         points = arrays[of_points]
         if bad and points.ndim == 2:
             n = len(points)
@@ -68,4 +67,4 @@ def _of_items(arrays: dict[str, Tensor], names: Names) -> Tensor:
             arrays[of_points] = torch.ones_like(points) if good is None else good[rows]
             if of_weights in arrays:
                 arrays[of_weights] = torch.full_like(arrays[of_weights], 1.0 / n, requires_grad=False)
-    return torch.tensor(lost, device=arrays[names[0][0]].device)
+    return lost

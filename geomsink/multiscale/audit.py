@@ -12,7 +12,7 @@ from .. import engine
 from ..engine import Gibbs, Pair
 from ..measures import Measure
 from ..processes import Group
-from ..solver import Goal, Iterate, log_sums, rounding, value_error
+from ..solver import Goal, Iterate, draw, log_sums, rounding, value_error
 
 Near = Callable[[Tensor], Tensor]
 AUDITED = 256, 512, 2**28
@@ -71,12 +71,12 @@ class Audited:
 
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
-        drawn = self._drawn(self._few, self.rows.sizes)
+        drawn = draw(self.rows.sizes, self._few)
         return drawn, self._log_sums(drawn, f, g, epsilon)
 
     def products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows, drawn so as well, and Σ_j b_j exp((f_i + g_j − C_ij)/ε) w_j for them."""
-        drawn = self._drawn(self._few, self.rows.sizes)
+        drawn = draw(self.rows.sizes, self._few)
         pair = self._pair(drawn)
         u, v, w = (t.to(pair.x.dtype) for t in (f[drawn] / epsilon, g / epsilon, self.columns.weights * w))
         return drawn, Gibbs(pair, u, v, epsilon).apply(w[:, None]).double()[:, 0]
@@ -115,13 +115,8 @@ class Audited:
         mass = sizes.sum()
         heavy = sizes * n >= (mass if len(sizes) > n else 0.0)
         light = sizes.masked_fill(heavy, 0.0)
-        drawn = self._drawn(n if bool(light.any()) else 0, light)
+        drawn = draw(light, n if bool(light.any()) else 0)
         return Rows.of(heavy, drawn, sizes / mass)
-
-    def _drawn(self, n: int, sizes: Tensor) -> Tensor:
-        """With probabilities that are proportional to sizes."""
-        total = sizes.cumsum(0)
-        return torch.searchsorted(total, _places(n).to(total) * total[-1:]).clamp(max=len(total) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,15 +174,11 @@ class SharedAudited(Audited):
 
     def _of_all(self, n: int, sizes: Tensor, masses: list[float]) -> Tensor:
         """Of n rows that are drawn from all processes', those of this one."""
+        places = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
         total = sizes.cumsum(0)
-        own = (sum(masses) * _places(n) - sum(masses[: self.group.rank])).to(total)
+        own = (sum(masses) * places - sum(masses[: self.group.rank])).to(total)
         own = own[(own >= 0.0) & (own < (total[-1] if len(total) else 0.0))]
         return torch.searchsorted(total, own).clamp(max=len(total) - 1)
-
-
-def _places(n: int) -> Tensor:
-    """Between 0 and 1, and the same each time."""
-    return torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
 
 
 @dataclass(frozen=True)

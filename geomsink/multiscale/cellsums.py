@@ -37,6 +37,9 @@ class Side:
         About ε-scaled gradients of u and of v, shape (K, D) at points (K, D).
     skipped : float
         Share of a row's mass that truncation may leave out.
+    engine_name : {"auto", "keops", "dense"}
+    dtype : torch.dtype
+        Of the sums.
     """
 
     def __init__(

@@ -133,8 +133,7 @@ class SolvedLevel:
         if self.u.device.type == "cpu":
             plan = SparsePlan(problem.alpha, problem.beta, problem.pair.cost, self.u, self.v, problem.epsilon)
             return plan.matrix(self.u, self.v)
-        dtype = problem.pair.x.dtype
-        return engine.matrix(Gibbs(problem.pair, self.u.to(dtype), self.v.to(dtype), problem.epsilon)).float()
+        return engine.matrix(self.solver.plan()).float()
 
     def slopes(self, of_rows: bool, points: Tensor) -> Tensor:
         """Gradients of f/ε (or g/ε) at points: 2κ(x − T(x))/ε, T the mean of the plan's conditional."""

@@ -24,7 +24,7 @@ from ..solver import Accuracy, Iterate, Potentials, Problem, Solved, State, log_
 from .audit import Audit, Near, SharedAudited, of_both
 from .clouds import Cloud
 from .sketch import merged
-from .sketched import Carried, Sketched, SketchedSums, Stand
+from .sketched import Carried, Sketched, SketchedSums, Stand, carried_accuracy
 
 GATHERED = 2**21
 """Nodes of the parts of a cloud, at most, which every process has in memory and sketches again: 84 MB in three
@@ -247,10 +247,7 @@ class SharedSums:
 
     @property
     def accuracy(self) -> Accuracy | None:
-        """That of the inner problem's state."""
-        if self._inner.accuracy is None:
-            return None
-        return replace(self._inner.accuracy, step=(torch.zeros_like(self.state.f), torch.zeros_like(self.state.g)))
+        return carried_accuracy(self._inner, self.state)
 
     def iterate(self, tol: float, progress: Progress) -> Iterate:
         """The inner problem's state at the points."""

@@ -160,7 +160,7 @@ class Sketched:
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
         status = "sketches are off by more than tol" if inner.converged and not right else inner.status
         stands = problem.is_signed or problem.whole is not None or alpha.is_sketch or beta.is_sketch
-        name = self.name if stands else CoarseToFine.name
+        name = self.name if stands else inner.strategy
         return Solved(solver, status, time.perf_counter() - began, name).after(before)
 
     def _stand(self, cloud: Cloud, accuracy: float) -> Stand:
@@ -247,10 +247,7 @@ class SketchedSums:
 
     @property
     def accuracy(self) -> Accuracy | None:
-        """That of the inner problem's state."""
-        if self._inner.accuracy is None:
-            return None
-        return replace(self._inner.accuracy, step=(torch.zeros_like(self.state.f), torch.zeros_like(self.state.g)))
+        return carried_accuracy(self._inner, self.state)
 
     def audit(self, effort: int) -> Audit:
         """What the state's sums are found to be off by, over so many times the usual number of points."""
@@ -343,6 +340,13 @@ class SketchedSums:
         if w is None:
             return log_sums(between, u, v + stand.measure.log_weights, epsilon, stand.measure.signs)
         return Gibbs(between, u.to(dtype), v.to(dtype), epsilon).apply(w.to(dtype)).double()
+
+
+def carried_accuracy(inner: Iterate, state: State) -> Accuracy | None:
+    """That of the inner problem's state, for the state that is made of it, which has no step of its own."""
+    if inner.accuracy is None:
+        return None
+    return replace(inner.accuracy, step=(torch.zeros_like(state.f), torch.zeros_like(state.g)))
 
 
 def _approximation(

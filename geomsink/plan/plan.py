@@ -144,22 +144,19 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         array, shape (N,)
             Of a batch, in the form of its points.
         """
-        if self.live or self.is_signed:
-            one = torch.ones_like(self.terms.b)[..., None]
-            sums = self.terms.product(self.f, self.g, one)[..., 0]
-        else:
-            sums = self.operator.row_sums().double()
-        found: Array = self.container.array(sums, 0)
+        found: Array = self.container.array(self._row_sums(), 0)
         return found
+
+    def _row_sums(self) -> Tensor:
+        """P1, float64."""
+        if self.live or self.is_signed:
+            return self.terms.product(self.f, self.g, torch.ones_like(self.terms.b)[..., None])[..., 0]
+        return self.operator.row_sums().double()
 
     @property
     def mass(self) -> Value:
         """ΣP_ij, by one reduction: with penalties, the mass that is transported; of a batch (B,)."""
-        if self.live or self.is_signed:
-            sums = self.terms.product(self.f, self.g, torch.ones_like(self.terms.b)[..., None])[..., 0]
-        else:
-            sums = self.operator.row_sums().double()
-        number: Value = self.container.number(sums.sum(-1))
+        number: Value = self.container.number(self._row_sums().sum(-1))
         return number
 
     def column_marginal(self) -> Array:

@@ -6,7 +6,7 @@ what others are made of: `Solver`, penalties, sums, temperatures.
 
 from .accuracy import Accuracy
 from .annealing import largest_cost, temperatures
-from .audit import of_exponents
+from .audit import draw, of_exponents
 from .decrement import accuracy, rounding, value_error
 from .goal import Goal, share_of
 from .iterate import Iterate, State
@@ -55,6 +55,7 @@ __all__ = [
     "Sums",
     "accuracy",
     "change",
+    "draw",
     "floored",
     "free_constant",
     "largest_cost",

@@ -11,6 +11,7 @@ from .. import engine
 from ..choose import ROUNDING
 from ..engine import Pair
 from ..measures import Measure
+from ..processes import Sharded
 from .iterate import Iterate
 from .sums import log_sums
 
@@ -39,12 +40,23 @@ def of_exponents(solver: Iterate) -> Tensor:
     return ROUNDINGS * ROUNDING[torch.float64] * (first + second) / problem.epsilon
 
 
+def draw(weights: Tensor, count: int) -> Tensor:
+    """So many places, drawn with the weights' probability, shape (..., count): the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(weights, Sharded):  # places in the whole, which all processes agree on
+        return torch.multinomial(weights.cpu(), count, replacement=True, generator=generator).to(weights.device)
+    # torch.multinomial, which would do for others, takes no more than 2²⁴ weights.
+    shape = (*weights.shape[:-1], count)
+    chances = torch.rand(shape, dtype=torch.float64, generator=generator, device="cpu").to(weights.device)
+    total = weights.cumsum(-1)
+    return torch.searchsorted(total, chances * total[..., -1:]).clamp(max=weights.shape[-1] - 1)
+
+
 def _off(pair: Pair, here: Measure, other: Measure, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float) -> Tensor:
     """Of the marginal of ``here``, whose logarithms over the weights are said to be ``claimed``."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.multinomial(here.weights.cpu(), DRAWN, replacement=True, generator=generator).to(f.device)
-    x = here.points.double().gather(-2, drawn[..., None].expand(*drawn.shape, here.points.shape[-1]))
+    rows = draw(here.weights, DRAWN)
+    x = here.points.double().gather(-2, rows[..., None].expand(*rows.shape, here.points.shape[-1]))
     again = engine.pair(x, other.points.double(), pair.cost, pair.name)
-    exact = log_sums(again, f.gather(-1, drawn) / epsilon, g / epsilon + other.log_weights, epsilon)
-    off = (exact.clamp(max=700.0).exp() - claimed.gather(-1, drawn).clamp(max=700.0).exp()).abs()
+    exact = log_sums(again, f.gather(-1, rows) / epsilon, g / epsilon + other.log_weights, epsilon)
+    off = (exact.clamp(max=700.0).exp() - claimed.gather(-1, rows).clamp(max=700.0).exp()).abs()
     return off.mean(-1) + 3.0 * off.std(-1) / math.sqrt(DRAWN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,14 @@ class Problem:
     def pairs(self) -> int:
         """Of points; of a batch, of all items."""
         return self.alpha.weights.numel() * self.beta.weights.shape[-1]
+
+    @property
+    def T(self) -> Problem:
+        """The same with the measures exchanged."""
+        return replace(
+            self, alpha=self.beta, beta=self.alpha, pair=self.pair.T, penalties=self.penalties[::-1],
+            whole=self.whole and self.whole[::-1],
+        )  # fmt: skip
 
     @property
     def is_self(self) -> bool:

@@ -19,7 +19,7 @@ from .iterate import Iterate
 from .judged import Correction, Judged
 from .problem import Problem
 from .relaxation import Relaxations
-from .strategy import FLOOR, LIMIT
+from .strategy import FLOOR, LIMIT, Potentials
 from .sums import Sums
 from .updates import change, relaxed, within
 
@@ -62,7 +62,7 @@ class Solver(Judged):
         Cycles, at most.
     progress : Progress
         Told of every evaluation.
-    before : Solver, optional
+    before : Iterate, optional
         An earlier solve of the same problem, whose evaluations and history this one continues.
     sums : Sums, optional
         How row and column sums are found. Default: over all pairs.
@@ -92,7 +92,7 @@ class Solver(Judged):
         self.max_iter, self.correction, self.newton, self.patience = max_iter, correction, newton, patience
         self.cycles_before: int = before.cycles if before else 0
 
-    def run(self, start: tuple[Tensor, Tensor] | None = None, otherwise: tuple[Tensor, Tensor] | None = None) -> str:
+    def run(self, start: Potentials | None = None, otherwise: Potentials | None = None) -> str:
         """Solve, and return the status.
 
         From ``start``, unless that is useless: then from ``otherwise``, or by annealing.
@@ -104,7 +104,7 @@ class Solver(Judged):
             self._note(self.problem.epsilon)
         return status
 
-    def _run(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> str:
+    def _run(self, start: Potentials | None, otherwise: Potentials | None) -> str:
         cycles = self._self_cycles if self.problem.is_self else self._cycles
         best, since, last = math.inf, 0, self.max_iter - (not self.problem.is_self)  # a plain cycle is to follow
         for error in cycles(start, otherwise):
@@ -149,7 +149,7 @@ class Solver(Judged):
 
     # ------------------------------------------------------------------ updates
 
-    def _cycles(self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None) -> Iterator[float]:
+    def _cycles(self, start: Potentials | None, otherwise: Potentials | None) -> Iterator[float]:
         """Alternating updates: annealing, then corrected or over-relaxed ones; yields marginal errors.
 
         Between cycles the rows are exact and the columns' marginals are known.
@@ -170,7 +170,7 @@ class Solver(Judged):
             limit = max(2 * limit, RELAXED)
         yield from self._relaxed(relaxations)
 
-    def _annealed(self) -> tuple[Tensor, Tensor]:
+    def _annealed(self) -> Potentials:
         """Potentials after some cycles at each higher temperature, from zero."""
         state, problem = self.state, self.problem
         state.f, state.g = torch.zeros_like(problem.alpha.weights), torch.zeros_like(problem.beta.weights)
@@ -218,6 +218,8 @@ class Solver(Judged):
         self._smoother, self._contraction = correction if accelerated else None, 0.5
         while failures < FAILURES and not (len(errors) > STEPS and errors[-1] > SLOW * errors[-1 - STEPS]):
             error, value = errors[-1], self.value()
+            if error == 0.0:  # by chance, or as all mass is given up
+                break
             before = state.f, state.g, state.log_rows, state.log_columns
             rho = self.missing(1, state.log_columns.clamp(max=50.0))
             smooth = correction.step(state.f, state.g, rho, caution * error)
@@ -243,9 +245,7 @@ class Solver(Judged):
         state.f, state.log_rows = relaxed(rows, state.f, state.log_rows, 1.0, epsilon)
         return self._find(1, epsilon)
 
-    def _self_cycles(
-        self, start: tuple[Tensor, Tensor] | None, otherwise: tuple[Tensor, Tensor] | None
-    ) -> Iterator[float]:
+    def _self_cycles(self, start: Potentials | None, otherwise: Potentials | None) -> Iterator[float]:
         """The symmetric fixed point, half the way of an update of f, extrapolated from the last few once it contracts.
 
         It contracts by two or more and needs no annealing: where the cost vanishes on the diagonal, no row sum

@@ -38,6 +38,12 @@ def test_cosine_and_geodesic_are_scipys(d):
     np.testing.assert_allclose(values("geodesic", x, y), np.arccos(similarity), rtol=0, atol=error)
 
 
+def test_mahalanobis_with_a_diagonal_is_scipys():
+    x, y = cloud(7, 3, 0), cloud(9, 3, 1)
+    expected = cdist(x, y, "sqeuclidean", w=[2.0, 1.0, 3.0])
+    np.testing.assert_allclose(values("mahalanobis:2,1,3", x, y), expected, rtol=0, atol=16 * EPS * expected.max())
+
+
 @pytest.mark.parametrize("angle", [1e-15, 1e-9, 1e-4, 1.0, math.pi / 2, math.pi - 1e-4, math.pi - 1e-9, math.pi])
 def test_geodesic_is_accurate_at_tiny_and_antipodal_angles(angle):
     x, y = np.array([[1.0, 0.0]]), np.array([[math.cos(angle), math.sin(angle)]])
@@ -74,6 +80,8 @@ def test_temperature_takes_one_of_blur_and_epsilon():
     assert costs.temperature(cost, None, 0.25) == 0.25
     with pytest.raises(ValueError, match="no power of a length"):
         costs.temperature(costs.get("cosine"), 0.1, None)
+    with pytest.raises(ValueError, match="^width: cost 'cosine' is no power of a length; give epsilon"):
+        costs.get("cosine").epsilon(0.1, "width")
     for blur, epsilon in [(None, None), (0.1, 0.1), (0.0, None), (None, -1.0), (math.nan, None)]:
         with pytest.raises(ValueError, match="blur|epsilon"):
             costs.temperature(cost, blur, epsilon)

@@ -1,5 +1,7 @@
 """How the compiled loops lay out their memory and patterns; the reductions themselves are in test_gibbs.py."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -79,6 +81,26 @@ def test_agreement_is_checked_for_each_dimension():
     with pytest.raises(ValueError, match="'fickle' differs between the engines"):
         engine.pair(two, two, cost, "keops")
     assert engine.pair(two, two, cost, "auto").name == "dense"  # small: nothing is compiled
+
+
+class Unhashable:
+    """A function of the user's that has no hash, and may hold much."""
+
+    __hash__ = None
+
+    def __call__(self, x, y):
+        return ((x - y) ** 2).sum(-1)
+
+
+def test_functions_of_the_user_need_no_hash_and_are_let_go():
+    x, u, expression = torch.rand(30, 3), torch.zeros(30), Unhashable()
+    for name in ("keops", "dense"):
+        found = engine.pair(x, x, costs.Cost(name="of the user", expression=expression), name).row_sums(u, u, 0.5)
+        torch.testing.assert_close(found, engine.pair(x, x, SQEUCLIDEAN, "dense").row_sums(u, u, 0.5))
+    held = weakref.ref(expression)
+    del expression
+    gc.collect()
+    assert held() is None  # they were kept for good where engines had been compared
 
 
 def test_auto_compiles_for_large_clouds_alone(monkeypatch):

@@ -1,5 +1,9 @@
 """The Gibbs operator: both engines against dense float64 algebra, for every cost."""
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 import torch
@@ -58,13 +62,14 @@ def test_reductions(cost, d, name, dtype):
     )
 
 
-@pytest.mark.parametrize("width", [1, 4, 5, 21])
+@pytest.mark.parametrize("width", [0, 1, 4, 5, 21])
 def test_apply_of_any_width(width):
     K = operator(ALL[0], 3, torch.float64, "keops")
     w = torch.randn(len(K.v), width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     np.testing.assert_allclose(K.apply(w).numpy(), matrix(K)[0] @ w.numpy(), rtol=0, atol=1e-11)
     back = torch.ones(len(K.u), width, dtype=torch.float64)
-    np.testing.assert_allclose(K.T.apply(back).numpy()[:, 0], matrix(K)[0].sum(0), rtol=1e-12)
+    expected = np.repeat(matrix(K)[0].sum(0)[:, None], width, axis=1)
+    np.testing.assert_allclose(K.T.apply(back).numpy(), expected, rtol=1e-12)
 
 
 def test_vectors_that_are_views_of_the_points():
@@ -163,6 +168,30 @@ def test_chunks_change_nothing(monkeypatch):
     assert max(rows) == 10 and sum(rows) == 3 * len(K.u)
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-13, atol=0)
+
+
+def test_memory_does_not_grow_with_the_pairs():
+    """Small results between large temporaries left holes as large as the matrix, 1.1 GB here; of a block of rows all
+    pairs were in memory at once."""
+    script = """
+        import torch
+        from geomsink import costs, engine
+        def peak():
+            return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+        n, m = 1500, 200_000
+        pair = engine.pair(torch.rand(n, 3), torch.rand(m, 3), costs.get("sqeuclidean"), "dense")
+        u, v = torch.zeros(n), torch.zeros(m)
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        pair.row_sums(u, v, 1.0)
+        some = torch.tensor([[0, 200], [200, n]])
+        keep = torch.tensor([[True], [False]])
+        pair.row_sums(u, v, 1.0, engine.Blocks.from_mask(some, torch.tensor([[0, m]]), keep))
+        print(peak() - before)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1e8
 
 
 @pytest.mark.parametrize("name", ["keops", "dense"])

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from pretend import pretend
 
 import geomsink
+from geomsink.measures import pair_of_measures
 
 X = np.random.default_rng(0).random((20, 3))
 Y = np.random.default_rng(1).random((30, 3))
@@ -35,6 +37,13 @@ BAD = [
     (dict(a=A.astype(np.float32) * 1.001, b=None), ValueError, r"^a, b: they sum to 1.001"),
     (dict(a=A * (1 + 3e-6)), ValueError, r"^a, b: they sum to 1.000003 and 1"),
     (dict(y=None), TypeError, r"^y: None was given"),
+    (
+        dict(x_batch=np.r_[np.zeros(19, int), 10**13], y_batch=np.zeros(30, int)),
+        ValueError,
+        r"^x_batch: item 1 has no points",
+    ),
+    (dict(x_batch=np.ones(20, int), y_batch=np.zeros(30, int)), ValueError, r"^x_batch: item 0 has no points"),
+    (dict(reach=0.1, penalty=["kl"]), ValueError, r"^penalty: unknown name \['kl'\]; expected one of kl, tv"),
     (dict(x=torch.eye(3).to_sparse(), y=torch.ones(2, 3)), TypeError, r"^x: a tensor of layout torch.sparse_coo"),
     (dict(x=np.float64(3.0)), ValueError, r"^x: shape is \(\), expected"),
     (dict(x=1e200 * X), ValueError, r"^x, y: coordinates, or features, extend over 9.97e\+199, expected"),
@@ -175,6 +184,32 @@ def test_half_precision_is_computed_in_single_and_given_back(dtype):
     with pytest.raises(ValueError, match=f"does not hold; give points in float{32 if dtype == torch.float16 else 64}"):
         far = 1e5 if dtype == torch.float16 else 1e38
         geomsink.sinkhorn_divergence(x, far**0.5 * 100 * y, epsilon=far)
+
+
+@pytest.mark.parametrize("clouds", [2, 20])
+def test_a_gpu_is_waited_for_as_often_for_many_clouds(clouds):
+    """Twice for each of them and of their weights, it was."""
+    drawn = torch.Generator().manual_seed(0)
+    lists = [[torch.rand(n, 2, generator=drawn) for _ in range(clouds)] for n in (5, 4)]
+    masses = [[torch.full((n,), 1 / n, dtype=torch.float64) for _ in range(clouds)] for n in (5, 4)]
+    with pretend() as log:
+        given = [[t.cuda() for t in side] for side in (*lists, *masses)]
+        before = log.waits
+        pair_of_measures(*given)
+        assert log.waits - before <= 4
+
+
+def test_one_bad_cloud_of_many_is_named():
+    good, weights = [X, X], [A, A]
+    for points, of, sentence in (
+        ([X, NAN], weights, r"^x\[1\]: 1 of 60 numbers are NaN or infinite"),
+        (good, [A, -A], r"^a\[1\]: the smallest weight is -0.05"),
+        (good, [A, 0 * A], r"^a\[1\]: all weights are zero"),
+        (good, [A, A[1:]], r"^a\[1\]: shape is \(19,\), expected \(20,\), one weight a point of x\[1\]"),
+        ([X, X[:, 1:]], weights, r"^x\[1\]: 2 coordinates a point, but x\[0\] has 3"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            pair_of_measures(points, [Y, Y], of)
 
 
 def test_masses_that_differ_by_rounding_are_the_same():

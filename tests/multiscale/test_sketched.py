@@ -10,7 +10,7 @@ from sketched_cases import CASES, COST, SURFACES, TIGHT, TOL, gradients, measure
 
 from geomsink import SinkhornDivergence, choose, sinkhorn_divergence, solve
 from geomsink.measures import Measure
-from geomsink.multiscale import Cloud, Sketched
+from geomsink.multiscale import Cloud, Sketched, sketched
 from geomsink.multiscale.sketch import Nodes
 from geomsink.multiscale.sketched import Stand
 
@@ -144,6 +144,24 @@ def test_where_no_sketch_is_good_enough():
     assert found.approximation.accuracy == 0.0 and found.approximation.negative == (0.0, 0.0)
     assert found.value == pytest.approx(references("a line").value, rel=1e-10)
     assert full_marginal_error(case, *found.potentials, found.epsilon) <= 1e-8
+
+
+def test_small_clouds_that_no_sketch_is_good_enough_for(monkeypatch):
+    """They have no cells, and are solved on one level: where levels were asked for it was an AssertionError."""
+    for seed in (1, 2, 3):
+        x, y = uniform(240, 1 + seed % 2, seed), 0.6 * uniform(220, 1 + seed % 2, seed + 100) + 0.4
+        exact, found = solve(x, y, blur=1.7, **TIGHT), solve(x, y, blur=1.7, tol=1e-8, multiscale=True)
+        assert found.converged and found.strategy == "one-level"
+        assert found.value == pytest.approx(exact.value, rel=1e-9)
+    # The same where the points stand for themselves beside finer sketches.
+    x, y = uniform(200, 2), 0.6 * uniform(180, 2, 1) + 0.4
+    exact, right, audits = solve(x, y, blur=0.2, **TIGHT), sketched.right_with, []
+    monkeypatch.setattr(sketched, "EFFORTS", (1,))
+    monkeypatch.setattr(sketched, "ACCURACIES", (1.0, 1e-4))
+    monkeypatch.setattr(sketched, "right_with", lambda *given: right(*given) and bool(audits.append(1) or audits[1:]))
+    found = solve(x, y, blur=0.2, tol=1e-2, multiscale=True)
+    assert found.converged and len(audits) == 2 and found.strategy == "one-level"
+    assert found.approximation.nodes == (200, 180) and found.value == pytest.approx(exact.value, rel=1e-4)
 
 
 @pytest.mark.parametrize(

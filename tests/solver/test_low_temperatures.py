@@ -1,14 +1,20 @@
 """Temperatures far below the costs: what annealing hands over, what over-relaxation hides, and what is returned of a
 solve that does not converge. Against dense float64 solutions of another method."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from numpy.random import default_rng
 from soak_dual import Penalty
 from soak_reference import transport
 
 import geomsink
-from geomsink import solve
+from geomsink import costs, engine, solve
+from geomsink.measures import Measure
+from geomsink.progress import Progress
+from geomsink.solver import Goal, Problem, Solver
 
 
 def truth(x, y, epsilon):
@@ -73,3 +79,13 @@ def test_a_hopeless_solve_ends_at_the_limit():
     with pytest.warns(geomsink.ConvergenceWarning, match="max_iter=3 is reached"):
         s = solve(*default_rng(1).random((2, 50, 3)), blur=0.001, max_iter=3)
     assert s.marginal_error <= 2.0 and s.plan.mass == pytest.approx(1.0, abs=1.0)
+
+
+def test_no_correction_of_marginals_that_are_exact():
+    """Where all mass is given up, the error may be 0 to the last digit: it was divided by."""
+    points = torch.from_numpy(default_rng(0).random((20, 2)))
+    alpha, beta = (Measure(p, torch.full((20,), 0.05, dtype=torch.float64)) for p in (points, points + 1.0))
+    pair = engine.pair(alpha.points, beta.points, costs.get("sqeuclidean"), "dense")
+    correction = SimpleNamespace(step=lambda f, g, rho, shift: torch.zeros_like(g), left=0.0)
+    solver = Solver(Problem(alpha, beta, pair, (0.1,), 4.0), Goal(1e-9), 10, Progress(False), correction=correction)
+    assert solver.marginal_error == 0.0 and list(solver._corrected(correction, accelerated=True)) == []
