@@ -95,14 +95,17 @@ class _Inverse(torch.autograd.Function):
         lam, mu = operator.solve(r, s)
         out = epsilon * lam, epsilon * mu
         ctx.operator, ctx.terms = operator, terms
+        ctx.set_materialize_grads(False)  # of points that are dealt out, zeros would not be
         ctx.save_for_backward(*out, f, g, *tensors)
         return out
 
     @staticmethod
     @exactly()
-    def backward(ctx: Any, of_lam: Tensor, of_mu: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, of_lam: Tensor | None, of_mu: Tensor | None) -> tuple[Any, ...]:
         lam, mu, f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]
+        of_lam = torch.zeros_like(lam) if of_lam is None else of_lam
+        of_mu = torch.zeros_like(mu) if of_mu is None else of_mu
         other = _Inverse.apply(ctx.operator, ctx.terms, of_lam, of_mu, f, g, *tensors)
         with torch.enable_grad():
             apart = separated((f, g, *tensors))

@@ -211,13 +211,12 @@ class Links:
             raise self.lost from error
 
     def _fault(self, ranks: list[int], late: bool, what: str) -> ProcessesError:
-        """What is said of processes that are missing: that of those among them which have given up before, and have said
-        why. The others are told, and wait for this one no more."""
-        found = self._news.of(ranks, late)
-        if found is None:
-            found = Found(self.rank, tuple(ranks), late)
+        """What is said of processes that are missing, or of those that they have missed themselves. The others are told,
+        and wait for this one no more."""
+        found = Found(self.rank, tuple(ranks), late)
         self._news.tell(found)
         self._close()
+        found = self._news.behind(found)
         if found.late:
             return silent(found.teller, self.count, what, self._seconds, found.ranks)
         return gone(self.rank, self.count, what, found.ranks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,8 +14,8 @@ import torch.distributed as dist
 TAG = 4
 NAMED = 8
 """Processes, at most, that are named in a message."""
-PATIENCE = 2.0
-"""Seconds in which that which has closed its connections has said why, and in which the others are told."""
+PATIENCE = 3.0
+"""Seconds in which others are told, and in which those that give up at about the same time have said why."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +51,40 @@ class News:
     def __init__(self, group: Any, ranks: list[int]):
         self._group, self._ranks, self._rank = group, ranks, ranks.index(dist.get_rank())
         others = [rank for rank in range(len(ranks)) if rank != self._rank]
-        self._came = {k: torch.full((3 + NAMED,), -1, dtype=torch.int64, device="cpu") for k in others}
+        self._came = {k: torch.full((2 + NAMED,), -1, dtype=torch.int64, device="cpu") for k in others}
         self._waits = {k: dist.irecv(t, ranks[k], group, TAG) for k, t in self._came.items()}
-
-    def of(self, ranks: Sequence[int], late: bool) -> Found | None:
-        """What the first of these has said, that has said anything; one whose connection broke, and not only was
-        ``late``, may be about to."""
-        for k in ranks:
-            if not late:
-                try:
-                    self._waits[k].wait(timedelta(seconds=PATIENCE))
-                except RuntimeError:  # it has ended without a word
-                    continue
-            late_, teller, *named, said = self._came[k].tolist()
-            named = tuple(rank for rank in named if rank >= 0)
-            if said > 0 and self._rank not in named:
-                return Found(teller, named, bool(late_))
-        return None
 
     def tell(self, found: Found) -> None:
         """Let all others hear of it, as far as they are there."""
         named = [*found.ranks[:NAMED], *[-1] * (NAMED - len(found.ranks))]
-        said = torch.tensor([found.late, found.teller, *named, 1], dtype=torch.int64, device="cpu")
+        said = torch.tensor([found.late, found.teller, *named], dtype=torch.int64, device="cpu")
         end, sends = time.monotonic() + PATIENCE, []
         for k in self._came:
-            if k not in found.ranks:
-                with contextlib.suppress(RuntimeError):  # that is gone, too
-                    sends.append(dist.isend(said, self._ranks[k], self._group, TAG))
+            with contextlib.suppress(RuntimeError):  # it has ended
+                sends.append(dist.isend(said, self._ranks[k], self._group, TAG))
         for send in sends:
             with contextlib.suppress(RuntimeError):
                 send.wait(timedelta(seconds=max(end - time.monotonic(), 0.001)))
+
+    def behind(self, found: Found) -> Found:
+        """What one that is lost has found itself, if it has only given up, too; and so on, to one that has said nothing.
+
+        Others must have been told before: a wait that is too long closes the connections.
+        """
+        end, seen = time.monotonic() + PATIENCE, {self._rank}
+        while True:
+            said = [self._heard(k, end) for k in found.ranks if k not in seen]
+            seen.update(found.ranks)
+            further = [one for one in said if one is not None and not seen.issuperset(one.ranks)]
+            if not further:
+                return found
+            found = further[0]
+
+    def _heard(self, k: int, end: float) -> Found | None:
+        """What a process has said, by then; None of one that has ended, or is silent."""
+        try:
+            self._waits[k].wait(timedelta(seconds=max(end - time.monotonic(), 0.001)))
+        except RuntimeError:
+            return None
+        late, teller, *named = self._came[k].tolist()
+        return Found(teller, tuple(rank for rank in named if rank >= 0), bool(late))
