@@ -25,13 +25,9 @@ def optimal_potentials(operator: ImplicitOperator, terms: Terms) -> tuple[Tensor
     Raises
     ------
     ValueError
-        For weights of which some are negative: Newton's matrix is not definite then.
+        As `ImplicitOperator.check_defined`.
     """
-    if operator.solver.problem.is_signed:
-        raise ValueError(
-            "differentiation: derivatives of potentials, as second ones of a value, were asked for with a Sketch, "
-            "between whose negative weights Newton's equation is not definite; expected first ones, or points."
-        )
+    operator.check_defined()
     state = operator.solver.state
     terms = replace(terms, a=floored(terms.a), b=floored(terms.b))
     f, g = _Potentials.apply(operator, terms, state.f, state.g, *terms.tensors)

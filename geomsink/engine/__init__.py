@@ -32,6 +32,7 @@ from .tiled import TiledPair, compiled
 
 __all__ = [
     "ENGINES",
+    "SUFFIX",
     "UNIT",
     "Blocks",
     "BuildError",
