@@ -182,21 +182,21 @@ def mmd(
         scales = scales_of(form, blur)
         options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
         left_out = _share(truncate)
-        given, index = (x, y, a, b), (x_batch, y_batch)
+        index = x_batch, y_batch
         if together is None:
-            clouds = pair_of_clouds(*given, False, *index, options.nan_policy == "propagate")
+            clouds = pair_of_clouds(x, y, a, b, False, *index, options.nan_policy == "propagate")
         else:
             same = {
                 "kernel": form.name, "blur": [float(sigma.detach()) for sigma in scales], "engine": engine,
                 "dtype": str(options.working_dtype), "truncate": left_out, "nan_policy": nan_policy,
             }  # fmt: skip
-            clouds, left_out = _dealt(given, index, together, same), 0.0
+            clouds, left_out = _dealt({"x": x, "y": y, "a": a, "b": b}, index, together, same), 0.0
         return _discrepancy(clouds, form, scales, options, left_out, began)
 
 
-def _dealt(given: tuple[Any, ...], index: tuple[Any, Any], group: Group, same: dict[str, Any]) -> Given:
+def _dealt(given: dict[str, Any], index: tuple[Any, Any], group: Group, same: dict[str, Any]) -> Given:
     """The clouds of which each process has a part."""
-    whole = Dealt.read(*given, index, group, CALL, same)
+    whole = Dealt.read(given, index, group, CALL, same)
     read = pair_of_points(whole.x, whole.y, whole.a, whole.b, False, None, None, False)
     return replace(read, container=whole.container(read.container))
 

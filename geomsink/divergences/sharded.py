@@ -83,9 +83,9 @@ class Dealt:
 
     @classmethod
     def read(
-        cls, x: Any, y: Any, a: Any, b: Any, index: tuple[Any, Any], group: Group, what: str, same: dict[str, Any]
+        cls, given: dict[str, Any], index: tuple[Any, Any], group: Group, what: str, same: dict[str, Any]
     ) -> Dealt:
-        """From those of this process, where all were asked for the same; a call of all.
+        """From those of this process, by their names, where all were asked for the same; a call of all.
 
         Raises
         ------
@@ -94,19 +94,19 @@ class Dealt:
         ProcessesError
             If another process fails, or was asked for something else.
         """
-        given = {"x": x, "y": y, "a": a, "b": b}
         with group.step(what):
             for name in ("x", "y"):
                 if isinstance(given[name], Sketch):
                     raise TypeError(f"{name}: a Sketch was given with group, expected the points of this process.")
             if any(one is not None for one in index):
                 raise ValueError("x_batch, y_batch: given with group, expected single clouds.")
-            arrays = Arrays.read({name: _as_tensor(name, t) for name, t in given.items() if t is not None}, "x, y, a, b")
-            is_numpy = not isinstance(x, Tensor)
+            own = {name: _as_tensor(name, t) for name, t in given.items() if t is not None}
+            arrays = Arrays.read(own, "x, y, a, b")
+            is_numpy = not isinstance(given["x"], Tensor)
             for name in ("x", "y"):
-                shape = tuple(arrays.tensors[name].shape)
-                if len(shape) != 2:
-                    raise ValueError(f"{name}: shape is {shape}, expected (points, coordinates), those of this process.")
+                found = f"{name}: shape is {tuple(arrays.tensors[name].shape)}"
+                if arrays.tensors[name].ndim != 2:
+                    raise ValueError(f"{found}, expected (points, coordinates), those of this process.")
             for name, of in (("a", "x"), ("b", "y")):
                 if name in arrays.tensors and len(arrays.tensors[name]) != len(arrays.tensors[of]):
                     found = f"{name}: {len(arrays.tensors[name])} weights for {len(arrays.tensors[of])} points of {of}"
@@ -140,11 +140,12 @@ def sharded_request(
     """
     with group.step(what):
         if options.multiscale:
-            raise ValueError("multiscale: True given with group, whose processes have no cells in common; expected None.")
+            found = "multiscale: True given with group, whose processes have no cells in common"
+            raise ValueError(f"{found}; expected None.")
         if options.iterations is not None:
             raise ValueError("differentiation: 'unrolled' given with group, expected 'envelope' or 'implicit'.")
     same = {f.name: plain(getattr(options, f.name)) for f in fields(Options)}
-    whole = Dealt.read(x, y, a, b, index, group, what, same)
+    whole = Dealt.read({"x": x, "y": y, "a": a, "b": b}, index, group, what, same)
     request = Request.of(whole.x, whole.y, whole.a, whole.b, options, centre=centre)
     return replace(request, container=whole.container(request.container))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..guards import exactly
-from ..processes import Parts, Sharded, deal, local_of, own, own_part, told_largest, told_sum
+from ..processes import Parts, Sharded, deal, local_of, own, told_largest, told_sum
 from .blocks import Blocks
 from .gibbs import Pair
 
@@ -221,9 +221,11 @@ class _Blocks:
         one = tuple(
             t if kind is None else t.new_zeros((1, *t.shape[1:])) for t, kind in zip(own, self.takes, strict=True)
         )
+        shapes = (t.shape for t in self.function(one, wanted))
+        kinds = (self.gives[k] for k in wanted)
         return [
-            torch.zeros_like(t) if self.gives[k] is None else t.new_zeros((self.parts[self.gives[k]].mine, *t.shape[1:]))
-            for k, t in zip(wanted, self.function(one, wanted), strict=True)
+            own[0].new_zeros(shape if kind is None else (self.parts[kind].mine, *shape[1:]))
+            for shape, kind in zip(shapes, kinds, strict=True)
         ]
 
     def _whole(self, t: Tensor, kind: int | None) -> Tensor:

@@ -211,8 +211,8 @@ class Links:
             raise self.lost from error
 
     def _fault(self, ranks: list[int], late: bool, what: str) -> ProcessesError:
-        """What is said of processes that are missing, or of those that they have missed themselves. The others are told,
-        and wait for this one no more."""
+        """What is said of processes that are missing, or of those that they have missed themselves. The others are
+        told, and wait for this one no more."""
         found = Found(self.rank, tuple(ranks), late)
         self._news.tell(found)
         self._close()
@@ -225,7 +225,8 @@ class Links:
         """Close all connections: gloo does so where a wait for a message is too long."""
         for k in self._others:
             with contextlib.suppress(RuntimeError):
-                dist.irecv(torch.empty(1, device="cpu"), self._ranks[k], self._words, NOTHING).wait(AT_ONCE)
+                never: Any = dist.irecv(torch.empty(1, device="cpu"), self._ranks[k], self._words, NOTHING)
+                never.wait(AT_ONCE)
 
     def _check(self, what: str) -> None:
         if self.lost is not None:

@@ -52,13 +52,14 @@ class News:
         self._group, self._ranks, self._rank = group, ranks, ranks.index(dist.get_rank())
         others = [rank for rank in range(len(ranks)) if rank != self._rank]
         self._came = {k: torch.full((2 + NAMED,), -1, dtype=torch.int64, device="cpu") for k in others}
-        self._waits = {k: dist.irecv(t, ranks[k], group, TAG) for k, t in self._came.items()}
+        self._waits: dict[int, Any] = {k: dist.irecv(t, ranks[k], group, TAG) for k, t in self._came.items()}
 
     def tell(self, found: Found) -> None:
         """Let all others hear of it, as far as they are there."""
         named = [*found.ranks[:NAMED], *[-1] * (NAMED - len(found.ranks))]
         said = torch.tensor([found.late, found.teller, *named], dtype=torch.int64, device="cpu")
-        end, sends = time.monotonic() + PATIENCE, []
+        sends: list[Any] = []
+        end = time.monotonic() + PATIENCE
         for k in self._came:
             with contextlib.suppress(RuntimeError):  # it has ended
                 sends.append(dist.isend(said, self._ranks[k], self._group, TAG))
@@ -67,7 +68,7 @@ class News:
                 send.wait(timedelta(seconds=max(end - time.monotonic(), 0.001)))
 
     def behind(self, found: Found) -> Found:
-        """What one that is lost has found itself, if it has only given up, too; and so on, to one that has said nothing.
+        """What one that is lost has found itself, if it has only given up; and so on, to one that has said nothing.
 
         Others must have been told before: a wait that is too long closes the connections.
         """

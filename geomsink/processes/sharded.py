@@ -147,7 +147,7 @@ def local_of(t: Tensor, parts: Parts, axis: int) -> Tensor:
 
 
 def _is_constant(t: Tensor, axis: int) -> bool:
-    """Whether all rows are alike, as what torch makes of a number of all in derivatives; it may have written them out."""
+    """Whether all rows are alike, as what torch makes of a number of all in derivatives, and may have written out."""
     return t.stride(axis) == 0 or bool(torch.isclose(t, t.narrow(axis, 0, 1), rtol=0.0, atol=0.0, equal_nan=True).all())
 
 

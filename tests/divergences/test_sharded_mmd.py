@@ -35,7 +35,8 @@ def discrepancies(group, rows, columns):
         first = torch.autograd.grad(result.value, wanted, create_graph=True)
         second = torch.autograd.grad(first[0].square().sum() + first[3].square().sum(), leaves)
         own = [*result.potentials, *first[:4], *second]
-        found[name] = [t.detach() for t in (result.value, *first[4:])], [t.detach() for t in own], result.engine, result.share
+        of_all, own = ([t.detach() for t in some] for some in ((result.value, *first[4:]), own))
+        found[name] = of_all, own, result.engine, result.share
     plain = mmd(*(t.numpy() for t in (x[rows], y[columns])), kernel="energy", group=group)
     found["numpy"] = [plain.value], list(map(torch.from_numpy, plain.potentials)), type(plain.value), plain.engine
     return found
