@@ -1,6 +1,7 @@
 """Processes that work on one problem: how they meet, and how they fail.
 
-None waits longer than the group's time-out, and what a process fails at by itself it tells the others first.
+None waits longer than the group's time-out, and the seconds in which all find out who is missing; what a process fails
+at by itself it tells the others first.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Group(Exchanges):
         Default: all, which ``torchrun`` has started and ``torch.distributed.init_process_group`` has joined. The first
         group of all is also that which ``group=True`` means, and `geomsink.generative.fit`.
     timeout : float, default 300
-        Seconds that a process waits for the others before all give up with a `ProcessesError`. Processes wait for the
+        Seconds that a process waits for the others before all give up with a `ProcessesError`, in which, a few seconds
+        later, all name those that were waited for. Processes wait for the
         slowest, so that it should be more than their work differs by. The same on all.
 
     Attributes

@@ -1,4 +1,4 @@
-"""Connections of one process to the others, on torch's process groups: no wait is longer than the time-out."""
+"""Connections of one process to the others, on torch's process groups: waits for messages end with the time-out."""
 
 from __future__ import annotations
 
