@@ -44,17 +44,18 @@ def reduction(group: Group, n: int, dimension: int, cost: str, dtype: torch.dtyp
     u, v = x.new_zeros(x.shape[:1]), y.new_zeros(y.shape[:1])
     K = Gibbs(engine.pair(x, y, costs.get(cost)), u, v, 0.1 * dimension)
     K.row_sums()
-    wall, processor, sent = [], [], group.traffic.bytes
+    wall, processor, sent, posts = [], [], group.traffic.bytes, 0
     for _ in range(REPEATS):
         group.sum(torch.zeros(1), "start")
-        clock, spent = time.perf_counter(), time.process_time()
+        posted, clock, spent = group.traffic.posts, time.perf_counter(), time.process_time()
         found = own(K.row_sums())
         wall.append(time.perf_counter() - clock)
         processor.append(time.process_time() - spent)
+        posts = group.traffic.posts - posted
     assert bool(found.isfinite().all())
     return {
         "engine": K.pair.name, "seconds": statistics.median(wall), "processor": statistics.median(processor),
-        "sent": (group.traffic.bytes - sent) / REPEATS, "memory": (peak_memory() - before) * 2**20,
+        "sent": (group.traffic.bytes - sent) / REPEATS, "posts": posts, "memory": (peak_memory() - before) * 2**20,
     }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def divergence(group: Group, n: int, dimension: int) -> dict[str, Any]:
     x, y = (points(n, dimension, 2 * group.rank + k, torch.float32) for k in (0, 1))
     y, x = y + 0.1, x.requires_grad_()
     geomsink.sinkhorn_divergence(x, y, blur=1.0, cost="euclidean", group=group)  # compiles
-    messages, sent = group.traffic.messages, group.traffic.bytes
+    messages, sent, posts = group.traffic.messages, group.traffic.bytes, group.traffic.posts
     clock, spent = time.perf_counter(), time.process_time()
     result = geomsink.sinkhorn_divergence(x, y, blur=BLUR, cost="euclidean", group=group)
     result.value.backward()  # type: ignore[union-attr]
@@ -72,7 +73,7 @@ def divergence(group: Group, n: int, dimension: int) -> dict[str, Any]:
         "engine": result.engine, "dtype": result.dtype, "seconds": time.perf_counter() - clock,
         "processor": time.process_time() - spent, "evaluations": evaluations, "converged": result.converged,
         "messages": group.traffic.messages - messages, "sent": group.traffic.bytes - sent,
-        "value": float(result.xy.value.detach()),
+        "posts": group.traffic.posts - posts, "value": float(result.xy.value.detach()),
     }  # fmt: skip
 
 
@@ -122,10 +123,10 @@ def measured(count: int, given: argparse.Namespace) -> dict[str, Any]:
 def model(count: int, n: int, dimension: int, rate: float, size: int) -> dict[str, float]:
     """A reduction by its sizes: pairs over the rate of one process; blocks that are passed on; and what a process holds
     for it: two points' worth of both clouds, one block that is summed and one that comes, each with its exponent, and a
-    message made of the own one."""
+    message made of the own one. To each of the others goes a head, and to the next one a block for each of them."""
     block = n * (dimension + 1) * size
     held = 2 * n * dimension * size + block * min(count, 3)
-    return {"seconds": n * n * count / rate, "sent": (count - 1) * block, "memory": held}
+    return {"seconds": n * n * count / rate, "sent": (count - 1) * block, "posts": 2 * (count - 1), "memory": held}
 
 
 def rows_of(found: list[dict[str, Any]], name: str, n: int, dimension: int) -> list[list[str]]:
@@ -136,7 +137,8 @@ def rows_of(found: list[dict[str, Any]], name: str, n: int, dimension: int) -> l
         said = model(count, n, dimension, rate, 4)
         rows.append(
             [str(count), f"{count * n:,}", f"{seen['processor']:.3g}", f"{said['seconds']:.3g}",
-             f"{seen['seconds']:.3g}", f"{seen['sent'] / 1e6:.4g}", f"{said['sent'] / 1e6:.4g}",
+             f"{seen['seconds']:.3g}", f"{seen['sent'] / 1e6:.4g}", f"{said['sent'] / 1e6:.4g}", str(seen["posts"]),
+             str(said["posts"]),
              f"{seen['memory'] / 1e6:.0f}", f"{said['memory'] / 1e6:.0f}"]
         )  # fmt: skip
     return rows
@@ -144,19 +146,23 @@ def rows_of(found: list[dict[str, Any]], name: str, n: int, dimension: int) -> l
 
 def markdown(report: dict[str, Any]) -> str:
     found, n, wide, dimension = report["found"], report["points"], report["wide"], report["coordinates"]
-    head = ["processes", "points", "s a process", "model", "s of a clock", "MB sent", "model", "MB held", "model"]
+    head = [
+        "processes", "points", "s a process", "model", "s of a clock", "MB sent", "model", "messages", "model",
+        "MB held", "model",
+    ]  # fmt: skip
     solve = [
         [str(one["processes"]), f"{one['processes'] * n:,}", f"{s['processor']:.3g}", f"{s['seconds']:.3g}",
          str(s["evaluations"]), f"{s['processor'] / s['evaluations'] / one['processes']:.3g}",
-         f"{s['messages'] / s['evaluations']:.1f}", f"{s['sent'] / 1e6:.4g}", "yes" if s["converged"] else "no"]
+         f"{s['messages'] / s['evaluations']:.1f}", f"{s['posts'] / s['evaluations']:.1f}", f"{s['sent'] / 1e6:.4g}",
+         "yes" if s["converged"] else "no"]
         for one in found for s in (one["solve"],)
     ]  # fmt: skip
     of_solve = [
-        "processes", "points", "s a process", "s of a clock", "evaluations", "s an evaluation and N/n", "messages each",
-        "MB sent", "converged",
+        "processes", "points", "s a process", "s of a clock", "evaluations", "s an evaluation and N/n",
+        "exchanges each", "messages each", "MB sent", "converged",
     ]  # fmt: skip
     of_sketches = [
-        "processes", "points", "nodes", "s a process", "s of a clock", "messages", "MB sent", "MB held", "value",
+        "processes", "points", "nodes", "s a process", "s of a clock", "exchanges", "MB sent", "MB held", "value",
         "off by", "converged",
     ]  # fmt: skip
     sketches = [
@@ -169,7 +175,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"# Processes\n\n{report['machine']}; {report['cores']} cores, gloo. Points dealt out, as many a process; the "
         "model is that of [the cost page](../../docs/cluster-costs.md), with the rate of one process.\n\n"
         f"## One reduction, 3 coordinates, {n:,} points a process and cloud ({found[0]['narrow']['engine']})\n\n"
-        f"{table(head[:7], [row[:7] for row in rows_of(found, 'narrow', n, 3)])}\n\n"
+        f"{table(head[:9], [row[:9] for row in rows_of(found, 'narrow', n, 3)])}\n\n"
         f"## One reduction, {dimension:,} coordinates, {wide:,} points a process and cloud "
         f"({found[0]['wide']['engine']})\n\n{table(head, rows_of(found, 'wide', wide, dimension))}\n\n"
         "MB held are what the largest memory of a process was above that before it had points; what is beyond the "

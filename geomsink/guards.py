@@ -69,8 +69,10 @@ def guarded(function: F) -> F:
 
 @contextlib.contextmanager
 def exactly() -> Iterator[None]:
-    """Without autocast, in whose narrow formats sums over points would be rounded."""
+    """Without autocast, in whose narrow formats sums over points would be rounded, and with what classes of tensors
+    make of torch's functions, which torch switches off within derivatives in such tensors."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(torch._C._EnableTorchFunction())
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

@@ -88,12 +88,13 @@ class _Again(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         gradients, inputs = tensors[: sum(wanted)], tensors[sum(wanted) :]
         ctx.operator, ctx.terms, ctx.wanted = operator, terms, wanted
+        ctx.set_materialize_grads(False)  # of points that are dealt out, zeros would not be
         ctx.save_for_backward(cotangent, *inputs)
         return tuple(t.clone() for t in gradients)
 
     @staticmethod
     @exactly()
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         if ctx.operator.solver.problem.epsilon == math.inf:
             raise RuntimeError(
                 "epsilon: it is so large that the limit is computed, whose gradients cannot be differentiated again; "
@@ -110,9 +111,10 @@ class _Again(torch.autograd.Function):
                 x, _, a, _, *others = apart
                 apart = (x, x, a, a, *others)
             value = ctx.terms.rebuilt(apart).dual_value(f, g)
-            found = [t for t in gradient_of(value, apart, ctx.wanted, cotangent) if t is not None]
+            first = [t for t in gradient_of(value, apart, ctx.wanted, cotangent) if t is not None]
+        found, of = zip(*((t, c) for t, c in zip(first, cotangents, strict=True) if c is not None), strict=True)
         chosen = [t for t, need in zip(saved, needed, strict=True) if need]
-        second = iter(torch.autograd.grad(found, chosen, cotangents, create_graph=again, allow_unused=True))
+        second = iter(torch.autograd.grad(found, chosen, of, create_graph=again, allow_unused=True))
         of_saved = [next(second) if need else None for need in needed]
         return None, None, None, of_saved[0], *(None,) * n, *of_saved[1:]
 

@@ -25,13 +25,9 @@ def optimal_potentials(operator: ImplicitOperator, terms: Terms) -> tuple[Tensor
     Raises
     ------
     ValueError
-        For weights of which some are negative: Newton's matrix is not definite then.
+        As `ImplicitOperator.check_defined`.
     """
-    if operator.solver.problem.is_signed:
-        raise ValueError(
-            "differentiation: derivatives of potentials, as second ones of a value, were asked for with a Sketch, "
-            "between whose negative weights Newton's equation is not definite; expected first ones, or points."
-        )
+    operator.check_defined()
     state = operator.solver.state
     terms = replace(terms, a=floored(terms.a), b=floored(terms.b))
     f, g = _Potentials.apply(operator, terms, state.f, state.g, *terms.tensors)
@@ -95,14 +91,17 @@ class _Inverse(torch.autograd.Function):
         lam, mu = operator.solve(r, s)
         out = epsilon * lam, epsilon * mu
         ctx.operator, ctx.terms = operator, terms
+        ctx.set_materialize_grads(False)  # of points that are dealt out, zeros would not be
         ctx.save_for_backward(*out, f, g, *tensors)
         return out
 
     @staticmethod
     @exactly()
-    def backward(ctx: Any, of_lam: Tensor, of_mu: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, of_lam: Tensor | None, of_mu: Tensor | None) -> tuple[Any, ...]:
         lam, mu, f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]
+        of_lam = torch.zeros_like(lam) if of_lam is None else of_lam
+        of_mu = torch.zeros_like(mu) if of_mu is None else of_mu
         other = _Inverse.apply(ctx.operator, ctx.terms, of_lam, of_mu, f, g, *tensors)
         with torch.enable_grad():
             apart = separated((f, g, *tensors))

@@ -63,6 +63,19 @@ class ImplicitOperator(NewtonOperator):
         super().__init__(solver, sums, residual)
         self._clouds = clouds
 
+    def check_defined(self) -> None:
+        """Refuse weights of which some are negative: Newton's matrix is not definite then.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.solver.problem.is_signed:
+            raise ValueError(
+                "differentiation: derivatives of potentials, as second ones of a value, were asked for with a Sketch, "
+                "between whose negative weights Newton's equation is not definite; expected first ones, or points."
+            )
+
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
         """See `NewtonOperator`; warns where derivatives would be off."""
         if self._sketched is not None and (corrected := self._corrected(r, s)) is not None:

@@ -223,8 +223,7 @@ def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic |
     """What a process of a group has sent, after what it had sent before."""
     if group is None:
         return None
-    before, now = before or Traffic(), group.traffic
-    return Traffic(now.messages - before.messages, now.bytes - before.bytes)
+    return group.traffic.since(before or Traffic())
 
 
 def inexact(off: Tensor, rounded: Tensor, value: Tensor, tol: float) -> str:

@@ -293,6 +293,8 @@ class MMD(nn.Module):
     ----------
     kernel, blur, engine, dtype, truncate, nan_policy
         As `geomsink.mmd` takes them.
+    group : optional
+        As `SinkhornDivergence` takes it; all pairs are summed.
 
     Attributes
     ----------
@@ -303,6 +305,8 @@ class MMD(nn.Module):
     ------
     TypeError, ValueError
         For bad options and for bad points when it is called: one sentence each.
+    ProcessesError
+        As `geomsink.mmd`.
 
     Examples
     --------
@@ -322,6 +326,7 @@ class MMD(nn.Module):
         dtype: Any = None,
         truncate: float = TRUNCATE,
         nan_policy: str = "raise",
+        group: Any = None,
     ):
         super().__init__()
         scales_of(kernels.get(kernel), blur)
@@ -329,6 +334,7 @@ class MMD(nn.Module):
         share_of(truncate)
         self.kernel, self.blur, self.engine, self.dtype, self.truncate = kernel, blur, engine, dtype, truncate
         self.nan_policy = nan_policy
+        self.group = None if group is None else group_of(group)
         self.report = None
 
     def extra_repr(self) -> str:
@@ -362,7 +368,7 @@ class MMD(nn.Module):
         x, y, a, b = _clouds(clouds)
         self.report = mmd(
             x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,
-            truncate=self.truncate, nan_policy=self.nan_policy, x_batch=x_batch, y_batch=y_batch,
+            truncate=self.truncate, nan_policy=self.nan_policy, x_batch=x_batch, y_batch=y_batch, group=self.group,
         )  # fmt: skip
         value: Tensor = self.report.value
         return value

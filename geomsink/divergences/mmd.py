@@ -9,11 +9,12 @@ in as many pairs, and what nearly cancels does so within the sums.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -24,16 +25,20 @@ from ..choose import engine_of, precision, skips_pairs, squares_in_range
 from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
-from ..engine import Blocks, BuildError, Pairs, diagonal
+from ..engine import SUFFIX, Blocks, BuildError, Pairs, diagonal
 from ..guards import guarded
 from ..measures import Array, Measure, Value
 from ..memory import chunk
 from ..multiscale import Boxes, Tree
+from ..processes import Group, Parts, Sharded, deal, group_of, own
 from ..shown import Facts, Valued, Words, seconds
 from .kinds import by_kind
 from .options import Options
-from .stands import check_gaussian, pair_of_clouds
+from .parts import tried_once
+from .sharded import Dealt
+from .stands import Given, check_gaussian, pair_of_clouds, pair_of_points
 
+CALL = "mmd"
 TRUNCATE = 1e-9
 SAMPLE = 16
 """Points on which a compiled kernel is compared with torch before it is used."""
@@ -89,6 +94,7 @@ class Discrepancy(Valued, Constant, Generic[Value, Array]):
 
 @by_kind
 @guarded
+@tried_once
 def mmd(
     x: Any,
     y: Any,
@@ -103,6 +109,7 @@ def mmd(
     nan_policy: str = "raise",
     x_batch: Any = None,
     y_batch: Any = None,
+    group: Any = None,
 ) -> Discrepancy:
     """½ ⟨α − β, k(α − β)⟩, half the squared maximum mean discrepancy of two weighted point clouds.
 
@@ -129,11 +136,16 @@ def mmd(
     truncate : float, default 1e-9
         Of large clouds on the CPU (some two million pairs or more), pairs of far cells are left out where
         the kernel has an upper bound: those with |k| ≤ ``truncate`` times the bound at distance 0, so that each row
-        leaves out no more than that times the mass of both clouds, for each scale. 0 sums all pairs.
+        leaves out no more than that times the mass of both clouds, for each scale. 0 sums all pairs, and so does a
+        ``group``.
     nan_policy : {"raise", "propagate"}, default "raise"
         As in `geomsink.sinkhorn_divergence`.
     x_batch, y_batch : array_like, shape (N,) and (M,), int64, optional
         The item of the batch that each point belongs to, in order.
+    group : Group, ProcessGroup of torch's, or True, optional
+        Processes of which each gives its part of the points and weights, as in `geomsink.sinkhorn_divergence`; weights
+        are then 1 over the number of all by default. The value is that of the unions, the same number on all;
+        potentials and gradients are of the own points, and those of ``blur`` are whole on each.
 
     Returns
     -------
@@ -146,6 +158,8 @@ def mmd(
         For bad input: one sentence that says which argument, what was found and what was expected.
     BuildError
         If ``engine="keops"`` and nothing can be compiled.
+    ProcessesError
+        If another process of the group fails, ends, or was asked for something else.
 
     Notes
     -----
@@ -162,19 +176,41 @@ def mmd(
     0.393469
     """
     began = time.perf_counter()
-    form = kernels.get(kernel)
-    scales = scales_of(form, blur)
-    options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
-    working, propagate = options.working_dtype, nan_policy == "propagate"
-    left_out = share_of(truncate)
-    given = pair_of_clouds(x, y, a, b, False, x_batch, y_batch, propagate)
-    (a_, b_), container = given.weights, given.container
+    together = None if group is None else group_of(group)
+    with contextlib.nullcontext() if together is None else together.step(CALL):
+        form = kernels.get(kernel)
+        scales = scales_of(form, blur)
+        options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
+        left_out = share_of(truncate)
+        index = x_batch, y_batch
+        if together is None:
+            clouds = pair_of_clouds(x, y, a, b, False, *index, options.nan_policy == "propagate")
+        else:
+            same = {
+                "kernel": form.name, "blur": [float(sigma.detach()) for sigma in scales], "engine": engine,
+                "dtype": str(options.working_dtype), "truncate": left_out, "nan_policy": nan_policy,
+            }  # fmt: skip
+            clouds, left_out = _dealt({"x": x, "y": y, "a": a, "b": b}, index, together, same), 0.0
+        return _discrepancy(clouds, form, scales, options, left_out, began)
+
+
+def _dealt(given: dict[str, Any], index: tuple[Any, Any], group: Group, same: dict[str, Any]) -> Given:
+    """The clouds of which each process has a part."""
+    whole = Dealt.read(given, index, group, CALL, same)
+    read = pair_of_points(whole.x, whole.y, whole.a, whole.b, False, None, None, False)
+    return replace(read, container=whole.container(read.container))
+
+
+def _discrepancy(
+    given: Given, form: Kernel, scales: list[Tensor], options: Options, left_out: float, began: float
+) -> Discrepancy:
+    """Of validated clouds; pairs may be left out where ``left_out`` is not 0."""
+    (a_, b_), container, working = given.weights, given.container, options.working_dtype
     for side, stand in zip("xy", given.stands, strict=True):
         if stand is not None:
             check_gaussian(stand, side, form, [float(sigma.detach()) for sigma in scales])
-    z = _joined(form, given.points)
-    w = torch.cat((a_, -b_), -1)
-    n, pairs = a_.shape[-1], a_.numel() * b_.shape[-1]
+    z, w = _end_to_end(*_features(form, given.points), -2), _end_to_end(a_, -b_, -1)
+    n, pairs = len(own(a_)) if isinstance(a_, Sharded) else a_.shape[-1], a_.numel() * b_.shape[-1]
     lengths = [sigma.to(z) for sigma in scales] or [z.new_ones(())]
     most = float(z.detach().abs().max() / min(float(sigma.detach()) for sigma in lengths))
     if working is None:
@@ -183,7 +219,8 @@ def mmd(
     if not _holds(working, most, form):
         found = f"x, y, blur: coordinates reach {most:.3g}{' in units of the blur' if form.takes_blur else ''}"
         raise ValueError(f"{found}, expected squares of them to be in the range of {working}; scale the points.")
-    name = _engine(form, z.detach() / lengths[0].detach(), working, engine, w.numel() * w.shape[-1])
+    at_a_time = max(w.parts.counts) ** 2 if isinstance(w, Sharded) else w.numel() * w.shape[-1]
+    name = _engine(form, z.detach() / lengths[0].detach(), working, options.engine, at_a_time)
     bounded = left_out > 0 and form.upper_bound is not None and name == "keops"
     in_cells = skips_pairs(pairs, z.device, bounded, batched=z.ndim > 2)
     cells = _Cells.of(z.detach(), w.detach()) if in_cells else None
@@ -197,12 +234,13 @@ def mmd(
             sums = _sums(form, (z[order] / sigma).to(working), w[order], name, blocks)
             potential, skipped = potential + sums[rank], skipped + lost
         computed += share / len(lengths)
+    mine = own(potential)
     return Discrepancy(
         value=container.number(0.5 * (w * potential).sum(-1)),
-        potentials=(container.array(potential[..., :n], 0), container.array(-potential[..., n:], 1)),
+        potentials=(container.array(mine[..., :n], 0), container.array(-mine[..., n:], 1)),
         kernel=form.name,
         blur=tuple(float(sigma.detach()) for sigma in scales),
-        engine=name,
+        engine=name + (SUFFIX if isinstance(z, Sharded) else ""),
         dtype=str(working).removeprefix("torch."),
         seconds=time.perf_counter() - began,
         share=computed,
@@ -244,14 +282,22 @@ def scales_of(kernel: Kernel, blur: Any) -> list[Tensor]:
     return scales
 
 
-def _joined(kernel: Kernel, points: tuple[Tensor, Tensor]) -> Tensor:
-    """Features of the points of both clouds, (..., N + M, D), float64."""
+def _features(kernel: Kernel, points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Of the points of both clouds, float64."""
     x, y = (p.double() for p in points)
     if kernel.translation_invariant:
         # Rounding errors of distances are relative to the coordinates: keep those small.
         centre = 0.5 * (x.detach().mean(-2, keepdim=True) + y.detach().mean(-2, keepdim=True))
         x, y = x - centre, y - centre
-    return torch.cat((kernel.map(x), kernel.map(y)), -2)
+    return kernel.map(x), kernel.map(y)
+
+
+def _end_to_end(one: Tensor, other: Tensor, axis: int) -> Tensor:
+    """What two clouds have, as that of one cloud; of those that are dealt out, each process puts its own together."""
+    if not (isinstance(one, Sharded) and isinstance(other, Sharded)):
+        return torch.cat((one, other), axis)
+    counts = (n + m for n, m in zip(one.parts.counts, other.parts.counts, strict=True))
+    return deal(torch.cat((own(one), own(other)), axis), Parts(one.parts.group, tuple(counts)))
 
 
 def _sums(kernel: Kernel, z: Tensor, w: Tensor, engine: str, blocks: Blocks | None = None) -> Tensor:

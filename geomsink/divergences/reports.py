@@ -93,6 +93,22 @@ def solution_of(problems: Problems, solved: Solved, interval: Interval | None = 
     )
 
 
+class _OfPart(ImplicitOperator):
+    """Of the points that a process has, against a sketch: how they move its nodes is not known."""
+
+    def check_defined(self) -> None:
+        """Refuse derivatives of the potentials.
+
+        Raises
+        ------
+        ValueError
+        """
+        raise ValueError(
+            "differentiation: second derivatives were asked for after a solve between sketches with group=, expected "
+            "first ones, or differentiation='implicit', for which all pairs are summed."
+        )
+
+
 def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tensor:
     """A value of the whole, with the history of what this process has of it: its own points as rows, of one measure
     and of the other, against the sketch of the other one, by the envelope theorem."""
@@ -107,7 +123,7 @@ def _of_parts(problems: Problems, solver: SharedIterate, value: Tensor) -> Tenso
         terms = problems.terms_of_part(part, side)
         if terms.live:
             # Of no points it is 0, with a history like that of any.
-            own = optimal_value(ImplicitOperator(part), terms, None) if len(terms.x) else terms.x.sum() + terms.a.sum()
+            own = optimal_value(_OfPart(part), terms, None) if len(terms.x) else terms.x.sum() + terms.a.sum()
             value = value + factor * (own - own.detach())
         if whole.live and (options.balanced or options.normalize):  # weights count by their share of the mass
             gradient = weight_gradient(part, terms.detached(), 0) if len(terms.x) else terms.a.detach()

@@ -59,6 +59,72 @@ class OfParts(Container):
         return deal(rows, parts)
 
 
+@dataclass(frozen=True)
+class Dealt:
+    """The points and weights of all processes, of which each has its rows.
+
+    Attributes
+    ----------
+    x, y : Tensor
+    a, b : Tensor or None
+    parts : pair of Parts
+    is_numpy : bool
+    dtype : torch.dtype
+        What the arrays of this process were.
+    """
+
+    x: Tensor
+    y: Tensor
+    a: Tensor | None
+    b: Tensor | None
+    parts: Layouts
+    is_numpy: bool
+    dtype: torch.dtype
+
+    @classmethod
+    def read(
+        cls, given: dict[str, Any], index: tuple[Any, Any], group: Group, what: str, same: dict[str, Any]
+    ) -> Dealt:
+        """From those of this process, by their names, where all were asked for the same; a call of all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For bad arrays, and for what is not defined across processes.
+        ProcessesError
+            If another process fails, or was asked for something else.
+        """
+        with group.step(what):
+            for name in ("x", "y"):
+                if isinstance(given[name], Sketch):
+                    raise TypeError(f"{name}: a Sketch was given with group, expected the points of this process.")
+            if any(one is not None for one in index):
+                raise ValueError("x_batch, y_batch: given with group, expected single clouds.")
+            own = {name: _as_tensor(name, t) for name, t in given.items() if t is not None}
+            arrays = Arrays.read(own, "x, y, a, b")
+            is_numpy = not isinstance(given["x"], Tensor)
+            for name in ("x", "y"):
+                found = f"{name}: shape is {tuple(arrays.tensors[name].shape)}"
+                if arrays.tensors[name].ndim != 2:
+                    raise ValueError(f"{found}, expected (points, coordinates), those of this process.")
+            for name, of in (("a", "x"), ("b", "y")):
+                if name in arrays.tensors and len(arrays.tensors[name]) != len(arrays.tensors[of]):
+                    found = f"{name}: {len(arrays.tensors[name])} weights for {len(arrays.tensors[of])} points of {of}"
+                    raise ValueError(f"{found}, expected one a point.")
+        tensors = arrays.tensors
+        with group.step(what, **same, **_described(tensors, arrays.dtype, is_numpy)):
+            pass
+        parts = parts_of(len(tensors["x"]), group), parts_of(len(tensors["y"]), group)
+        sides = {"x": parts[0], "a": parts[0], "y": parts[1], "b": parts[1]}
+        whole = {name: deal(t, sides[name]) for name, t in tensors.items()}
+        return cls(whole["x"], whole["y"], whole.get("a"), whole.get("b"), parts, is_numpy, arrays.dtype)
+
+    def container(self, of_whole: Container) -> OfParts:
+        """For numbers over the own points, from the container of the whole."""
+        made = {f.name: getattr(of_whole, f.name) for f in fields(Container)}
+        return OfParts(**made | {"is_numpy": self.is_numpy, "dtype": self.dtype}, parts=self.parts)
+
+
 def sharded_request(
     x: Any, y: Any, a: Any, b: Any, options: Options, index: tuple[Any, Any], group: Group, what: str,
     centre: Tensor | None = None,
@@ -72,42 +138,16 @@ def sharded_request(
     ProcessesError
         If another process fails, or was asked for something else.
     """
-    given = {"x": x, "y": y, "a": a, "b": b}
     with group.step(what):
-        _check(given, options, index)
-        arrays = Arrays.read({name: _as_tensor(name, t) for name, t in given.items() if t is not None}, "x, y, a, b")
-        is_numpy = not isinstance(x, Tensor)
-        for name in ("x", "y"):
-            shape = tuple(arrays.tensors[name].shape)
-            if len(shape) != 2:
-                raise ValueError(f"{name}: shape is {shape}, expected (points, coordinates), those of this process.")
-        for name, of in (("a", "x"), ("b", "y")):
-            if name in arrays.tensors and len(arrays.tensors[name]) != len(arrays.tensors[of]):
-                found = f"{name}: {len(arrays.tensors[name])} weights for {len(arrays.tensors[of])} points of {of}"
-                raise ValueError(f"{found}, expected one a point.")
-    tensors = arrays.tensors
-    with group.step(what, **_same(tensors, arrays.dtype, is_numpy, options)):
-        pass
-    parts = parts_of(len(tensors["x"]), group), parts_of(len(tensors["y"]), group)
-    sides = {"x": parts[0], "a": parts[0], "y": parts[1], "b": parts[1]}
-    whole = {name: deal(t, sides[name]) for name, t in tensors.items()}
-    request = Request.of(whole["x"], whole["y"], whole.get("a"), whole.get("b"), options, centre=centre)
-    made = {f.name: getattr(request.container, f.name) for f in fields(Container)}
-    container = OfParts(**made | {"is_numpy": is_numpy, "dtype": arrays.dtype}, parts=parts)
-    return replace(request, container=container)
-
-
-def _check(given: dict[str, Any], options: Options, index: tuple[Any, Any]) -> None:
-    """Refuse what is not defined across processes."""
-    for name in ("x", "y"):
-        if isinstance(given[name], Sketch):
-            raise TypeError(f"{name}: a Sketch was given with group, expected the points of this process.")
-    if any(one is not None for one in index):
-        raise ValueError("x_batch, y_batch: given with group, expected single clouds.")
-    if options.multiscale:
-        raise ValueError("multiscale: True given with group, whose processes have no cells in common; expected None.")
-    if options.iterations is not None:
-        raise ValueError("differentiation: 'unrolled' given with group, expected 'envelope' or 'implicit'.")
+        if options.multiscale:
+            found = "multiscale: True given with group, whose processes have no cells in common"
+            raise ValueError(f"{found}; expected None.")
+        if options.iterations is not None:
+            raise ValueError("differentiation: 'unrolled' given with group, expected 'envelope' or 'implicit'.")
+    same = {f.name: plain(getattr(options, f.name)) for f in fields(Options)}
+    whole = Dealt.read({"x": x, "y": y, "a": a, "b": b}, index, group, what, same)
+    request = Request.of(whole.x, whole.y, whole.a, whole.b, options, centre=centre)
+    return replace(request, container=whole.container(request.container))
 
 
 def _as_tensor(name: str, given: Any) -> Tensor:
@@ -118,9 +158,9 @@ def _as_tensor(name: str, given: Any) -> Tensor:
     return torch.from_numpy(np.array(given, order="C"))
 
 
-def _same(tensors: dict[str, Tensor], dtype: torch.dtype, is_numpy: bool, options: Options) -> dict[str, Any]:
-    """What all processes are to be asked for alike."""
-    return {f.name: plain(getattr(options, f.name)) for f in fields(Options)} | {
+def _described(tensors: dict[str, Tensor], dtype: torch.dtype, is_numpy: bool) -> dict[str, Any]:
+    """What the arrays of all processes are to be alike in."""
+    return {
         "coordinates": [tensors["x"].shape[1], tensors["y"].shape[1]],
         "arrays": "NumPy" if is_numpy else "torch",
         "dtype of the points": str(dtype),

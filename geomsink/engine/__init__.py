@@ -35,6 +35,7 @@ from .tiled import TiledPair, compiled
 
 __all__ = [
     "ENGINES",
+    "SUFFIX",
     "UNIT",
     "Blocks",
     "BuildError",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..costs import Cost
 from ..guards import exactly
-from ..processes import Parts, Sharded, deal, local_of, own, own_part, told_largest, told_sum
+from ..processes import Parts, Sharded, deal, local_of, own, told_largest, told_sum
 from .blocks import Blocks
 from .gibbs import Pair
 
@@ -138,98 +139,147 @@ def passed(parts: Parts, tensors: tuple[Tensor, ...]) -> Iterator[tuple[bool, tu
 
 # ------------------------------------------------------------------- differentiable
 
-Sums = Callable[..., Tensor]
-"""From x, y, w, u, v and parameters to Σ_j k(x_i, y_j, u_i, v_j) w_j, differentiable."""
+ROWS, COLUMNS, ALL = 0, 1, None
+"""What a tensor has numbers for: each row, each column, or whatever all processes have alike."""
+Kinds = tuple[int | None, ...]
 
 
-def ring_sums(sums: Sums, x: Tensor, y: Tensor, w: Tensor, u: Tensor, v: Tensor, p: tuple[Tensor, ...]) -> Tensor:
-    """Σ_j k(x_i, y_j, u_i, v_j) w_j over points that are dealt out, shape (N, E), with first derivatives.
+@dataclass(frozen=True)
+class _Blocks:
+    """A function of two blocks of points, whose results are added up over blocks: to one for each row those of all
+    columns, and so on.
+
+    Attributes
+    ----------
+    function : callable
+        From tensors, and which of the results are wanted, to these.
+    takes, gives : tuple
+        What its tensors, and all its results, have numbers for.
+    parts : pair of Parts
+        Of rows and columns.
+    """
+
+    function: Callable[[tuple[Tensor, ...], tuple[int, ...]], list[Tensor]]
+    takes: Kinds
+    gives: Kinds
+    parts: tuple[Parts, Parts]
+
+    def of_all(self, tensors: tuple[Tensor, ...], wanted: tuple[int, ...]) -> list[Tensor]:
+        """The wanted results over all blocks; a call of all processes."""
+        own = [self._own(t, kind) for t, kind in zip(tensors, self.takes, strict=True)]
+        found: dict[int, Tensor] = {}
+        # What rows have is found where these are, while columns go around; and what columns have, the other way.
+        for still, moving in ((ROWS, COLUMNS), (COLUMNS, ROWS)):
+            some = tuple(k for k in wanted if (self.gives[k] == COLUMNS) == (still == COLUMNS))
+            if some:
+                found |= dict(zip(some, self._around(own, some, moving), strict=True))
+        return [self._whole(found[k], self.gives[k]) for k in wanted]
+
+    def derivative(self, of: tuple[int, ...]) -> _Blocks:
+        """From the same tensors, and cotangents of some results, to what the tensors' gradients are made of."""
+        count, function = len(self.takes), self.function
+
+        def gradients(given: tuple[Tensor, ...], wanted: tuple[int, ...]) -> list[Tensor]:
+            again = any(t.requires_grad for t in given)
+            tensors = list(given[:count])
+            with torch.enable_grad():
+                for k in wanted:
+                    if not tensors[k].requires_grad:
+                        tensors[k] = tensors[k].detach().requires_grad_()
+                results = function(tuple(tensors), of)
+                live = [(r, c) for r, c in zip(results, given[count:], strict=True) if r.requires_grad]
+                ends, cotangents = [r for r, _ in live], [c for _, c in live]
+                found: Any = [None] * len(wanted)
+                if live:
+                    chosen = [tensors[k] for k in wanted]
+                    found = torch.autograd.grad(ends, chosen, cotangents, create_graph=again, allow_unused=True)
+            return [torch.zeros_like(tensors[k]) if g is None else g for k, g in zip(wanted, found, strict=True)]
+
+        return _Blocks(gradients, (*self.takes, *(self.gives[k] for k in of)), self.takes, self.parts)
+
+    def _own(self, t: Tensor, kind: int | None) -> Tensor:
+        if kind is None:
+            return t
+        parts = self.parts[kind]
+        return local_of(t, parts, -t.ndim).expand(parts.mine, *[-1] * (t.ndim - 1)).contiguous()
+
+    def _around(self, own: list[Tensor], wanted: tuple[int, ...], moving: int) -> list[Tensor]:
+        """Sums over the own points of one cloud and all of the other one, whose blocks move."""
+        places = [k for k, kind in enumerate(self.takes) if kind == moving]
+        total: list[Tensor] | None = None
+        for _, block in passed(self.parts[moving], tuple(own[k] for k in places)):
+            if self.parts[1 - moving].mine and len(block[0]):
+                given = list(own)
+                for k, t in zip(places, block, strict=True):
+                    given[k] = t
+                more = self.function(tuple(given), wanted)
+                total = more if total is None else [t + m for t, m in zip(total, more, strict=True)]
+        return self._nothing(own, wanted) if total is None else total
+
+    def _nothing(self, own: list[Tensor], wanted: tuple[int, ...]) -> list[Tensor]:
+        """Results without any pairs: as between one point of each cloud, but zero and for no point."""
+        one = tuple(
+            t if kind is None else t.new_zeros((1, *t.shape[1:])) for t, kind in zip(own, self.takes, strict=True)
+        )
+        shapes = (t.shape for t in self.function(one, wanted))
+        kinds = (self.gives[k] for k in wanted)
+        return [
+            own[0].new_zeros(shape if kind is None else (self.parts[kind].mine, *shape[1:]))
+            for shape, kind in zip(shapes, kinds, strict=True)
+        ]
+
+    def _whole(self, t: Tensor, kind: int | None) -> Tensor:
+        return told_sum(t, self.parts[ROWS]) if kind is None else Sharded(t, self.parts[kind], -t.ndim)
+
+
+def ring_sums(
+    sums: Callable[..., Tensor], x: Tensor, y: Tensor, w: Tensor, u: Tensor, v: Tensor, p: tuple[Tensor, ...]
+) -> Tensor:
+    """Σ_j k(x_i, y_j, u_i, v_j) w_j over points that are dealt out, shape (N, E), with derivatives to any order.
 
     Parameters
     ----------
     sums : callable
-        The same between two blocks.
+        The same between two blocks, from x, y, w, u, v and parameters, differentiable to any order.
     x, y : Sharded, shapes (N, D) and (M, D)
     w : Sharded, shape (M, E)
     u, v : Sharded, shapes (N,) and (M,)
     p : tuple of Tensor
         Whole on all processes; so are their derivatives.
     """
-    out: Tensor = _RingSums.apply(sums, x, y, w, u, v, *p)
-    return out
+
+    def function(tensors: tuple[Tensor, ...], wanted: tuple[int, ...]) -> list[Tensor]:
+        return [sums(*tensors)]
+
+    takes = (ROWS, COLUMNS, COLUMNS, ROWS, COLUMNS, *[ALL] * len(p))
+    blocks = _Blocks(function, takes, (ROWS,), (_parts(x), _parts(y)))
+    (out,) = _OverBlocks.apply(blocks, (0,), x, y, w, u, v, *p)
+    return out  # type: ignore[no-any-return]
 
 
-class _RingSums(torch.autograd.Function):
+class _OverBlocks(torch.autograd.Function):
+    """Wanted results of `_Blocks`, whose derivatives are such results again."""
+
     @staticmethod
-    def forward(ctx: Any, sums: Sums, *tensors: Tensor) -> Tensor:
-        ctx.sums = sums
+    def forward(ctx: Any, blocks: _Blocks, wanted: tuple[int, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.blocks, ctx.wanted = blocks, wanted
+        ctx.set_materialize_grads(False)  # zeros for all rows of all processes
         ctx.save_for_backward(*tensors)
-        x, y, w, u, v, *p = _locals(tensors)
-        total = x.new_zeros(len(x), w.shape[1])
-        for _, (y_, w_, v_) in passed(_parts(tensors[1]), (y, w, v)):
-            if len(x) and len(y_):
-                total += sums(x, y_, w_, u, v_, *p)
-        return Sharded(total, _parts(tensors[0]), -2)
+        with torch.no_grad():
+            return tuple(blocks.of_all(tuple(t.detach() for t in tensors), wanted))
 
     @staticmethod
     @exactly()
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
-        wanted = ctx.needs_input_grad[1:]
-        found = iter(_RingGradients.apply(ctx.sums, wanted, cotangent, *ctx.saved_tensors))
-        return None, *(next(found) if want else None for want in wanted)
-
-
-class _RingGradients(torch.autograd.Function):
-    """Of the wanted arguments; these have no derivatives themselves."""
-
-    @staticmethod
-    def forward(ctx: Any, sums: Sums, wanted: tuple[bool, ...], cotangent: Tensor, *tensors: Tensor) -> Any:
-        x, y, w, u, v, *p = _locals(tensors)
-        rows, columns = _parts(tensors[0]), _parts(tensors[1])
-        given = own_part(cotangent, rows, -2).contiguous()
-        found: dict[int, Tensor] = {}
-
-        def add(at: dict[int, Tensor], arguments: tuple[Tensor, ...], c: Tensor) -> None:
-            """Derivatives of the sums between two blocks in some of x, y, w, u, v and parameters."""
-            if not (len(arguments[0]) and len(arguments[1])):
-                return
-            with torch.enable_grad():
-                arguments = tuple(t.detach().requires_grad_(k in at) for k, t in enumerate(arguments))
-                out = sums(*arguments)
-                of = torch.autograd.grad(out, [arguments[k] for k in at], c, allow_unused=True)
-            for k, more in zip(at, of, strict=True):
-                at[k] += 0.0 if more is None else more
-
-        of_rows = {k: torch.zeros_like(t) for k, t in ((0, x), (3, u), *enumerate(p, 5)) if wanted[k]}
-        of_columns = {k: torch.zeros_like(t) for k, t in ((1, y), (2, w), (4, v)) if wanted[k]}
-        if of_rows:
-            for _, (y_, w_, v_) in passed(columns, (y, w, v)):
-                add(of_rows, (x, y_, w_, u, v_, *p), given)
-        if of_columns:
-            for _, (x_, u_, c_) in passed(rows, (x, u, given)):
-                add(of_columns, (x_, y, w, u_, v, *p), c_)
-        for k, t in (of_rows | of_columns).items():
-            if k >= 5:
-                found[k] = told_sum(t, rows)
-            else:
-                found[k] = Sharded(t, columns if k in of_columns else rows, -t.ndim)
-        return tuple(found[k] for k in sorted(found))
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        raise RuntimeError(
-            "second derivatives were asked for, of points that are dealt out to processes; expected first ones."
-        )
-
-
-def _locals(tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """This process's parts; parameters are whole."""
-    x, y, w, u, v, *p = tensors
-    rows, columns = _parts(x), _parts(y)
-    return [
-        own(x), own(y), local_of(w, columns, -2).expand(columns.mine, -1), local_of(u, rows, -1).expand(rows.mine),
-        local_of(v, columns, -1).expand(columns.mine), *p,
-    ]  # fmt: skip
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        given = [(k, c) for k, c in zip(ctx.wanted, cotangents, strict=True) if c is not None]
+        of, wanted = tuple(k for k, _ in given), tuple(k for k, need in enumerate(ctx.needs_input_grad[2:]) if need)
+        gradients: list[Tensor | None] = [None] * len(ctx.blocks.takes)
+        if given and wanted:
+            derivative = ctx.blocks.derivative(of)
+            found = _OverBlocks.apply(derivative, wanted, *ctx.saved_tensors, *(c for _, c in given))
+            for k, gradient in zip(wanted, found, strict=True):
+                gradients[k] = gradient
+        return None, None, *gradients
 
 
 def _parts(t: Tensor) -> Parts:

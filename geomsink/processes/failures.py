@@ -41,9 +41,10 @@ def silent(rank: int, count: int, what: str, seconds: float, ranks: Sequence[int
 
 def gone(rank: int, count: int, what: str, ranks: Sequence[int] = ()) -> ProcessesError:
     """A connection broke."""
+    have, they = ("have", "they") if len(ranks) > 1 else ("has", "it")
     return ProcessesError(
-        f"{what}: process {rank} of {count} has lost {_named(ranks) or 'another one'}, which "
-        f"{'have' if len(ranks) > 1 else 'has'} ended or given up; see what they printed.",
+        f"{what}: process {rank} of {count} has lost {_named(ranks) or 'another one'}, which {have} ended or given up; "
+        f"see what {they} printed.",
         ranks,
     )
 

@@ -1,30 +1,29 @@
-"""Processes that work on one problem, and the few ways in which they talk.
+"""Processes that work on one problem: how they meet, and how they fail.
 
-Every call here is made by all processes of a group, in the same order. None waits longer than the group's time-out, and
-what a process fails at by itself it tells the others first.
+None waits longer than the group's time-out, and the seconds in which all find out who is missing; what a process fails
+at by itself it tells the others first.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from .failures import ProcessesError, disagreement
+from .exchanges import Exchanges
+from .failures import ProcessesError
 from .links import Links
-from .words import LONG, Traffic, as_bytes, check_timeout, copied, decoded, encoded, meant
+from .words import LONG, Traffic, check_timeout
 
 TIMEOUT = 300.0
 """Seconds that a process waits for the others."""
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class Group(Exchanges):
     """Processes that solve one problem together, each with its part of the points.
 
     Its making is the first call of all of them. Before each exchange every process says to every other which one it
@@ -37,7 +36,8 @@ class Group:
         Default: all, which ``torchrun`` has started and ``torch.distributed.init_process_group`` has joined. The first
         group of all is also that which ``group=True`` means, and `geomsink.generative.fit`.
     timeout : float, default 300
-        Seconds that a process waits for the others before all give up with a `ProcessesError`. Processes wait for the
+        Seconds that a process waits for the others before all give up with a `ProcessesError`, in which, a few seconds
+        later, all name those that were waited for. Processes wait for the
         slowest, so that it should be more than their work differs by. The same on all.
 
     Attributes
@@ -96,7 +96,7 @@ class Group:
         ranks = dist.get_process_group_ranks(dist.group.WORLD if world else self.processes)
         if dist.get_rank() not in ranks:
             raise ValueError(f"group: this process, {dist.get_rank()}, is none of its processes, {ranks}.")
-        object.__setattr__(self, "_links", Links(ranks, world, seconds))
+        object.__setattr__(self, "_links", Links(ranks, world, seconds, self.traffic))
         self._meet("group", {"timeout": seconds})
         key = dist.group.WORLD if world else self.processes
         if key not in _made or _made[key].left:
@@ -107,195 +107,9 @@ class Group:
         return self
 
     @property
-    def rank(self) -> int:
-        return self._links.rank
-
-    @property
-    def count(self) -> int:
-        return self._links.count
-
-    @property
     def left(self) -> bool:
         """Whether `torch.distributed` has been shut down since."""
         return self._links.left
-
-    # ------------------------------------------------------------------ what they say
-
-    def sum(self, t: Tensor, what: str) -> Tensor:
-        """Of the tensors of all processes, which have one shape; in their order, the same bits on all.
-
-        Parameters
-        ----------
-        t : Tensor
-            Of one shape on all.
-        what : str
-            What it is for, in messages.
-
-        Returns
-        -------
-        Tensor, of that shape
-
-        Raises
-        ------
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        return self._combined(t, what, "sum", torch.add)
-
-    def largest(self, t: Tensor, what: str) -> Tensor:
-        """The same of the largest numbers; NaN where one process has it.
-
-        Parameters
-        ----------
-        t : Tensor
-            Of one shape on all.
-        what : str
-            What it is for, in messages.
-
-        Returns
-        -------
-        Tensor, of that shape
-
-        Raises
-        ------
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        return self._combined(t, what, "largest", torch.maximum)
-
-    def smallest(self, t: Tensor, what: str) -> Tensor:
-        """The same of the smallest numbers; NaN where one process has it.
-
-        Parameters
-        ----------
-        t : Tensor
-            Of one shape on all.
-        what : str
-            What it is for, in messages.
-
-        Returns
-        -------
-        Tensor, of that shape
-
-        Raises
-        ------
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        return self._combined(t, what, "smallest", torch.minimum)
-
-    def first(self, t: Tensor, what: str) -> Tensor:
-        """The first process's tensor, on all.
-
-        Parameters
-        ----------
-        t : Tensor
-            On the others, one of its shape.
-        what : str
-            What it is for, in messages.
-
-        Returns
-        -------
-        Tensor, of that shape
-
-        Raises
-        ------
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        self._meet(what, meant("first", t.dtype, t.shape))
-        sent, back = self._links.there(copied(t))
-        self._count(sent if self.rank == 0 else None)
-        self._links.broadcast(sent, what)
-        return sent.to(back)
-
-    def gather(self, t: Tensor, what: str) -> list[Tensor]:
-        """The tensors of all processes, in their order.
-
-        Parameters
-        ----------
-        t : Tensor, shape (rows, ...)
-            The number of rows may differ, the other sizes not.
-        what : str
-            What it is for, in messages.
-
-        Returns
-        -------
-        list of Tensor
-
-        Raises
-        ------
-        ValueError
-            For a number, which has no rows.
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        if t.ndim == 0:
-            raise ValueError(f"{what}: a tensor without rows was given, expected one of shape (rows, ...).")
-        rows = self._meet(what, meant("gather", t.dtype, t.shape[1:]), len(t))
-        sent, back = self._links.there(copied(t))
-        self._count(sent)
-        parts = self._links.exchange(sent, [(n, *t.shape[1:]) for n in rows], what)
-        return [part.to(back) for part in parts]
-
-    def told(self, facts: Any, what: str) -> list[Any]:
-        """What each process says.
-
-        Parameters
-        ----------
-        facts
-            What JSON holds.
-        what : str
-            What it is for, in messages.
-
-        Returns
-        -------
-        list, in the order of the processes
-
-        Raises
-        ------
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        return [decoded(part) for part in self.gather(encoded(as_bytes(facts)), what)]
-
-    def ring(self, tensors: tuple[Tensor, ...], what: str) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """The tensors of each process, beginning with the own ones: each has one neighbour's in memory besides, while
-        they are passed on.
-
-        Parameters
-        ----------
-        tensors : tuple of Tensor, shapes (rows, ...)
-            Those of one process have one number of rows, which may be another on the others.
-        what : str
-            What it is for, in messages.
-
-        Yields
-        ------
-        owner : int
-        tensors : tuple of Tensor
-
-        Raises
-        ------
-        ProcessesError
-            If another process has failed, does not answer in time, or came for something else.
-        """
-        yield self.rank, tensors
-        rows = self._meet(what, {"ring": [meant("ring", t.dtype, t.shape[1:]) for t in tensors]}, len(tensors[0]))
-        held = tensors
-        for step in range(1, self.count):
-            if step > 1:
-                self._meet(what, {"ring": step})  # all are still there, or hear why one is not
-            owner = (self.rank - step) % self.count
-            coming = []
-            for t in held:
-                out, back = self._links.there(copied(t))
-                self._count(out)
-                coming.append(self._links.pass_on(out, (rows[owner], *t.shape[1:]), what).to(back))
-            held = tuple(coming)
-            yield owner, held
-
-    # ------------------------------------------------------------------ how they fail
 
     @contextlib.contextmanager
     def step(self, what: str, **same: Any) -> Iterator[None]:
@@ -348,29 +162,6 @@ class Group:
             first = heard.ranks[0] if heard.heard else first
         object.__setattr__(self, "_known", (error, first))
         return first
-
-    # ------------------------------------------------------------------ below
-
-    def _meet(self, what: str, facts: dict[str, Any], rows: int = 0, failure: str | None = None) -> list[int]:
-        """The numbers of rows of all, which have come for the same; or all hear who has not, or has failed."""
-        words = as_bytes({"call": what, "failure": failure} | facts)
-        heads = self._links.heads(words, rows, failure is not None, what)
-        if not any(head.failed for head in heads) and len({head.fingerprint for head in heads}) == 1:
-            return [head.rows for head in heads]
-        said = self._links.exchange(encoded(words), [(head.length,) for head in heads], what)
-        error = disagreement([decoded(part) for part in said])
-        object.__setattr__(self, "_known", (error, error.ranks[0]))
-        raise error
-
-    def _combined(self, t: Tensor, what: str, how: str, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        self._meet(what, meant(how, t.dtype, t.shape))
-        sent, back = self._links.there(copied(t))
-        self._count(sent)
-        return self._links.combine(sent, operation, what).to(back)
-
-    def _count(self, t: Tensor | None) -> None:
-        self.traffic.messages += 1
-        self.traffic.bytes += 0 if t is None else t.numel() * t.element_size()
 
 
 _made: dict[Any, Group] = {}

@@ -1,10 +1,11 @@
-"""Connections of one process to the others, on torch's process groups: no wait is longer than the time-out."""
+"""Connections of one process to the others, on torch's process groups: waits for messages end with the time-out."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
@@ -15,10 +16,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .failures import ProcessesError, broken, gone, silent
+from .news import Found, News
+from .words import SHORT, Traffic, copied, is_short
 
-HEAD, BODY = 1, 2
-"""Tags of messages: what a process comes for, and what it brings."""
-SHORT = 4096
+HEAD, BODY, NOTHING = 1, 2, 3
+"""Tags of messages: what a process comes for, and what it brings; and one of messages that never come."""
+FEW = 4096
 """Numbers of each process up to which all get all of them to add up: one round of messages, where it takes two else."""
 SLACK, AT_ONCE = timedelta(milliseconds=20), timedelta(milliseconds=1)
 """What a wait may be too short by, and the shortest."""
@@ -39,17 +42,31 @@ class Head:
     length : int
         Of its words.
     failed : bool
+    short : Tensor, shape (SHORT,), uint8
+        The tensor itself, where it is short enough.
     """
 
     fingerprint: int
     rows: int
     length: int
     failed: bool
+    short: Tensor
+
+    @staticmethod
+    def packed(words: bytes, rows: int, failed: bool, t: Tensor | None) -> Tensor:
+        """As it is sent."""
+        fingerprint = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little", signed=True)
+        head = torch.zeros(3 + SHORT // 8, dtype=torch.int64, device="cpu")
+        head[:3] = torch.tensor([fingerprint, rows, 2 * len(words) + failed], device="cpu")
+        if t is not None and is_short(t.shape, t.dtype):
+            own = copied(t).cpu().reshape(-1).view(torch.uint8)
+            head[3:].view(torch.uint8)[: len(own)] = own
+        return head
 
     @classmethod
-    def of(cls, words: bytes, rows: int, failed: bool) -> Head:
-        digest = hashlib.blake2b(words, digest_size=8).digest()
-        return cls(int.from_bytes(digest, "little", signed=True), rows, len(words), failed)
+    def read(cls, packed: Tensor) -> Head:
+        fingerprint, rows, length = packed[:3].tolist()
+        return cls(fingerprint, rows, length // 2, bool(length % 2), packed[3:].view(torch.uint8))
 
 
 class Links:
@@ -68,15 +85,26 @@ class Links:
         Whether these are all.
     seconds : float
         How long to wait.
+    traffic : Traffic
+        Where messages are counted.
+
+    Attributes
+    ----------
+    lost : ProcessesError or None
+        What has made them useless.
+    passing : Passing
+        Blocks that this process has begun to pass on around the ring.
     """
 
-    def __init__(self, ranks: list[int], world: bool, seconds: float):
-        self._ranks, self._seconds = ranks, seconds
+    def __init__(self, ranks: list[int], world: bool, seconds: float, traffic: Traffic):
+        self._ranks, self._seconds, self.traffic = ranks, seconds, traffic
         self.rank, self.count = ranks.index(dist.get_rank()), len(ranks)
         self.lost: ProcessesError | None = None
+        self.passing = Passing(self, (), (), "")  # of nothing
         self._others = [rank for rank in range(self.count) if rank != self.rank]
         self._tensors = self._joined(world, None)
         self._words = self._tensors if dist.get_backend(self._tensors) == "gloo" else self._joined(world, "gloo")
+        self._news = News(self._joined(world, "gloo"), ranks)  # their waits, when they fail, leave these as they are
         self._world = dist.group.WORLD
 
     def _joined(self, world: bool, backend: str | None) -> Any:
@@ -96,16 +124,10 @@ class Links:
 
     # ------------------------------------------------------------------ from each to each
 
-    def heads(self, words: bytes, rows: int, failed: bool, what: str) -> list[Head]:
-        """Of all processes."""
-        self._check(what)
-        mine = Head.of(words, rows, failed)
-        if self.count == 1:
-            return [mine]
-        sent = torch.tensor([mine.fingerprint, rows, 2 * len(words) + failed], dtype=torch.int64, device="cpu")
-        found = self._from_each(sent, [sent.shape] * self.count, HEAD, what)
-        numbers = torch.stack(found).tolist()
-        return [Head(fingerprint, n, length // 2, bool(length % 2)) for fingerprint, n, length in numbers]
+    def heads(self, words: bytes, rows: int, failed: bool, what: str, short: Tensor | None = None) -> list[Head]:
+        """Of all processes, with what each brings, where that is short enough."""
+        mine = Head.packed(words, rows, failed, short)
+        return [Head.read(head) for head in self._from_each(mine, [mine.shape] * self.count, HEAD, what)]
 
     def exchange(self, mine: Tensor, shapes: Sequence[Sequence[int]], what: str) -> list[Tensor]:
         """A tensor of each process, whose shapes are known."""
@@ -128,6 +150,7 @@ class Links:
         """Messages under way; nothing is sent of what is empty."""
         operations: list[tuple[Any, Tensor, int]] = [(dist.irecv, t, k) for k, t in receives.items() if t.numel()]
         operations += [(dist.isend, t, k) for k, t in sends.items() if t.numel()]
+        self.traffic.posts += sum(how is dist.isend for how, _, _ in operations)
         if any(t.device.type != "cpu" for _, t, _ in operations):  # NCCL wants them together
             messages = [dist.P2POp(how, t, self._ranks[k], self._tensors) for how, t, k in operations]
             return [(work, None) for work in dist.batch_isend_irecv(messages)]
@@ -143,7 +166,7 @@ class Links:
 
     def combine(self, t: Tensor, operation: Callable[[Tensor, Tensor], Tensor], what: str) -> Tensor:
         """Tensors of one shape put together in the order of the processes, which all do alike: the same bits."""
-        if t.numel() <= SHORT * self.count:
+        if t.numel() <= FEW * self.count:
             return reduce(operation, self.exchange(t, [t.shape] * self.count, what))
         # Each puts one piece together, for all.
         flat = t.reshape(-1)
@@ -184,9 +207,26 @@ class Links:
         except RuntimeError as error:
             late = time.monotonic() >= end - SLACK.total_seconds()
             missing = [rank for work, rank in (waiting if late else waiting[:1]) if not (late and _done(work))]
-            ranks = sorted({rank for rank in missing if rank is not None})
-            self.lost = self._silent(what, ranks) if late else gone(self.rank, self.count, what, ranks)
+            self.lost = self._fault(sorted({rank for rank in missing if rank is not None}), late, what)
             raise self.lost from error
+
+    def _fault(self, ranks: list[int], late: bool, what: str) -> ProcessesError:
+        """What is said of processes that are missing, or of those that they have missed themselves. The others are
+        told, and wait for this one no more."""
+        found = Found(self.rank, tuple(ranks), late)
+        self._news.tell(found)
+        self._close()
+        found = self._news.behind(found)
+        if found.late:
+            return silent(found.teller, self.count, what, self._seconds, found.ranks)
+        return gone(self.rank, self.count, what, found.ranks)
+
+    def _close(self) -> None:
+        """Close all connections: gloo does so where a wait for a message is too long."""
+        for k in self._others:
+            with contextlib.suppress(RuntimeError):
+                never: Any = dist.irecv(torch.empty(1, device="cpu"), self._ranks[k], self._words, NOTHING)
+                never.wait(AT_ONCE)
 
     def _check(self, what: str) -> None:
         if self.lost is not None:
@@ -205,3 +245,48 @@ def _done(work: Any) -> bool:
     except (RuntimeError, AttributeError):
         return False
     return True
+
+
+class Passing:
+    """Blocks of tensors on their way around the ring; an iterator over their owners and them.
+
+    Parameters
+    ----------
+    links : Links
+    rows : sequence of int
+        Of the block of each process.
+    tensors : tuple of Tensor
+        The own one.
+    what : str
+
+    Attributes
+    ----------
+    whole : bool
+        Whether all that have come were taken.
+    """
+
+    def __init__(self, links: Links, rows: Sequence[int], tensors: tuple[Tensor, ...], what: str):
+        self._links, self._rows, self._held, self._what, self._step = links, rows, tensors, what, 0
+        self.whole = True
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        return self
+
+    def __next__(self) -> tuple[int, tuple[Tensor, ...]]:
+        links = self._links
+        self._step += 1
+        if self._step >= links.count or links.lost is not None:
+            self._held = ()
+            raise StopIteration
+        owner, coming = (links.rank - self._step) % links.count, []
+        for t in self._held:
+            out, back = links.there(copied(t))
+            links.traffic.count(out)
+            coming.append(links.pass_on(out, (self._rows[owner], *t.shape[1:]), self._what).to(back))
+        self._held = tuple(coming)
+        return owner, self._held
+
+    def finish(self) -> None:
+        """Pass on what is left, which others wait for, where this process has failed at a block before the last one."""
+        for _ in self:
+            self.whole = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,10 @@ from torch import Tensor
 
 LONG = 500
 """Characters of another process's failure that are passed on."""
+
+
+SHORT = 104
+"""Bytes of a tensor, at most, that go with the head of an exchange, which has 24 of its own."""
 
 
 @dataclass
@@ -24,11 +29,23 @@ class Traffic:
         Collective calls, and pieces passed on around the ring.
     bytes : int
         Of its own tensors that went out, once each; what a backend sends besides, or passes on for others, is not
-        counted, nor are the 24 bytes to each of the others that go before every call.
+        counted, nor what goes to each of the others before every call.
+    posts : int
+        Messages to one other process each, of which a call has one for each of them or more.
     """
 
     messages: int = 0
     bytes: int = 0
+    posts: int = 0
+
+    def count(self, t: Tensor | None) -> None:
+        """One message more, with a tensor or without."""
+        self.messages += 1
+        self.bytes += 0 if t is None else t.numel() * t.element_size()
+
+    def since(self, before: Traffic) -> Traffic:
+        """What was sent after that."""
+        return Traffic(self.messages - before.messages, self.bytes - before.bytes, self.posts - before.posts)
 
 
 def check_timeout(timeout: Any) -> float:
@@ -51,6 +68,11 @@ def meant(how: str, dtype: torch.dtype, sizes: Any) -> dict[str, Any]:
 def copied(t: Tensor) -> Tensor:
     """A copy that can be sent, and overwritten."""
     return t.detach().clone(memory_format=torch.contiguous_format)
+
+
+def is_short(shape: Sequence[int], dtype: torch.dtype) -> bool:
+    """Whether a tensor goes with the head of an exchange."""
+    return math.prod(shape) * dtype.itemsize <= SHORT
 
 
 def as_bytes(facts: Any) -> bytes:

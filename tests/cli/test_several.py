@@ -216,7 +216,7 @@ def test_a_killed_process_leaves_what_can_be_gone_on_from():
     survivor, _ = launched(2, FIT, sabotage=killed_in_the_third_step, ended=(0,), within=30.0)
     ((code, out, err),) = survivor.value
     assert (code, out) == (4, "") and without_warnings(err) == (
-        "geomsink: fit: process 0 of 2 has lost process 1, which has ended or given up; see what they printed.\n"
+        "geomsink: fit: process 0 of 2 has lost process 1, which has ended or given up; see what it printed.\n"
     )
     assert {path.name for path in Path("out").iterdir()} == {"checkpoint-000000002.pt", "frame.json", "log.csv"}
     assert len(log_of("out")) == 2

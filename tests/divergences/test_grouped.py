@@ -188,6 +188,13 @@ def rest(rank, group):
     same = sinkhorn_divergence(x, x, blur=BLUR, group=group)
     found["same"] = same.value, same.converged
     found["copied"] = copy.deepcopy(result).value == result.value
+    live = torch.from_numpy(x).requires_grad_()
+    again = sinkhorn_divergence(live, torch.from_numpy(y), blur=BLUR, group=group).value
+    (gradient,) = torch.autograd.grad(again, live, create_graph=True)
+    try:
+        gradient.square().sum().backward()
+    except ValueError as error:
+        found["second"] = str(error)
     for what in ("transport_cost", "plan"):
         try:
             _ = result.xy.transport_cost if what == "transport_cost" else result.xy.plan @ y
@@ -357,3 +364,4 @@ def test_the_rest(found, alone):
         assert said["same"] == (0.0, True)
         assert all("after a solve with group=" in said[what] for what in ("transport_cost", "plan"))
         assert said["copied"]
+        assert "second derivatives were asked for after a solve between sketches with group=" in said["second"]

@@ -68,7 +68,7 @@ def sent(group, rows, columns):
 
 
 def differentiated(group, rows, columns):
-    """Gradients of a sum over pairs in all that it depends on; second ones are refused."""
+    """Gradients of a sum over pairs in all that it depends on, and those of a number made of these."""
     x, y, *_ = clouds()
     u, v, w, _ = weights()
     of_x, of_y = parts_of(len(x[rows]), group), parts_of(len(y[columns]), group)
@@ -78,10 +78,10 @@ def differentiated(group, rows, columns):
     found = {}
     for name in ("dense-sharded", "keops-sharded"):
         number = Pairs(name).sums(kernel, a, b, c, d, e, (scale,)).mul(0.01).sin().sum()
-        found[name] = [number.detach(), *torch.autograd.grad(number, (*leaves, scale), retain_graph=True)]
-    (first,) = torch.autograd.grad(number, leaves[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="second derivatives were asked for"):
-        first.square().sum().backward()
+        first = torch.autograd.grad(number, (*leaves, scale), create_graph=True)
+        # What each process has for its own points counts in a sum over all, and what all have alike once.
+        second = torch.autograd.grad(sum(t.square().sum() for t in first), (*leaves, scale))
+        found[name] = [number.detach(), *(t.detach() for t in first), *second]
     return found
 
 
@@ -136,15 +136,18 @@ def test_a_reduction_sends_all_blocks_but_one(found, count):
 def test_derivatives(found, name, count):
     x, y, *_ = clouds()
     u, v, w, _ = weights()
-    leaves = [t.clone().requires_grad_() for t in (x, y, w, u, v, torch.tensor([1.5], dtype=torch.float64))]
+    leaves = [t.clone().requires_grad_() for t in (x, y, w, u, v, torch.tensor(1.5, dtype=torch.float64))]
     x, y, w, u, v, scale = leaves
     number = ((u[:, None] + v - ((x[:, None] - y) ** 2).sum(-1) * scale).exp() @ w).mul(0.01).sin().sum()
-    expected = torch.autograd.grad(number, leaves)
-    for one in found["differentiated", count]:
-        close(one[name][0], number.detach())
-        close(one[name][-1], expected[-1])  # whole on each
-    for k, gradient in enumerate(expected[:-1]):
-        close(torch.cat([one[name][k + 1] for one in found["differentiated", count]]), gradient)
+    first = torch.autograd.grad(number, leaves, create_graph=True)
+    second = torch.autograd.grad(sum(t.square().sum() for t in first), leaves)
+    results = [one[name] for one in found["differentiated", count]]
+    assert all(float(t.detach().abs().max()) > 1e-3 for t in (*first, *second))
+    for k, expected in enumerate((number, *first, *second)):
+        if expected.ndim:
+            close(torch.cat([one[k] for one in results]), expected.detach())
+        for one in results if not expected.ndim else ():  # whole on each
+            close(one[k].reshape(()), expected.detach())
 
 
 def test_the_bound_of_rounding_counts_all_columns():

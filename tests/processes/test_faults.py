@@ -94,22 +94,48 @@ def outcomes_of(fault, ended):
     ("fault", "seconds"), [(killed, TIMEOUT), (ends, TIMEOUT), (stopped, TIMEOUT + 5), (never_calls, TIMEOUT + 5)]
 )
 def test_a_process_that_is_not_there(fault, seconds):
-    """Lost connections are noticed at once; those that stand still after the time-out."""
+    """Lost connections are noticed at once; those that stand still after the time-out. All name the same one."""
     others = [rank for rank in range(COUNT) if rank != CULPRIT]
     outcomes = outcomes_of(fault, others)
     for rank in others:
         said, took, ranks, after = outcomes[rank].value
         assert took < seconds and outcomes[rank].seconds < seconds + 10.0
-        assert said.startswith(f"ProcessesError: masses: process {rank} of {COUNT} has ") and said.count(". ") == 0
-        if fault in (stopped, never_calls):
-            assert took >= TIMEOUT and ranks == (CULPRIT,)
-            assert f"has waited 5 s for process {CULPRIT}, which has ended, hangs or is much slower" in said
-        else:
-            # Of three, one may see first that another has given up, which has lost the culprit.
-            assert f"has lost process {ranks[0]}, which has ended or given up" in said and rank not in ranks
-        assert "gloo" not in said and not re.search(r"[^\x20-\x7e]", said)
+        check_named(said, ranks, "masses", COUNT, TIMEOUT if fault in (stopped, never_calls) else None)
         assert after.startswith("after: these processes have lost each other before (masses: ")
-    assert any(CULPRIT in outcomes[rank].value[2] for rank in others)
+        assert took >= (TIMEOUT if fault in (stopped, never_calls) else 0.0)
+
+
+def check_named(said, ranks, what, count, waited=None):
+    """One sentence, of the one that is missing: it is lost, or was waited for so long."""
+    assert ranks == (CULPRIT,), said
+    if waited is None:
+        found = f"has lost process {CULPRIT}, which has ended or given up; see what it printed."
+    else:
+        found = f"has waited {waited:g} s for process {CULPRIT}, which has ended, hangs or is much slower; "
+    assert re.match(rf"ProcessesError: {what}: process \d of {count} {re.escape(found)}", said), said
+    assert said.count(". ") == 0 and "gloo" not in said and not re.search(r"[^\x20-\x7e]", said)
+
+
+def around_the_ring(fault, seconds):
+    """Two rings; the culprit does something else at a block of the second, and most others wait for those that wait."""
+    group, tensors = Group(timeout=seconds), (torch.ones(100, 2),)
+    try:
+        for k in range(2):
+            for owner, _ in group.ring(tensors, "clouds"):
+                if k == 1 and group.rank == CULPRIT and owner == 0:
+                    fault(group)
+    except ProcessesError as error:
+        return f"{type(error).__name__}: {error}", error.ranks
+    return None
+
+
+@pytest.mark.parametrize(("fault", "waited"), [(killed, None), (ends, None), (stopped, 2.0), (never_calls, 2.0)])
+def test_a_process_that_is_lost_among_those_that_wait_for_each_other(fault, waited):
+    others = [0, 2, 3, 4]
+    outcomes = together(around_the_ring, 5, fault, waited or TIMEOUT, within=TIMEOUT + 20.0, ended=others)
+    for rank in others:
+        assert outcomes[rank].error is None and outcomes[rank].code == 0
+        check_named(*outcomes[rank].value, "clouds", 5, waited)
 
 
 @pytest.mark.parametrize(
