@@ -99,6 +99,7 @@ def partial_transport(
     if request.epsilon == math.inf:
         raise ValueError("epsilon: inf is given, expected a finite temperature.")
     with Progress(progress) as bar:
+        bar.unforeseen()
         search = _Search(Problems(request), options, wanted, bar)
         price = search.run()
     found = solution_of(search.problems, search.solved)
