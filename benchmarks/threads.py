@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, clouds, default_shapes, fresh, machine, number, table, work, write
+from common import RESULTS, clouds, default_shapes, fresh, number, table, work, write
 
 WARM = 5_000
 NAMES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -110,7 +110,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.worker:
         return work(measure, options.worker)
-    about = f"{machine()}; {options.shapes[0]} and {options.shapes[1]}, {options.points:,} points, blur {options.blur}"
+    from geomsink import engine
+
+    surfaces = f"{options.shapes[0]} and {options.shapes[1]}, {options.points:,} points, blur {options.blur}"
+    about = f"{engine.describe()['CPU']}, {cores} cores; {surfaces}"
     report: dict[str, Any] = {"about": about, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         points = str(Path(folder) / "points.npz")

@@ -19,6 +19,8 @@ FORESEEN = 0.1
 """Share of a job after which a guess of the time left is worth showing."""
 BEHIND = 0.05
 """Share of a job from which on it is not going up and down but over the same ground again."""
+NEARLY = 0.99
+"""Share of a job beyond which a guess does not go: there may be another round, between finer sketches."""
 POINTS = 0.5
 """Share that the last of several levels, that of the points, has of a problem."""
 
@@ -113,8 +115,8 @@ class Progress:
     def _show(self, text: str, share: float, mark: str = "~") -> None:
         """That share of the part is done."""
         assert self._display is not None
-        now, done = monotonic(), self._of_job(share)
-        again, self._done = done < self._done - BEHIND, max(self._done, min(done, 1.0))
+        now, done = monotonic(), min(self._of_job(share), NEARLY if mark == "~" else 1.0)
+        again, self._done = done < self._done - BEHIND, max(self._done, done)
         if self._done > self._marks[-1][1]:
             self._marks.append((now, self._done))
         left = "?"

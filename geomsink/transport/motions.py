@@ -107,11 +107,13 @@ class Linear:
         if self.kind == "rigid":
             matrix = nearest_rotation(matrix)
         self._matrix, self._image = matrix, image
-        self._basis = torch.eye(len(self._free), dtype=image.dtype, device=image.device)
-        if curvature is not None:
+        if curvature is None:
+            self._basis = torch.eye(len(self._free), dtype=image.dtype, device=image.device)
+        else:
             values, vectors = torch.linalg.eigh(0.5 * (curvature + curvature.T))
             values = values.abs()  # what is a saddle, or flat, as of a shape with symmetries, is gone down carefully
-            self._basis = self.unit / unit * vectors / values.clamp(min=FLATTEST * float(values.max())).sqrt()
+            stretched = vectors / values.clamp(min=FLATTEST * float(values.max())).sqrt()
+            self._basis = self.unit / unit * self._basis @ stretched
         self.unit = unit
         self._free.zero_()
 

@@ -20,6 +20,8 @@ RADIUS = 0.5
 an eighth of the temperature, and cells of a surface are about as large as the blur."""
 HELD = 4
 """Points that a cell holds on average, at least."""
+PAYS = 8
+"""Times as few pairs as between the points that cells at the last blur must have."""
 FEWEST = 1000
 """Cells that a stage may have at any blur; before the last one there are no more than this, or than would be as far
 apart, in blurs, as the points are at the last one."""
@@ -74,7 +76,7 @@ def stages(alpha: Measure, beta: Measure, blurs: Sequence[float]) -> list[Stage]
         Stage(blur, _cells(trees[0], blur, blurs[-1]), _cells(trees[1], blur, blurs[-1]), blur == blurs[-1], False)
         for blur in blurs
     ]
-    if found[-1].sizes == whole:
+    if PAYS * math.prod(found[-1].sizes) > math.prod(whole):
         found.pop()
     return [*found, Stage(blurs[-1], *clouds, True, True)]
 
