@@ -74,8 +74,8 @@ def test_curvature_and_the_parameters_that_it_makes(kind):
     torch.testing.assert_close(motion(x), moved, rtol=0, atol=1e-12)
     history = descend(motion.parameters, loss, optimizer="lbfgs", steps=20, tol=0.0)
     assert history.values[-1] < 1e-6 * history.values[0]
-    motion.settle(0.02, second())  # where they are of another kind already
-    torch.testing.assert_close(second(), torch.eye(len(parameter), dtype=x.dtype), rtol=0, atol=1e-3)
+    motion.settle(0.02, second())  # of turns that are not zero, which the new ones are
+    torch.testing.assert_close(second(), torch.eye(len(parameter), dtype=x.dtype), rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("transform", ["rigid", "affine"])
