@@ -3,6 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import waiting as waiting  # before torch is
+
+# isort: split
 from . import costs, engine, generative, shapes, transport
 from .costs import FeatureCost, MatrixCost, kernels
 from .derivatives import LinearSolveWarning

@@ -94,7 +94,14 @@ def register(
     said = report.descent_report(history) | {"seconds": sum(level.seconds for level in result.history)}
     said |= {"transform": transform, "matrix": result.matrix.tolist(), "translation": result.translation.tolist()}
     said |= {"matched": list(result.matched)}
-    said |= {"blur": blur, "blurs": list(result.blurs), "init": init, "optimizer": optimizer, "seed": reading.seed}
+    said |= {
+        "blur": blur,
+        "blurs": list(result.blurs),
+        "sizes": [list(sizes) for sizes in result.sizes],
+        "init": init,
+        "optimizer": optimizer,
+        "seed": reading.seed,
+    }
     said |= {} if reach is None else {"reach": reach}
     said |= {} if result.width is None else {"width": result.width, "controls": len(result.controls)}
     said |= report.cloud_reports(a=x, b=y) | {"out": out}
@@ -116,7 +123,11 @@ def _rows(
         ("translation", _row(result.translation)),
         *report.descent_rows(result.history[-1], "loss"),
         *([] if reach is None else [("matched", "{:.0%} of A's mass, {:.0%} of B's".format(*result.matched))]),
-        ("levels", f"{len(result.blurs)}, of blur {result.blurs[0]:.3g} to {result.blurs[-1]:.3g}"),
+        (
+            "levels",
+            f"{len(result.blurs)}, of blur {result.blurs[0]:.3g} to {result.blurs[-1]:.3g}, between "
+            f"{max(result.sizes[0]):,} to {max(result.sizes[-1]):,} points or cells of them",
+        ),
         *report.pair_rows(x, y),
         ("cost", f"sqeuclidean, blur {blur:.4g}" + ("" if reach is None else f", reach {reach:g}")),
         *report.file_rows(written=out, figure=plot),

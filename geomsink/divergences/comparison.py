@@ -30,6 +30,8 @@ from .solution import ConvergenceWarning, Divergence, Scattered, Solution
 
 FAR_BELOW = 0.01
 """Blurs, in spacings of the points, below which the spacing is named where a solve does not converge."""
+SELF = 0.5
+"""What a self problem takes of the time of the problem between the clouds, about."""
 SHARES = {"xy": 1.0, "xx": -0.5, "yy": -0.5}
 """S_ε = OT_ε(α, β) − ½ OT_ε(α, α) − ½ OT_ε(β, β)."""
 
@@ -62,6 +64,8 @@ def transport(
         start = request.start("init", given, alpha, beta)
     offset = _constant_of_mass_1(request)
     with _progress(progress, group) as bar:
+        if options.certified:
+            bar.unforeseen()
         solved = problems.solve("xy", alpha, beta, bar, start, goal=problems.goal(-offset))
         interval, shortfall = None, ""
         if options.form == "sharp" and options.iterations is None:
@@ -154,10 +158,14 @@ def _compared(
     if memory is not None and warm:
         starts = {**_warm_starts(request, memory), **{name: start for name, start in starts.items() if start}}
     with _progress(progress, group) as bar:
+        if options.certified:
+            bar.unforeseen()
+        bar.parts([SELF * (not same[0]), SELF * (not same[1]), 1.0])
         xx = memory.xx if memory and same[0] else problems.solve("xx, 1 of 3", alpha, alpha, bar, starts["xx"])
         equal = _are_equal(request)
         if equal and starts["yy"] is None:  # the three problems are one, and S = 0
             starts["yy"] = xx.potentials
+        bar.part(1)
         yy = memory.yy if memory and same[1] else problems.solve("yy, 2 of 3", beta, beta, bar, starts["yy"])
         if equal:  # yy has gone on from there, and gradients are differences as well
             xx = problems.solve("xx, 1 of 3", alpha, alpha, bar, yy.potentials, xx)
@@ -167,6 +175,7 @@ def _compared(
             offset = difference_of_masses(request).detach()
         others = 0.5 * (xx.solver.value() + yy.solver.value()) - offset
         goal = problems.goal(others, nearest(request))
+        bar.part(2)
         xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=goal)
         solved, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""
         if options.iterations is None and not equal:

@@ -38,6 +38,7 @@ def exact_transport(
 ) -> tuple[Optimum, Problems, Solved]:
     """min ⟨P, C⟩ for measures of mass 1, and the entropic solve that it was found from."""
     problems = Problems(request)
+    bar.unforeseen()
     solved = problems.solve("xy", request.alpha, request.beta, bar)
     bar.begin("exact", 1.0, 0.0)
     alpha, beta = (Measure(m.points.cpu(), m.weights.cpu()) for m in (request.alpha, request.beta))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from ..measures import Container, measure, promoted
 from ..progress import Progress
 from ..shown import Facts, Shown, Words, seconds
 from ..solver import Solved, rounding
-from .comparison import check_symmetric, compare, difference_of_masses, warn_of_pairs
+from .comparison import SELF, check_symmetric, compare, difference_of_masses, warn_of_pairs
 from .options import MAX_ITER, TOL, Options
 from .problems import Problems
 from .refining import is_right, nearest, stated_error
@@ -269,14 +270,20 @@ class _Table:
         self.solved = np.ones(shape, dtype=bool)
 
     def fill(self) -> None:
-        same = self.rows is self.columns
-        first = self._within(self.rows, "clouds")
-        second = first if same else self._within(self.columns, "others")
-        shape = self.values.shape
+        same, shape = self.rows is self.columns, self.values.shape
         cells = np.argwhere(np.triu(np.ones(shape, dtype=bool), 1) if same else np.ones(shape, dtype=bool))
         sizes = [(self.rows.sizes[i], self.columns.sizes[j]) for i, j in cells]
-        done = 0
+        sides = {"clouds": self.rows} if same else {"clouds": self.rows, "others": self.columns}
+        alone = [[(n, n) for n in side.sizes] for side in sides.values()]
+        self._parts = itertools.count()
+        self.bar.parts(
+            [SELF * _pairs(of_one, some) for of_one in alone for some in _groups(of_one)]
+            + [_pairs(sizes, some) for some in _groups(sizes)]
+        )
+        first, *others = (self._within(side, name) for name, side in sides.items())
+        second, done = others[0] if others else first, 0
         for some in _groups(sizes):
+            self.bar.part(next(self._parts))
             self._between(cells[some], first, second, f"{done + 1:,} of {len(cells):,}")
             done += len(some)
         if same:
@@ -288,6 +295,7 @@ class _Table:
         """Of each cloud with itself."""
         found: dict[int, _Values] = {}
         for some in _groups([(n, n) for n in side.sizes]):
+            self.bar.part(next(self._parts))
             points, weights = side.some(some)
             problems = Problems(Request.of(points, points, weights, weights, self.options))
             measured = problems.request.alpha
@@ -326,6 +334,11 @@ class _Table:
 
     def _set(self, i: int, j: int, numbers: tuple[float, float, float, bool]) -> None:
         self.values[i, j], self.marginal_errors[i, j], self.value_errors[i, j], self.solved[i, j] = numbers
+
+
+def _pairs(sizes: Sequence[tuple[int, int]], some: Sequence[int]) -> int:
+    """Of points, in some problems."""
+    return sum(math.prod(sizes[k]) for k in some)
 
 
 def _groups(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:

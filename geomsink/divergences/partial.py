@@ -97,6 +97,7 @@ def partial_transport(
     request = Request.of(x, y, a, b, options, x_batch, y_batch)
     wanted = _mass(mass, request)
     with Progress(progress) as bar:
+        bar.unforeseen()
         search = _Search(Problems(request), options, wanted, bar)
         price = search.run()
     found = solution_of(search.problems, search.solved)

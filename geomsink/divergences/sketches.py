@@ -301,7 +301,8 @@ def sketch(
         with Progress(progress) as bar:
             for piece in pieces(chunks):
                 gathered.add(piece)
-                bar.pieces("sketch", gathered.count, piece.total)
+                of = f" of {piece.total:,}" if piece.total else ""
+                bar.steps(f"sketch  {gathered.count:,}{of} points", gathered.count, piece.total)
             whole = gathered.whole()
         count, weighted, container = gathered.count, gathered.weighted, gathered.container
     return Sketch(

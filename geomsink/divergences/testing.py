@@ -143,7 +143,7 @@ def two_sample_test(
         whole_one, _ = compare(first, second, None, None, options)
         at_once = together(n * len(second))
         for start in range(0, count, at_once):
-            bar.pieces("permutations", start, count)
+            bar.steps(f"permutations  {start:,} of {count:,}", start, count)
             orders = [random.permutation(len(pooled)) for _ in range(min(at_once, count - start))]
             for k, found in enumerate(_divergences(pooled, orders, n, options), start):
                 null[k], solved[k] = found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 import warnings
 
 import torch
 
+from .. import waiting
 from ..costs import get
 from . import build
 from .dense import DensePair
@@ -39,6 +41,10 @@ def describe() -> dict[str, str]:
     except build.BuildError as error:
         report["compiled engine"] = f"none: {error}"
     report |= {"CPU": build.cpu_name(), "threads": str(torch.get_num_threads())}
+    report["CPUs of this process"] = str(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    report["threads wait"] = waiting.chosen()
     report["GPU"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return report
 

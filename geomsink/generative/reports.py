@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import about, clear, replacing
+from ..progress import Progress
 
 Row = dict[str, Any]
 FORMATS = (".csv", ".jsonl")
@@ -137,7 +138,7 @@ class Board:
 
 
 class Bar:
-    """A progress bar of steps, with the loss and its value on held-out data.
+    """A progress bar of steps, of which there may be ``fewer``, with the loss and its value on held-out data.
 
     Raises
     ------
@@ -145,19 +146,17 @@ class Bar:
         If tqdm is not installed.
     """
 
-    def __init__(self, steps: int, step: int):
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            raise ImportError("progress=True needs the package tqdm: pip install 'geomsink[cli]'.") from None
-        self._bar: Any = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
-        self._held_out = ""
+    def __init__(self, steps: int, step: int, fewer: bool):
+        self._bar, self._steps, self._fewer, self._held_out = Progress(True), steps, fewer, ""
+        self._show(step, "")
 
     def write(self, row: Row) -> None:
         if row["held_out"] is not None:
             self._held_out = f", held out {row['held_out']:.3e}"
-        self._bar.set_postfix_str(f"loss {row['loss']:.3e}{self._held_out}", refresh=False)
-        self._bar.update()
+        self._show(row["step"], f", loss {row['loss']:.3e}{self._held_out}")
+
+    def _show(self, step: int, numbers: str) -> None:
+        self._bar.steps(f"step {step:,} of {self._steps:,}{numbers}", step, self._steps, self._fewer)
 
     def close(self) -> None:
         self._bar.close()

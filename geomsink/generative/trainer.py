@@ -109,7 +109,7 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
         self.steps, self.seed = whole("steps", steps), whole("seed", seed, 0)
         self._evaluate_every = whole("evaluate_every", evaluate_every)
         self._checkpoint_every = whole("checkpoint_every", checkpoint_every)
-        self._progress, self._tensorboard = progress, tensorboard
+        self._progress, self._tensorboard, self._may_stop = progress, tensorboard, patience is not None
         self.folder = None if folder is None else Path(folder)
         if tensorboard and self.folder is None:
             raise ValueError("tensorboard: True given without a folder to write to; expected folder=.")
@@ -265,7 +265,7 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
         reports: list[Any] = []
         if processes.rank() == 0:
             if self._progress:
-                reports.append(opened.enter_context(closing(Bar(self.steps, self.step))))
+                reports.append(opened.enter_context(closing(Bar(self.steps, self.step, self._may_stop))))
             if self._tensorboard and self.folder is not None:
                 reports.append(opened.enter_context(closing(Board(self.folder, self.step))))
             if self._log is not None:

@@ -86,7 +86,7 @@ class CoarseToFine:
         extended = level.extend(problem.alpha, problem.beta, cells, problem.pair.x.dtype)
         plain = problem.is_self or problem.is_signed
         newton = None if plain else Newton(*self.clouds, cost, problem.epsilon, problem.penalties)
-        progress.level(f", {sizes[-1][0]:,} × {sizes[-1][1]:,} points")
+        progress.level(f", {sizes[-1][0]:,} × {sizes[-1][1]:,} points", len(sizes) - 1, len(sizes))
         sums = self._sums(problem, level)
         wanted = replace(self.goal, tol=(1.0 - 2.0 * SKIPPED) * self.goal.tol)  # truncation may have the rest
         patience = PATIENCE if problem.is_signed else None
@@ -109,7 +109,7 @@ class CoarseToFine:
         parents = problem.alpha.weights, problem.beta.weights  # of no meaning before the first level
         pair, sizes = problem.pair, []
         steps = temperatures(problem.cost_scale, problem.epsilon, self.scaling, pair.cost.degree)
-        for depths in zip(self.levels.alpha, self.levels.beta, strict=True):
+        for k, depths in enumerate(zip(self.levels.alpha, self.levels.beta, strict=True)):
             cells = _cell_of(self.clouds[0], depths[0]), _cell_of(self.clouds[1], depths[1])
             alpha = _measure(self.clouds[0], depths[0])
             beta = alpha if problem.is_self else _measure(self.clouds[1], depths[1])
@@ -125,7 +125,7 @@ class CoarseToFine:
                 first, correction = level.extend(alpha, beta, up, x.dtype), level.correction(beta, up[1], x.dtype)
             if start is not None:
                 first = _means(start[0], cells[0], len(x)), _means(start[1], cells[1], len(y))
-            progress.level(f", {len(x):,} × {len(y):,} cells")
+            progress.level(f", {len(x):,} × {len(y):,} cells", k, 1 + len(self.levels.alpha))
             wanted = max(COARSE_TOL[0] * self.goal.of_sums, COARSE_TOL[1], 3.0 * coarse.floor())
             aim = Goal(wanted, COARSE_SHARE if self.goal.asks_for_values else math.inf)
             if in_memory:

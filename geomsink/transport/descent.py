@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,7 @@ def descend(
     size: float = 0.0,
     span: float = 1.0,
     callback: Callable[[int, float], Any] | None = None,
-    progress: bool = False,
+    progress: bool | Progress = False,
     name: str = "descent",
 ) -> History:
     """Change the parameters, in place, so that the loss comes down.
@@ -117,8 +118,8 @@ def descend(
     callback : callable, optional
         Called as ``callback(k, value)`` when the loss after k steps is known, for k = 0 and the end too, before the
         parameters move on.
-    progress : bool, default False
-        Show a progress bar (needs tqdm).
+    progress : bool or Progress, default False
+        Show a progress bar (needs tqdm); or that of a larger job.
     name : str, default "descent"
         What it is, in the bar and in sentences.
 
@@ -153,15 +154,17 @@ def descend(
     method = _optimizer(optimizer, leaves, lr)
     began, run = time.perf_counter(), _Run(leaves, loss, scale, callback, name)
     why = ""
-    bar = _Steps(progress)
-    with bar:
+    bar = progress if isinstance(progress, Progress) else Progress(progress)
+    with nullcontext() if bar is progress else bar:
         run.arrive()
         for k in range(steps):
+            bar.steps(f"{name}  step {k} of {steps}  loss {run.values[-1]:.4e}", k, steps, tol is not None)
             if tol is not None and (why := _rest(run, tol, size, span)):
                 break
             method.step(run.closure)  # type: ignore[arg-type]  # a tensor is as good as a float
-            bar.step(name, k + 1, steps, run.values[-1])
             run.arrive()
+        else:
+            bar.steps(f"{name}  step {steps} of {steps}  loss {run.values[-1]:.4e}", steps, steps, tol is not None)
     status, start, end, rested = why or f"{steps} steps are done", run.values[0], run.values[-1], bool(why)
     if risen := end - start > (tol or 0.0) * max(abs(start), FLAT * size):
         status = f"the loss rose from {start:.4g} to {end:.4g}, a smaller step size may help"
@@ -220,6 +223,16 @@ class Particles:
         return self.parameter / self._root
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A loss, its multiple and the gradients of that, at values of the leaves."""
+
+    leaves: list[Tensor]
+    value: float
+    scaled: Tensor
+    gradients: list[Tensor | None]
+
+
 class _Run:
     """A loss under an optimiser: its values after each step, what it warned of, and sentences where it fails."""
 
@@ -234,40 +247,49 @@ class _Run:
         self.leaves, self.loss, self.scale, self.callback, self.name = leaves, loss, scale, callback, name
         self.values: list[float] = []
         self.unsolved = 0
-        self._known: Tensor | None = None
+        self._known: _Known | None = None
         self._warned: set[tuple[str, type[Warning], int]] = set()
 
     def arrive(self) -> None:
-        """Take note of the loss where the last step has led; line searches go on from there."""
-        self._known = self._measured(len(self.values), note=True)
+        """Take note of the loss where the last step has led."""
+        self._measured(len(self.values), note=True)
 
     def closure(self) -> Tensor:
         """The scaled loss, with its gradients in the leaves."""
-        known, self._known = self._known, None
-        return self._measured(len(self.values) - 1) if known is None else known
+        return self._measured(len(self.values) - 1)
 
     def gradient(self) -> float:
         """The norm of the scaled loss's gradient."""
         return math.sqrt(sum(float(leaf.grad.double().square().sum()) for leaf in self.leaves if leaf.grad is not None))
 
     def _measured(self, step: int, note: bool = False) -> Tensor:
+        here = [leaf.detach().clone() for leaf in self.leaves]
+        # Line searches end where they have evaluated the loss, and the next one begins there.
+        if self._known is None or not all(map(torch.equal, here, self._known.leaves)):
+            self._known = self._differentiated(here, step)
+        for leaf, gradient in zip(self.leaves, self._known.gradients, strict=True):
+            leaf.grad = None if gradient is None else gradient.clone()
+        if note:
+            self.values.append(self._known.value)
+            if self.callback is not None:
+                self.callback(step, self._known.value)
+        return self._known.scaled
+
+    def _differentiated(self, here: list[Tensor], step: int) -> _Known:
         for leaf in self.leaves:
             leaf.grad = None
         loss = self._evaluated()
         value = float(loss.detach())
-        if note:
-            self.values.append(value)
         if not math.isfinite(value):
             raise RuntimeError(f"{self.name}: the loss is {value} at step {step}, expected a finite number.")
         scaled: Tensor = self.scale * loss
         scaled.backward()
-        if not all(bool(leaf.grad.isfinite().all()) for leaf in self.leaves if leaf.grad is not None):
+        gradients = [leaf.grad for leaf in self.leaves]
+        if not all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None):
             raise RuntimeError(
                 f"{self.name}: the gradient of the loss has NaN or infinities at step {step}, expected finite numbers."
             )
-        if note and self.callback is not None:
-            self.callback(step, value)
-        return scaled.detach()
+        return _Known(here, value, scaled.detach(), gradients)
 
     def _evaluated(self) -> Tensor:
         with warnings.catch_warnings(record=True) as caught:
@@ -288,15 +310,6 @@ class _Run:
         if not loss.requires_grad:
             raise ValueError(f"{self.name}: the loss has no autograd history in the parameters, expected some.")
         return loss.reshape(())
-
-
-class _Steps(Progress):
-    """A bar that fills step by step."""
-
-    def step(self, name: str, done: int, steps: int, value: float) -> None:
-        if self._bar is not None:
-            self._bar.n = 100 * done / steps
-            self._bar.set_description_str(f"{name}  step {done} of {steps}  loss {value:.4e}")
 
 
 def _rest(run: _Run, tol: float, size: float, span: float) -> str:

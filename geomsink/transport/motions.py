@@ -13,6 +13,8 @@ from torch import Tensor
 
 MOST_CONTROLS = 2000
 """Control points of a smooth displacement: their kernel matrix is factorised."""
+FLATTEST = 1e-3
+"""Least curvature of what is minimised, as a share of the largest, that parameters are stretched by."""
 JITTER = 1e-8
 """Added to the diagonal of a kernel matrix, which is close to singular where control points are close."""
 
@@ -29,8 +31,12 @@ class Motion(Protocol):
         """A squared length that is added to what is minimised; None is none."""
         ...
 
-    def settle(self, unit: float) -> None:
-        """Keep the map, and have parameters of another unit; zero, where the family can be looked at from anywhere."""
+    def settle(self, unit: float, curvature: Tensor | None = None) -> None:
+        """Keep the map, and have parameters of another unit; zero, where the family can be looked at from anywhere.
+
+        With the curvature, shape (K, K), of what is minimised, in the parameters as they were, they are such that it is
+        the identity in them: an optimiser's first step is then nearly Newton's.
+        """
         ...
 
 
@@ -56,11 +62,20 @@ class Linear:
         self.kind, self.centre, self.radius, self.unit = kind, centre, radius, unit
         self._matrix, self._image = matrix, matrix @ centre + translation
         sizes = {"rigid": d * (d - 1) // 2, "similarity": d * (d - 1) // 2 + 1, "affine": d * d}
-        self._linear, self._shift = (centre.new_zeros(n, requires_grad=True) for n in (sizes[kind], d))
+        self._free = centre.new_zeros(sizes[kind] + d, requires_grad=True)
+        self._basis = torch.eye(len(self._free), dtype=centre.dtype, device=centre.device)
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        return self._linear, self._shift
+        return (self._free,)
+
+    @property
+    def _linear(self) -> Tensor:
+        return (self._basis @ self._free)[: -len(self.centre)]
+
+    @property
+    def _shift(self) -> Tensor:
+        return (self._basis @ self._free)[-len(self.centre) :]
 
     @property
     def matrix(self) -> Tensor:
@@ -87,13 +102,20 @@ class Linear:
         return None
 
     @torch.no_grad()
-    def settle(self, unit: float) -> None:
+    def settle(self, unit: float, curvature: Tensor | None = None) -> None:
         matrix, image = self.matrix.clone(), self._image + self.unit * self._shift
         if self.kind == "rigid":
             matrix = nearest_rotation(matrix)
-        self._matrix, self._image, self.unit = matrix, image, unit
-        for parameter in self.parameters:
-            parameter.zero_()
+        self._matrix, self._image = matrix, image
+        if curvature is None:
+            self._basis = torch.eye(len(self._free), dtype=image.dtype, device=image.device)
+        else:
+            values, vectors = torch.linalg.eigh(0.5 * (curvature + curvature.T))
+            values = values.abs()  # what is a saddle, or flat, as of a shape with symmetries, is gone down carefully
+            stretched = vectors / values.clamp(min=FLATTEST * float(values.max())).sqrt()
+            self._basis = self.unit / unit * self._basis @ stretched
+        self.unit = unit
+        self._free.zero_()
 
 
 class Smooth:
@@ -136,7 +158,8 @@ class Smooth:
         return (self.unit * self._whitened).square().sum()
 
     @torch.no_grad()
-    def settle(self, unit: float) -> None:
+    def settle(self, unit: float, curvature: Tensor | None = None) -> None:
+        """The metric of the kernel is kept, whatever the curvature."""
         self._whitened *= self.unit / unit
         self.unit = unit
 

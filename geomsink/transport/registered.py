@@ -29,7 +29,9 @@ class Registration(Shown):
         c_k and p_k of the displacement v(z) = Σ_k exp(−‖z − c_k‖² / (2 width²)) p_k of ``"free"``.
     width : float or None
     blurs : tuple of float
-        Annealed through, the last one that asked for.
+        Annealed through, the last one that asked for; twice, if it was gone through between cells of points first.
+    sizes : tuple of (int, int)
+        Points of x and of y, or cells of them, that each of these was between; in the last, all that have mass.
     matched : pair of float
         Mass that the last plan moves, as shares of x's mass and of y's: 1 without a reach. With one, compare them with
         what a cloud matches of itself, ``solve(y, y, blur=blur, reach=reach).plan.mass`` for a mass of 1, some 0.1 at a
@@ -49,6 +51,7 @@ class Registration(Shown):
     width: float | None
     blurs: tuple[float, ...]
     history: tuple[History, ...]
+    sizes: tuple[tuple[int, int], ...] = ()
     matched: tuple[float, float] = (1.0, 1.0)
 
     def _facts(self) -> Facts:

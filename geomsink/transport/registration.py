@@ -13,20 +13,22 @@ from ..counts import number, one_of, whole
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
 from ..measures import Container, Measure, pair_of_measures, tensor
+from ..progress import Progress
 from ..solver import temperatures
 from .descent import OptimizerLike, check_steps, descend
 from .motions import Linear, Motion, Smooth, nearest_rotation, spread
 from .registered import Registration
-from .search import HAZE, centre, radius, sample, search
+from .search import HAZE, centre, radius, search
+from .stages import Stage, curvature, stages
 
 TRANSFORMS = ("rigid", "similarity", "affine", "free")
 INITS = ("centres", "search")
-FEWEST = 1000
-"""Points of each cloud on the coarsest levels."""
 RIGID_TOL = 1e-5
 """Marginal error of transport problems of rigid motions: line searches need gradients that agree with the loss."""
 COARSE_STEPS = 8
-"""Steps on the levels before the last: each only has to come within reach of the next."""
+"""Steps at the blurs before the last: each only has to come within reach of the next."""
+GUESSED = 6
+"""Steps at the last blur that the time left is guessed from."""
 FIRST = 0.5
 """The blur of the first level, in units of the first cloud's radius."""
 ORTHOGONAL = 1e-4
@@ -93,7 +95,7 @@ def register(
         As `geomsink.transport.descent.descend` takes them, on the last level.
     engine : {"auto", "keops", "dense"}, default "auto"
     seed : int, default 0
-        Of the points that coarse levels are between.
+        Of the points that a search compares.
     progress : bool, default False
         Show a progress bar (needs tqdm).
 
@@ -116,9 +118,12 @@ def register(
     Feydy et al. 2017 (arXiv:1706.05218); unbalanced, Séjourné et al. 2019 (arXiv:1910.12958); ``"free"``, Myronenko,
     Song 2010 (arXiv:0905.2635).
 
-    Levels before the last are between random samples of the clouds, 1000 points at least and four times as many each
-    time the blur is halved. Where x and y are different samples of a shape, fixed marginals would move their means
-    onto each other, which differ by its size over √N; with a reach r it is about r / √N.
+    Levels are between cells of the points, of about the size of their blur, where these are many fewer than the points.
+    The last one comes to rest between cells first, and goes on between all points from there. Of linear families,
+    L-BFGS then has parameters in which the cells' loss has a curvature of one in each direction, and needs a few steps.
+
+    Where x and y are different samples of a shape, fixed marginals would move their means onto each other, which differ
+    by its size over √N; with a reach r it is about r / √N.
 
     Examples
     --------
@@ -135,25 +140,30 @@ def register(
     width, stiffness = _smoothness(transform, width, stiffness, job.blurs[0])
     job = replace(job, width=width, stiffness=stiffness)
     motion = job.started(init)
-    histories = []
-    for k, level in enumerate(job.blurs):
-        last = k == len(job.blurs) - 1
-        motion.settle(level)
-        measured = job.measured(level)
-        histories.append(
-            descend(
+    todo, histories, curved = stages(job.alpha, job.beta, job.blurs), [], None
+    with Progress(progress) as bar:
+        bar.parts([sum(stage.sizes) * (GUESSED if stage.is_last else COARSE_STEPS) for stage in todo])
+        for k, stage in enumerate(todo):
+            bar.part(k)
+            motion.settle(stage.blur, curved)
+            measured = job.measured(stage.blur)
+            loss = job.loss(measured, motion, stage)
+            size = job.alpha.mass * stage.blur**2
+            history = descend(
                 motion.parameters,
-                job.loss(measured, motion, level, last),
+                loss,
                 optimizer=optimizer,
                 lr=lr,
-                steps=int(steps) if last else min(int(steps), COARSE_STEPS),
-                tol=tol if last else 0.0,  # which takes all steps, but from an optimum
-                scale=1.0 / (job.alpha.mass * level**2),
-                size=job.alpha.mass * level**2,
-                progress=progress,
-                name=f"{transform}, blur {level:.3g}",
+                steps=int(steps) if stage.is_last else min(int(steps), COARSE_STEPS),
+                tol=tol if stage.is_last else 0.0,  # which takes all steps, but from an optimum
+                scale=1.0 / size,
+                size=size,
+                progress=bar,
+                name=f"{transform}, blur {stage.blur:.3g}, {stage.words}",
             )
-        )
+            histories.append(history)
+            if stage.is_last and not stage.is_whole and optimizer == "lbfgs" and isinstance(motion, Linear):
+                curved = curvature(motion, loss, 1.0 / size)
     motion.settle(blur)
     with torch.no_grad():
         arrays = {
@@ -163,8 +173,9 @@ def register(
         points = container.array(motion(job.alpha.points), 0)
     matched = job.matched(measured)
     return Registration(
-        transform, points, **arrays, width=width, blurs=job.blurs, history=tuple(histories), matched=matched
-    )
+        transform, points, **arrays, width=width, blurs=tuple(stage.blur for stage in todo), history=tuple(histories),
+        sizes=tuple(stage.sizes for stage in todo), matched=matched,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,13 +218,9 @@ class _Job:
         job = cls(alpha, beta, transform, blurs, reach, engine, whole("seed", seed, 0))
         return job, container
 
-    def loss(self, measured: SinkhornDivergence | EntropicOT, motion: Motion, blur: float, last: bool) -> Any:
-        """The loss of the moved x and y, or of samples of them, and the penalty of the motion; without arguments."""
-        share = 1.0 if last else (self.blurs[-1] / blur) ** 2
-        alpha, beta = (
-            sample(m, max(FEWEST, int(share * len(m.points))), self.seed + k)
-            for k, m in enumerate((self.alpha, self.beta))
-        )
+    def loss(self, measured: SinkhornDivergence | EntropicOT, motion: Motion, stage: Stage) -> Any:
+        """The loss of the moved x and y, or of cells of them, and the penalty of the motion; without arguments."""
+        alpha, beta = stage.alpha, stage.beta
 
         def loss() -> Tensor:
             value: Tensor = measured(alpha.weights, motion(alpha.points), beta.weights, beta.points)

@@ -97,7 +97,7 @@ def test_interrupt_exits_with_130_and_one_line():
     endless = ("--samples", 1500, "--engine", "dense", "--tol", "1e-300", "--max-iter", 10**9, "--progress")
     done = process(*PAIR, *endless)
     seen = ""
-    while "ε" not in seen:  # the bar: the solve is under way
+    while "error" not in seen:  # the bar: the solve is under way
         letter = done.stderr.read(1)
         assert letter, seen
         seen += letter

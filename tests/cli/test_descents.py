@@ -114,7 +114,7 @@ def test_register_finds_a_turn_and_moves_all_of_a_with_faces_and_colours(clouds)
     np.save("b.npy", X @ TURN.T + [1.0, 2.0, 3.0])
     report, code = run_json("register", "a.ply", "b.npy", "--out", "out.ply", "--blur", "0.05")
     assert (code, report["converged"], report["transform"]) == (0, True, "rigid")
-    assert report["matched"] == [1.0, 1.0]
+    assert report["matched"] == [1.0, 1.0] and report["sizes"][-1] == [40, 40]
     np.testing.assert_allclose(report["matrix"], TURN, atol=1e-4)
     np.testing.assert_allclose(report["translation"], [1.0, 2.0, 3.0], atol=1e-4)
     np.testing.assert_allclose(shapes.read("out.ply"), np.load("b.npy"), atol=3e-4)

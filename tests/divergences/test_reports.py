@@ -1,6 +1,5 @@
 """What a result says of itself is true: convergence, precision, limits, interruptions."""
 
-import re
 import subprocess
 import sys
 import textwrap
@@ -185,17 +184,6 @@ def test_progress_is_shown_and_removed(capfd):
     assert "xy, 3 of 3, error " in shown.err and not shown.out
     sinkhorn_divergence(x, y, blur=0.05)
     assert capfd.readouterr() == ("", "")
-
-
-def test_progress_names_the_level_and_the_time_left(capfd, monkeypatch):
-    pytest.importorskip("tqdm")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("LINES", "24")
-    x, y = shapes(600)
-    sinkhorn_divergence(x, y, blur=0.1, multiscale=True, engine="dense", progress=True)
-    shown = capfd.readouterr().err
-    assert re.search(r"\d % \|.{8}\| \d\d:\d\d, \S+ left  xy, 3 of 3, error \S+, 256 × 256 cells", shown)
-    assert "600 × 600 points" in shown and all(len(line.rstrip()) <= 80 for line in re.split(r"[\r\n]", shown))
 
 
 def test_progress_without_tqdm(monkeypatch):

@@ -292,7 +292,7 @@ def test_the_bar_shows_the_loss_and_its_held_out_value(capsys):
     pytest.importorskip("tqdm")
     fitted = fit(gaussian(), target(20), distance, steps=3, held_out=5, evaluate_every=1, progress=True)
     shown = capsys.readouterr().err
-    assert f"loss {fitted.loss:.3e}, held out {fitted.history[-1]['held_out']:.3e}" in shown and "3/3" in shown
+    assert f"loss {fitted.loss:.3e}, held out {fitted.history[-1]['held_out']:.3e}" in shown and "step 3 of 3" in shown
 
 
 @pytest.mark.parametrize(("option", "package"), [("progress", "tqdm.auto"), ("tensorboard", "torch.utils.tensorboard")])

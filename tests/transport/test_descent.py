@@ -132,7 +132,7 @@ def test_a_bar(capsys):
     p, loss = bowl()
     descend([p], loss, lr=0.1, steps=12, tol=None, progress=True, name="fit")
     shown = capsys.readouterr().err
-    assert "fit  step 1 of 12  loss 1.1200e+02" in shown and "100 %" in shown
+    assert "fit  step 0 of 12  loss 1.1200e+02" in shown and "100 %" in shown
 
 
 def test_no_bar_without_tqdm(monkeypatch):
