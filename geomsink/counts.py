@@ -1,8 +1,9 @@
-"""Whole numbers that callers give: how many, and seeds."""
+"""What callers give beside numbers: how many, seeds, one of some names, yes or no."""
 
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -24,3 +25,35 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
         expected = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}: {value} given, expected a whole number {expected}.")
     return int(value)
+
+
+def known(name: str, value: Any, names: Iterable[str]) -> None:
+    """One of some names, or one sentence that lists them.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> known("form", "sharp", ("entropic", "sharp"))
+    """
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, or one sentence that says what ``name`` was.
+
+    Raises
+    ------
+    TypeError
+
+    Examples
+    --------
+    >>> flag("exact", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected True or False.")
+    return value

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .counts import flag
+
 BAR = "{percentage:3.0f} % |{bar:8}| {elapsed}, {remaining} left  {desc}"
 """What a narrow terminal has no room for is cut off at the end."""
 
@@ -19,6 +21,8 @@ class Progress:
 
     Raises
     ------
+    TypeError
+        For anything but True or False.
     ImportError
         If a bar is asked for and tqdm is not installed.
     """
@@ -27,7 +31,7 @@ class Progress:
         self._bar: Any = None
         self._name = self._level = ""
         self._first_error = math.nan
-        if show:
+        if flag("progress", show):
             try:
                 from tqdm.auto import tqdm
             except ImportError:

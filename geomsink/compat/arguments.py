@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -23,12 +22,6 @@ def positive(name: str, value: Any, zero: bool = False) -> float:
     if 0 < float(number) <= LEAST:
         raise ValueError(f"{name}: {number} given, expected more than {LEAST}; scale the points up.")
     return float(number)
-
-
-def known(name: str, value: Any, names: Iterable[str]) -> None:
-    """One of some names."""
-    if value not in names:
-        raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")
 
 
 def penalties(name: str, value: Any) -> tuple[float | None, float | None] | None:

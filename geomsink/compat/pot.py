@@ -16,10 +16,11 @@ from torch import Tensor
 
 from .. import costs
 from ..costs import Cost
+from ..counts import known
 from ..divergences import MAX_ITER
 from ..guards import guarded
 from ..transport import Matching, matching
-from .arguments import known, penalties, positive
+from .arguments import penalties, positive
 from .formulas import cost_of
 from .results import EntropicResult, LazyPlan, OTResult, as_matrix, between, checked
 

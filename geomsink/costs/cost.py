@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
 from ..choose import by_products
+from ..counts import flag
 from .expressions import Expression, exchanged, is_of_distances, scaled_bound, scaled_modulus, times
 
 
@@ -50,6 +53,11 @@ class Cost:
         Numbers, of shape () or (K,), that the expression takes as further arguments, ``e(x, y, *parameters)``, and
         that losses are differentiated in.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For a name that is no string, and a degree that is no positive number.
+
     Examples
     --------
     >>> import torch
@@ -70,6 +78,13 @@ class Cost:
     unit: float = 1.0
     looked_up: bool = False
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what no cost has."""
+        check_name(self.name)
+        flag("symmetric", self.symmetric)
+        if self.degree is not None:
+            check_positive("degree", self.degree, " or None")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
@@ -152,11 +167,10 @@ class Cost:
 
         Raises
         ------
-        ValueError
-            If it is not positive.
+        TypeError, ValueError
+            If it is not a positive number.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"factor: {factor} given, expected a positive number.")
+        check_positive("factor", factor)
         bound, modulus = self.lower_bound, self.modulus
         return replace(
             self,
@@ -191,3 +205,29 @@ class Cost:
             instead = {"blur": "epsilon", "reach": "rho"}[name]
             raise ValueError(f"{name}: cost {self.name!r} is no power of a length; give {instead}, in its units.")
         return float(self.unit * self.degree * blur**self.degree)
+
+
+def check_name(name: Any) -> None:
+    """Refuse what is no name, of a cost or a kernel.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name: a {type(name).__name__} was given, expected a string.")
+    if not name:
+        raise ValueError("name: an empty one was given, expected letters.")
+
+
+def check_positive(name: str, number: Any, other: str = "") -> None:
+    """Refuse what is no positive number; ``other`` says what else is taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{name}: a {type(number).__name__} was given, expected a number{other}.")
+    if not 0 < float(number) < math.inf:
+        raise ValueError(f"{name}: {number} given, expected a positive number{other}.")

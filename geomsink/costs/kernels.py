@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..choose import by_products
 from . import registry
-from .cost import Cost
+from .cost import Cost, check_name
 from .expressions import Expression, distance, is_of_distances, negated, of_distances, squared_distance
 
 
@@ -149,7 +149,7 @@ def negative(cost: str | Cost) -> Kernel:
     """
     ground = registry.get(cost)
     if not ground.symmetric:
-        raise ValueError(f"kernel: cost {ground.name!r} is not symmetric, which kernels have to be.")
+        raise ValueError(f"cost: {ground.name!r} is not symmetric, which kernels have to be.")
     return Kernel(
         name=f"-{ground.name}",
         expression=functools.partial(negated, ground.expression),
@@ -232,7 +232,7 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is taken, or if on random points the expression does not give one finite number a pair, is not
         symmetric, or exceeds its upper bound. That the engines agree on it is checked when it is used, on the points
         at hand.
@@ -244,6 +244,9 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
     True
     >>> unregister("cauchy")
     """
+    check_name(name)
+    if not callable(expression):
+        raise TypeError(f"expression: a {type(expression).__name__} was given, expected a function or a Kernel.")
     if name in _kernels or name.startswith("-"):
         raise ValueError(f"name: {name!r} is taken or begins with a minus; the kernels are {', '.join(names())}.")
     kernel = expression if isinstance(expression, Kernel) else Kernel(name=name, expression=expression)
@@ -252,7 +255,8 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
     try:
         K = kernel(x, y)
     except Exception as error:
-        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
+        found = f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3) ({error})"
+        raise ValueError(f"{found}, expected one number a pair.") from error
     if not isinstance(K, Tensor) or K.shape != (4, 5):
         found = f"a tensor of shape {tuple(K.shape)}" if isinstance(K, Tensor) else f"a {type(K).__name__}"
         raise ValueError(f"expression: 4 points against 5 give {found}, expected one number a pair, shape (4, 5).")
@@ -325,7 +329,10 @@ def get(kernel: str | Kernel) -> Kernel:
     if kernel in _kernels:
         return _kernels[kernel]
     if kernel.startswith("-"):
-        return negative(kernel[1:])
+        try:
+            return negative(kernel[1:])
+        except ValueError as error:
+            raise ValueError(f"kernel: {kernel!r} is the negative of no cost that there is; {error}") from None
     close = difflib.get_close_matches(kernel, _kernels, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ValueError(

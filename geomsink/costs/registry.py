@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..measures import tensor
-from .cost import Cost
+from .cost import Cost, check_name
 from .expressions import (
     Expression,
     angle,
@@ -41,7 +41,6 @@ from .expressions import (
 )
 
 
-@functools.cache
 def power(p: float) -> Cost:
     """‖x − y‖^p for 0 < p ≤ 2, of degree p.
 
@@ -55,18 +54,27 @@ def power(p: float) -> Cost:
 
     Raises
     ------
-    ValueError
-        For p outside of ]0, 2].
+    TypeError, ValueError
+        For anything but a number in ]0, 2].
 
     Examples
     --------
     >>> power(1.5).degree
     1.5
     """
-    if not 0 < p <= 2:
-        raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
+    exponent: Any = p
+    if isinstance(exponent, bool) or not isinstance(exponent, numbers.Real):
+        raise TypeError(f"p: a {type(exponent).__name__} was given, expected a number.")
+    if not 0 < float(p) <= 2:
+        raise ValueError(f"p: {p} given, expected 0 < p <= 2.")
+    return _power(float(p))
+
+
+@functools.cache
+def _power(p: float) -> Cost:
+    """One object each, which the engines compare with each other once."""
     of_degree = functools.partial(
-        Cost, degree=float(p), translation_invariant=True, modulus=functools.partial(power_modulus, p)
+        Cost, degree=p, translation_invariant=True, modulus=functools.partial(power_modulus, p)
     )
     if p == 2:
         return of_degree(name="sqeuclidean", expression=squared_distance, lower_bound=torch.square, quadratic=1.0)
@@ -100,9 +108,9 @@ def mahalanobis(weights: Any) -> Cost:
     >>> mahalanobis([4.0, 1.0])(torch.zeros(1, 2), torch.ones(1, 2))
     tensor([[5.]])
     """
-    given = tensor("mahalanobis", weights)
-    if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]):
-        raise ValueError(f"mahalanobis: weights have shape {tuple(given.shape)}, expected (D,) or (D, D).")
+    given = tensor("weights", weights)
+    if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]) or not given.numel():
+        raise ValueError(f"weights: shape is {tuple(given.shape)}, expected (D,) or (D, D).")
 
     features = _Root(given)
     features.root()
@@ -125,9 +133,7 @@ class _Root:
         factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
         if bool(failed) or not bool(factor.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
-            raise ValueError(
-                "mahalanobis: weights are not a symmetric positive definite matrix (or positive diagonal)."
-            )
+            raise ValueError("weights: they are not a symmetric positive definite matrix (or positive diagonal).")
         return factor
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -198,7 +204,7 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is taken, or if on random points the expression does not give one finite number a
         pair or is not symmetric though said to be. That the engines agree on it is checked before its
         first use, on the points at hand.
@@ -210,21 +216,23 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     True
     >>> unregister("manhattan")
     """
+    check_name(name)
     if name in _costs or name in _families or ":" in name:
         raise ValueError(f"name: {name!r} is taken or has a colon; the costs are {', '.join(names())}.")
+    if not callable(expression):
+        raise TypeError(f"expression: a {type(expression).__name__} was given, expected a function or a Cost.")
     cost = (
         expression
         if isinstance(expression, Cost)
         else Cost(name=name, expression=expression, degree=degree, symmetric=symmetric)
     )
-    if cost.degree is not None and not 0 < cost.degree < math.inf:
-        raise ValueError(f"degree: {cost.degree} given, expected a positive number or None.")
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64, device="cpu") for n in (4, 5))
     try:
         C = cost(x, y)
     except Exception as error:
-        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
+        found = f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3) ({error})"
+        raise ValueError(f"{found}, expected one cost a pair.") from error
     if not isinstance(C, Tensor) or C.shape != (4, 5):
         found = f"a tensor of shape {tuple(C.shape)}" if isinstance(C, Tensor) else f"a {type(C).__name__}"
         raise ValueError(f"expression: 4 points against 5 give {found}, expected one cost a pair, shape (4, 5).")
@@ -276,7 +284,7 @@ def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
     if not number > 0:
         raise ValueError(f"{name}: {number} given, expected a positive number.")
     try:
-        target: float = cost.epsilon(number) if name == "blur" else number
+        target: float = get(cost).epsilon(number) if name == "blur" else number
     except OverflowError:
         target = math.nan
     if not target > 0:
@@ -306,12 +314,14 @@ def unregister(name: str) -> None:
     del _costs[name]
 
 
-def get(cost: str | Cost) -> Cost:
+def get(cost: str | Cost, name: str = "cost") -> Cost:
     """The cost of that name, or the cost itself.
 
     Parameters
     ----------
     cost : str or Cost
+    name : str, default "cost"
+        Of the argument, for sentences.
 
     Returns
     -------
@@ -332,7 +342,7 @@ def get(cost: str | Cost) -> Cost:
     if isinstance(cost, Cost):
         return cost
     if not isinstance(cost, str):
-        raise TypeError(f"cost: a {type(cost).__name__} was given, expected a name or a geomsink.costs.Cost.")
+        raise TypeError(f"{name}: a {type(cost).__name__} was given, expected a name or a geomsink.costs.Cost.")
     if cost in _costs:
         return _costs[cost]
     family, _, listed = cost.partition(":")
@@ -340,13 +350,16 @@ def get(cost: str | Cost) -> Cost:
         try:
             values = [float(number) for number in listed.split(",")]
         except ValueError:
-            raise ValueError(f"cost: {cost!r} has no numbers after the colon; try {family}:1.5.") from None
+            raise ValueError(f"{name}: {cost!r} has no numbers after the colon; try {family}:1.5.") from None
         if family == "power" and len(values) != 1:
-            raise ValueError(f"cost: {cost!r} has {len(values)} exponents, expected one.")
-        return _families[family](values)
+            raise ValueError(f"{name}: {cost!r} has {len(values)} exponents, expected one.")
+        try:
+            return _families[family](values)
+        except ValueError as error:
+            raise ValueError(f"{name}: {cost!r} is none that there is; {error}") from None
     close = difflib.get_close_matches(cost, _costs, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ValueError(
-        f"cost: unknown name {cost!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
+        f"{name}: unknown name {cost!r}{hint}; expected one of {', '.join(names())}, or one's own, which "
         "geomsink.costs.register gives a name."
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import costs, engine
 from ..costs import Cost
-from ..counts import whole
+from ..counts import flag, known, whole
 from ..solver import Balanced, Penalty, pair_of_penalties, temperatures
 
 TOL = 1e-3
@@ -58,11 +58,8 @@ class Options:
         _ = self.ground, self.working_dtype, self.penalties
         self.live_epsilon()
         engine.check_name(self.engine)
-        if self.form not in FORMS:
-            raise ValueError(f"form: unknown name {self.form!r}; expected one of {', '.join(FORMS)}.")
-        if self.differentiation not in DIFFERENTIATIONS:
-            expected = ", ".join(DIFFERENTIATIONS)
-            raise ValueError(f"differentiation: unknown name {self.differentiation!r}; expected one of {expected}.")
+        known("form", self.form, FORMS)
+        known("differentiation", self.differentiation, DIFFERENTIATIONS)
         for name in ("tol", "scaling"):
             value = getattr(self, name)
             if not isinstance(value, numbers.Real):
@@ -73,8 +70,7 @@ class Options:
         if not (self.multiscale is None or isinstance(self.multiscale, bool)):
             raise TypeError(f"multiscale: {self.multiscale!r} given, expected None, True or False.")
         whole("max_iter", self.max_iter)
-        if not isinstance(self.normalize, bool):
-            raise TypeError(f"normalize: a {type(self.normalize).__name__} was given, expected True or False.")
+        flag("normalize", self.normalize)
         check_nan_policy(self.nan_policy)
         self._check_iterations()
         self._check_certificate()
@@ -91,12 +87,11 @@ class Options:
             whole("iterations", self.iterations)
         if unrolled and self.multiscale:
             raise ValueError("multiscale: True given with differentiation='unrolled', which is on one level.")
-        if self.recompute and not unrolled:
+        if flag("recompute", self.recompute) and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
 
     def _check_certificate(self) -> None:
-        if not isinstance(self.certify, bool):
-            raise TypeError(f"certify: a {type(self.certify).__name__} was given, expected True or False.")
+        flag("certify", self.certify)
         width: Any = self.tol_gap
         if width is not None:
             if isinstance(width, (bool, str)) or not isinstance(width, numbers.Real):
@@ -169,5 +164,4 @@ def check_nan_policy(nan_policy: str) -> None:
     ------
     ValueError
     """
-    if nan_policy not in NAN_POLICIES:
-        raise ValueError(f"nan_policy: unknown name {nan_policy!r}; expected one of {', '.join(NAN_POLICIES)}.")
+    known("nan_policy", nan_policy, NAN_POLICIES)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..certificates import Interval, Scaled, Sides, Total, balanced, rest_cost
 from ..costs import power
+from ..counts import flag
 from ..guards import guarded
 from ..measures import Value
 from ..progress import Progress
@@ -157,8 +158,7 @@ def wasserstein_bounds(
     if not isinstance(power_of, numbers.Real):
         raise TypeError(f"p: a {type(p).__name__} was given, expected a number.")
     cost = power(float(p))
-    if not isinstance(exact, bool):
-        raise TypeError(f"exact: a {type(exact).__name__} was given, expected True or False.")
+    flag("exact", exact)
     if blur is not None and epsilon is not None:
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     how: dict[str, Any] = dict(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..choose import engine_of
 from ..costs import Cost
+from ..counts import known
 from ..processes import Sharded
 from .batch import BatchPair, diagonal
 from .blocks import Blocks
@@ -70,8 +71,7 @@ def check_name(engine: str) -> None:
     ------
     ValueError
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine: unknown name {engine!r}; expected one of {', '.join(ENGINES)}.")
+    known("engine", engine, ENGINES)
 
 
 def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[Tensor, Tensor] | None = None) -> Pair:

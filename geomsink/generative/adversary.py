@@ -287,7 +287,7 @@ class LearnedCost:
         lr: float | None = None,
     ):
         if not isinstance(phi, nn.Module):
-            raise TypeError(f"features: a {type(phi).__name__} was given, expected a torch.nn.Module.")
+            raise TypeError(f"phi: a {type(phi).__name__} was given, expected a torch.nn.Module.")
         if isinstance(constraint, str):
             if constraint not in CONSTRAINTS:
                 names = ", ".join(CONSTRAINTS)
@@ -312,7 +312,11 @@ class LearnedCost:
         -------
         LearnedCost or None
         """
-        return features if features is None or isinstance(features, LearnedCost) else cls(features)
+        if features is None or isinstance(features, LearnedCost):
+            return features
+        if not isinstance(features, nn.Module):
+            raise TypeError(f"features: a {type(features).__name__} was given, expected a torch.nn.Module.")
+        return cls(features)
 
     def begin(self, seed: int) -> torch.optim.Optimizer:
         """Put φ under its constraint, and make its optimiser.

@@ -30,6 +30,15 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def real(name: str, value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected a number.")
+    if not finite(value):
+        raise ValueError(f"{name}: {value} given, expected a finite number.")
+    return float(value)
+
+
 def share(name: str, value: Any) -> float:
     """A number strictly between 0 and 1."""
     number = positive(name, value)

@@ -13,6 +13,9 @@ from .arrays import MASS_TOLERANCE, Arrays, check_finite, check_masses, tensor, 
 from .batches import Layout, is_list, split
 from .missing import mended
 
+LARGEST_MASS = 1e150
+"""Of a measure: squares of masses are computed with, too."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -366,4 +369,7 @@ def _weights(name: str, weights: Tensor | None, of: str, points: Tensor, empty: 
         raise ValueError(f"{name}: the smallest weight is {float(weights.min()):.3g}, expected none below zero.")
     if not (empty or bool((weights > 0).any(-1).all())):
         raise ValueError(f"{name}: all weights are zero, expected a positive mass.")
-    return weights.double()
+    wide = weights.double()
+    if not bool((wide.detach().sum(-1) < LARGEST_MASS).all()):
+        raise ValueError(f"{name}: they sum to more than {LARGEST_MASS:.0e}, expected a smaller mass.")
+    return wide

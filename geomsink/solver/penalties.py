@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..costs import Cost
+from ..counts import known
 
 STEPS = 50
 """Of Newton's method for one update, at most; it takes 3 to 8."""
@@ -290,8 +291,7 @@ def pair_of_penalties(cost: Cost, reach: Any, rho: Any, penalty: Any) -> tuple[P
     >>> pair_of_penalties(costs.get("sqeuclidean"), (0.5, None), None, "kl")
     (KL(rho=0.5), Balanced())
     """
-    if penalty not in KINDS:
-        raise ValueError(f"penalty: unknown name {penalty!r}; expected one of {', '.join(KINDS)}.")
+    known("penalty", penalty, KINDS)
     if reach is not None and rho is not None:
         raise ValueError(f"reach, rho: both were given ({reach} and {rho}), expected one of them at most.")
     name, given = ("reach", reach) if reach is not None else ("rho", rho)

@@ -16,7 +16,7 @@ from ..counts import whole
 from ..divergences import ConvergenceWarning, SinkhornDivergence
 from ..measures import pair_of_measures
 from ..shown import Curve, Facts, Shown, Words
-from .descent import History, OptimizerLike, Particles, check_steps, descend
+from .descent import History, OptimizerLike, Particles, check_number, check_steps, descend
 
 Loss = Callable[..., Any]
 
@@ -141,7 +141,7 @@ def gradient_flow(
     dtype, weighted = points.dtype, not (a is None and b is None)
     weights = (mass.to(dtype), target_mass.to(dtype))
     named_rate = 0.5 if optimizer == "sgd" and lr is None else lr
-    clock = float(named_rate) if optimizer == "sgd" and named_rate is not None else 1.0
+    clock = check_number("lr", named_rate) if optimizer == "sgd" and named_rate is not None else 1.0
     kept: dict[int, Tensor] = {}
     size, length = size_of(measure, points, (target, target_mass), weighted)
 

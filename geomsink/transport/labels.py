@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..copies import detached
+from ..counts import flag
 from ..divergences import Solution
 from ..guards import guarded
 from ..measures import tensor
@@ -110,7 +111,7 @@ def transfer(
     """
     plan = solution_plan(solution, reverse)
     columns, classes = _labels(labels, plan)
-    if classes is None and probabilities:
+    if flag("probabilities", probabilities) and classes is None:
         raise ValueError(
             "probabilities: True given with labels that are numbers, expected integers, booleans or names."
         )

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counts import known, whole
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
 from ..measures import Container, Measure, pair_of_measures, tensor
 from ..solver import temperatures
-from .descent import OptimizerLike, check_steps, descend
+from .descent import OptimizerLike, check_number, check_steps, descend
 from .motions import Linear, Motion, Smooth, nearest_rotation, spread
 from .registered import Registration
 from .search import HAZE, centre, radius, sample, search
@@ -129,8 +130,7 @@ def register(
     >>> np.allclose(r.matrix, turn, atol=1e-4), np.allclose(r.translation, 1.0, atol=1e-4), r.converged
     (True, True, True)
     """
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform: unknown name {transform!r}; expected one of {', '.join(TRANSFORMS)}.")
+    known("transform", transform, TRANSFORMS)
     check_steps(steps, tol)
     job, container = _Job.of(x, y, a, b, transform, blur, reach, init, start, scaling, engine, seed)
     width, stiffness = _smoothness(transform, width, stiffness, job.blurs[0])
@@ -194,8 +194,7 @@ class _Job:
         scaling: float, engine: str, seed: Any,
     ) -> tuple[_Job, Container]:  # fmt: skip
         blur, start = _positive("blur", blur), None if start is None else _positive("start", start)
-        if not isinstance(seed, numbers.Integral):
-            raise TypeError(f"seed: a {type(seed).__name__} was given, expected a whole number.")
+        seed = whole("seed", seed, 0)
         SinkhornDivergence(blur=blur, reach=reach, engine=engine)  # which has the sentences for these
         points, weights, container = pair_of_measures(x, y, a, b, reach is None, remedy="reach= for others")
         if container.layouts is not None:
@@ -206,8 +205,8 @@ class _Job:
             raise ValueError("x: all points of positive weight are the same, expected at least two.")
         if start is None:
             start = (HAZE if isinstance(init, str) and init == "search" else FIRST) * extent
-        blurs = temperatures(start, blur, scaling, 1.0)
-        job = cls(alpha, beta, transform, blurs, reach, engine, int(seed))
+        blurs = temperatures(start, blur, check_number("scaling", scaling), 1.0)
+        job = cls(alpha, beta, transform, blurs, reach, engine, seed)
         return job, container
 
     def loss(self, measured: SinkhornDivergence | EntropicOT, motion: Motion, blur: float, last: bool) -> Any:

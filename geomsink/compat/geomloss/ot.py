@@ -11,9 +11,10 @@ import torch
 
 from ... import costs
 from ...costs import Cost
+from ...counts import flag, known
 from ...divergences import MAX_ITER
 from ...guards import guarded
-from ..arguments import known, penalties, positive
+from ..arguments import penalties, positive
 from ..results import EntropicResult, LazyPlan, OTResult, between
 
 __all__ = ["LazyPlan", "OTResult", "OTResultSample", "solve_sample"]
@@ -157,6 +158,7 @@ def solve_sample(
     4.501
     """
     known("method", method, METHODS)
+    flag("debias", debias)
     known("unbalanced_type", unbalanced_type, PENALTIES)
     ground: Any = cost if callable(cost) and not isinstance(cost, Cost) else costs.get(cost)
     for name, value, of, length in (("reg", reg, "blur", blur), ("unbalanced", unbalanced, "reach", reach)):

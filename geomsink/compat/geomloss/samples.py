@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ... import costs
 from ...costs import Cost
+from ...counts import flag, known
 from ...divergences import (
     MAX_ITER,
     Discrepancy,
@@ -32,7 +33,7 @@ from ...divergences import (
 )
 from ...guards import guarded
 from ...measures import pair_of_measures
-from ..arguments import known, positive
+from ..arguments import positive
 from ..formulas import cost_of
 from ..pairwise import Pairwise, check_symmetric, discrepancy, matrix_cost, of_floats
 
@@ -199,6 +200,8 @@ class SamplesLoss(nn.Module):
         """Refuse bad options."""
         known("loss", self.loss, LOSSES)
         known("backend", self.backend, ENGINES)
+        flag("debias", self.debias)
+        flag("potentials", self.potentials)
         for name in ("diameter", "truncate", "cluster_scale"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name), zero=name == "cluster_scale")
