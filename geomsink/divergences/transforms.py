@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -83,11 +84,12 @@ def c_transform(
     True
     """
     hard = blur is None and epsilon is None
-    # With rho weights stay as they are given, and masses may differ.
-    options = Options(blur=blur, epsilon=1.0 if hard else epsilon, cost=cost, engine=engine, dtype=dtype, rho=1.0)
-    request = Request.of(x, y, None, b, options, x_batch, y_batch)
-    if options.live_epsilon().isinf():
+    options = Options(blur=blur, epsilon=1.0 if hard else epsilon, cost=cost, engine=engine, dtype=dtype)
+    temperature = float(options.live_epsilon().detach())
+    if temperature == math.inf:
         raise ValueError("epsilon: inf is given, expected a finite temperature.")
+    # With rho weights stay as they are given, and masses may differ; any costs are small beside this one.
+    request = Request.of(x, y, None, b, replace(options, rho=temperature), x_batch, y_batch)
     alpha, beta, inputs = request.alpha, request.beta, request.inputs
     potential = _potential(g, request)
     pairs = alpha.weights.numel() * beta.weights.shape[-1]

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from . import codegen, operations
 
 HEADERS = Path(__file__).parent
@@ -154,7 +156,7 @@ def folder() -> Path:
             break
     else:
         path = Path(tempfile.mkdtemp(prefix="geomsink-"))
-        atexit.register(shutil.rmtree, path, ignore_errors=True)
+        atexit.register(_remove, path, os.getpid())
     if reasons:
         lost = " and are lost afterwards" if len(reasons) == len(roots) else ""
         warnings.warn(
@@ -222,6 +224,23 @@ Compiled = codegen.Formula | Program
 _loaded: dict[Compiled, ctypes.CDLL] = {}
 one_at_a_time = threading.Lock()
 """KeOps' code generator counts its variables globally, and is not safe in several threads."""
+
+
+def _remove(path: Path, maker: int) -> None:
+    """A folder that is made for one process, and used by children that were forked from it."""
+    if os.getpid() == maker:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_child() -> None:
+    """OpenMP's threads stay with the parent: the first sum that wanted them would wait for ever."""
+    one_at_a_time.release()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    # No child begins while another thread compiles, which would not let go of the lock there.
+    os.register_at_fork(before=one_at_a_time.acquire, after_in_parent=one_at_a_time.release, after_in_child=_in_child)
 
 
 def load(formula: Compiled) -> ctypes.CDLL:
