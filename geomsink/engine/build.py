@@ -48,13 +48,22 @@ UNROLL_FLAGS = ("--param", "max-completely-peel-times=128", "--param", "max-comp
 """For GCC: short loops over coordinates must disappear before the loop over pairs can be vectorised."""
 
 
+one_at_a_time = threading.RLock()
+"""KeOps is imported, and generates code, in one thread at a time: its generator counts variables globally."""
+
+
 class BuildError(RuntimeError):
     """No compiled engine: there is no compiler, or it refuses every set of flags."""
 
 
-@functools.cache
 def keops() -> ModuleType:
     """``pykeops.torch``, imported without KeOps' messages and on a read-only home folder too."""
+    with one_at_a_time:  # standard output, and the environment, are those of all threads
+        return _imported()
+
+
+@functools.cache
+def _imported() -> ModuleType:
     # KeOps creates its cache folder on import, and fails where it cannot; it reads the variable only then.
     elsewhere = "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache")
     if elsewhere:
@@ -222,8 +231,6 @@ class Program:
 
 Compiled = codegen.Formula | Program
 _loaded: dict[Compiled, ctypes.CDLL] = {}
-one_at_a_time = threading.Lock()
-"""KeOps' code generator counts its variables globally, and is not safe in several threads."""
 
 
 def _remove(path: Path, maker: int) -> None:

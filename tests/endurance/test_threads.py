@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -52,10 +53,12 @@ def test_all_threads_find_the_same_bits():
     calls = [(name, pair) for name in WORK for pair in (CLOUDS if name != "cells" else CLOUDS[:1])]
     alone = [WORK[name](*pair) for name, pair in calls]
     order = RANDOM.permutation(np.repeat(np.arange(len(calls)), 2))
+    filters = list(warnings.filters)
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda k: WORK[calls[k][0]](*calls[k][1]), order))
     for k, one in zip(order, found, strict=True):
         assert np.array_equal(one, alone[k]), calls[k][0]
+    assert warnings.filters == filters  # which are those of all threads
 
 
 def test_threads_may_share_a_loss():

@@ -4,6 +4,7 @@ GEOMSINK_EXAMPLES=2000 python -m pytest tests/properties
 """
 
 import os
+import tempfile
 
 import hypothesis
 from hypothesis import HealthCheck
@@ -21,5 +22,4 @@ if "GEOMSINK_EXAMPLES" in os.environ:
 def pytest_configure(config):
     """What hypothesis writes beside its database goes to pytest's cache, too."""
     cache = getattr(config, "cache", None)
-    if cache is not None:
-        set_hypothesis_home_dir(cache.mkdir("hypothesis"))
+    set_hypothesis_home_dir(tempfile.gettempdir() if cache is None else cache.mkdir("hypothesis"))
