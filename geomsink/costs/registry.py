@@ -70,7 +70,7 @@ def power(p: float) -> Cost:
     return _power(float(p))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _power(p: float) -> Cost:
     """One object each, which the engines compare with each other once."""
     of_degree = functools.partial(

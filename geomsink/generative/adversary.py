@@ -311,6 +311,11 @@ class LearnedCost:
         Returns
         -------
         LearnedCost or None
+
+        Raises
+        ------
+        TypeError
+            For anything else.
         """
         if features is None or isinstance(features, LearnedCost):
             return features

@@ -318,7 +318,7 @@ class SamplesLoss(nn.Module):
         return shifted
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _power(p: float) -> Cost:
     """‖x − y‖^p/p; one object, so that the engines compare it with each other once."""
     return costs.power(p).scaled(1.0 / p)
