@@ -239,15 +239,15 @@ def _remove(path: Path, maker: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _in_child() -> None:
-    """OpenMP's threads stay with the parent: the first sum that wanted them would wait for ever."""
-    one_at_a_time.release()
-    torch.set_num_threads(1)
-
-
 if hasattr(os, "register_at_fork"):
     # No child begins while another thread compiles, which would not let go of the lock there.
-    os.register_at_fork(before=one_at_a_time.acquire, after_in_parent=one_at_a_time.release, after_in_child=_in_child)
+    os.register_at_fork(
+        before=one_at_a_time.acquire,
+        after_in_parent=one_at_a_time.release,
+        after_in_child=one_at_a_time.release,
+    )
+    # OpenMP's threads stay with the parent: the first sum that wanted them would wait for ever.
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def load(formula: Compiled) -> ctypes.CDLL:
