@@ -1,5 +1,6 @@
 # make demo    two shapes, their Sinkhorn divergence and a figure, demo.png
 # make test    all tests, one a core
+# make hunt    properties on EXAMPLES clouds each, others every time
 # make lint    style and types: ruff and mypy
 # make docs    the site, in docs/_build/html; runs the tutorials, some minutes
 # make check-cuda
@@ -12,8 +13,9 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 STAMP := .venv/installed
+EXAMPLES ?= 1000
 
-.PHONY: demo test docs check-cuda lint env clean
+.PHONY: demo test hunt docs check-cuda lint env clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -21,6 +23,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+hunt: $(STAMP)
+	GEOMSINK_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal tests/properties
 
 docs: .venv/writers
 	rm -rf docs/generated/api

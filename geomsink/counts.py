@@ -1,4 +1,4 @@
-"""Numbers and names that callers give: how many, how much, seeds, and which one."""
+"""What callers give: how many, how much, seeds, one of some names, yes or no."""
 
 from __future__ import annotations
 
@@ -59,3 +59,20 @@ def one_of(name: str, value: Any, names: Iterable[str]) -> None:
         raise TypeError(f"{name}: a {type(value).__name__} was given, expected one of {', '.join(names)}.")
     if value not in names:
         raise ValueError(f"{name}: unknown name {value!r}; expected one of {', '.join(names)}.")
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, or one sentence that says what ``name`` was.
+
+    Raises
+    ------
+    TypeError
+
+    Examples
+    --------
+    >>> flag("exact", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: a {type(value).__name__} was given, expected True or False.")
+    return value

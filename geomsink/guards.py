@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -65,6 +68,19 @@ def guarded(function: F) -> F:
         )
 
     return wrapper  # type: ignore[return-value]
+
+
+_turns = [threading.RLock()]
+if hasattr(os, "register_at_fork"):  # a thread of the parent may have had its turn
+    os.register_at_fork(after_in_child=lambda: _turns.__setitem__(0, threading.RLock()))
+
+
+@contextlib.contextmanager
+def own_filters() -> Iterator[list[warnings.WarningMessage]]:
+    """Warnings of the body, in a list. Filters are those of all threads, and are put back in the order in which they
+    were changed only if threads take turns."""
+    with _turns[0], warnings.catch_warnings(record=True) as caught:
+        yield caught
 
 
 @contextlib.contextmanager

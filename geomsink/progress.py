@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Protocol
 
+from .counts import flag
+
 BAR = "{percentage:3.0f} % |{bar:8}| {desc}"
 """What a narrow terminal has no room for is cut off at the end."""
 IN_NOTEBOOKS = "{percentage:3.0f} % |{bar}| {desc}"
@@ -38,12 +40,14 @@ class Progress:
 
     Raises
     ------
+    TypeError
+        For anything but True or False.
     ImportError
         If progress is to be shown and tqdm is not installed.
     """
 
     def __init__(self, show: bool):
-        self._display = _display() if show else None
+        self._display = _display() if flag("progress", show) else None
         self._name = self._level = ""
         self.parts([1.0])
         self._annealed, self._first_error = False, math.nan

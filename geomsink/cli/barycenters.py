@@ -47,7 +47,7 @@ def barycenter(
 
     Clouds are files or shapes, as for the command divergence.
 
-    Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted.
+    Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted, 143 terminated.
     """
     if len(clouds) < 2:
         raise ValueError(f"A B [C ...]: {len(clouds)} cloud given, expected at least two.")

@@ -49,7 +49,7 @@ def divergence(
 
     Where torchrun has started several processes, each reads its part of A and of B, which may be folders then.
 
-    Exit codes: 0 converged, 3 not converged, 2 bad use, 4 another process failed, 130 interrupted.
+    Exit codes: 0 converged, 3 not converged, 2 bad use, 4 another process failed, 130 interrupted, 143 terminated.
     """
     check_figure(plot)
     group = several.group(timeout)

@@ -19,7 +19,7 @@ from . import options, report, several
 from .clouds import SHAPE_SAMPLES, Reading, is_shape, name_of
 from .figures import check_figure, plotting
 from .frames import NAME, Frame
-from .group import INTERRUPTED, NOT_CONVERGED, leave
+from .group import NOT_CONVERGED, ending, leave
 from .outputs import CLOUDS, check_dimension, check_out
 
 BLUR = (0.1, 0.01)
@@ -104,7 +104,8 @@ def fit(
 
     Processes that torchrun has started make parts of each batch; the first writes.
 
-    Exit codes: 0 done, 2 bad use, 3 numbers were no longer finite, 4 another process failed, 130 interrupted.
+    Exit codes: 0 done, 2 bad use, 3 numbers were no longer finite, 4 another process failed, 130 interrupted,
+    143 terminated.
     """
     several.group(timeout)  # before what trainers make
     if blur is None:
@@ -184,7 +185,7 @@ def sample(folder: str, out: str, n: int, seed: int, as_json: bool, plot: str | 
     They are in the coordinates of the file that it was fitted to; those of a fit by the library are as the generator
     gives them. While a fit is going on, they are of its last checkpoint.
 
-    Exit codes: 0 done, 2 bad use, 130 interrupted.
+    Exit codes: 0 done, 2 bad use, 130 interrupted, 143 terminated.
     """
     shapes.check_count(n, "--samples")
     check_out(out, CLOUDS)
@@ -259,10 +260,11 @@ def _train(trainer: generative.Trainer, folder: str) -> generative.Fit:
         with closing(rows):  # and its progress bar, before anything else is said
             for _ in rows:
                 pass
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        how, code = ending(error)
         kept = existing(Path(folder))
         then = f"{kept[0]} is kept, and the same command goes on from it" if kept else "there is no checkpoint yet"
-        leave(f"interrupted after step {trainer.step}: {then}.", INTERRUPTED)
+        leave(f"{how} after step {trainer.step}: {then}.", code)
     except generative.NonFiniteError as error:
         leave(str(error), NOT_CONVERGED)
     return trainer.result()

@@ -49,7 +49,7 @@ def flow(
     A and B are files or shapes, as for the command divergence. A figure (--plot) shows frames of the flow side by
     side, or one after the other as .gif, or as .mp4 where ffmpeg is installed; colours tell where points come from.
 
-    Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted.
+    Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted, 143 terminated.
     """
     check_out(out, CLOUDS)
     check_figure(plot, films=True)

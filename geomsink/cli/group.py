@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +17,15 @@ from geomsink import ConvergenceWarning, ProcessesError, __version__, engine
 from . import several
 from .several import BAD_USE, LOST
 
-NOT_CONVERGED, INTERRUPTED = 3, 130
+NOT_CONVERGED, INTERRUPTED, TERMINATED = 3, 130, 143
 SEVERAL = ("divergence", "fit")
 """Commands that several processes can do together."""
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says, in errors of no kind of their own."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, after which files are left as after Ctrl-C: whole, or as they were before."""
 
 
 class Commands(click.Group):
@@ -27,12 +33,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with warnings.catch_warnings(), several.joined():
+            with warnings.catch_warnings(), several.joined(), _terminable():
                 warnings.showwarning = _show_warning
                 warnings.simplefilter("always", ConvergenceWarning)
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
-            leave("interrupted.", INTERRUPTED)
+        except KeyboardInterrupt as error:
+            leave(f"{ending(error)[0]}.", ending(error)[1])
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone: click ends quietly
                 raise
@@ -67,6 +73,29 @@ def cli() -> None:
 def printable(text: str) -> str:
     """Text of files and names without the codes that terminals obey: these are shown as Python writes them."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def ending(error: KeyboardInterrupt) -> tuple[str, int]:
+    """What ended a command from outside, and its exit code."""
+    return ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is an exception, where a handler can be set. Not of several processes, which wait for each other outside
+    of Python: they would not end before those answer."""
+    if several.started() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def leave(message: str, code: int) -> NoReturn:

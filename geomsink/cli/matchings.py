@@ -57,7 +57,7 @@ def match(
     A and B are files or shapes, as for the command divergence. Clouds of one size are matched one to one; between
     others a point may go to several. No plan costs less than the lower bound; the gap is how far the cost is from it.
 
-    Exit codes: 0 exact or within --tol-gap, 3 not, 2 bad use, 130 interrupted.
+    Exit codes: 0 exact or within --tol-gap, 3 not, 2 bad use, 130 interrupted, 143 terminated.
     """
     ground = costs.get(cost)  # refused now rather than after large files are read
     if out is not None:

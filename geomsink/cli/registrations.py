@@ -71,7 +71,7 @@ def register(
     A and B are files or shapes, as for the command divergence; coordinates stay as they are. With --samples, the map
     is found between the points drawn, and all points of A are moved. The transform "free" adds a smooth displacement.
 
-    Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted.
+    Exit codes: 0 come to rest, 3 not, 2 bad use, 130 interrupted, 143 terminated.
     """
     if out is not None:
         check_out(out, CLOUDS)

@@ -45,7 +45,7 @@ def sketch(
     one at a time, so that memory holds no more than the largest. What is written is for the command divergence, in the
     place of the cloud.
 
-    Exit codes: 0 done, 2 bad use, 130 interrupted.
+    Exit codes: 0 done, 2 bad use, 130 interrupted, 143 terminated.
     """
     check_name(out, "--out")
     began = time.perf_counter()

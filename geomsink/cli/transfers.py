@@ -49,7 +49,7 @@ def transfer(
     the plan is between the points drawn, and all points of B are still coloured or labelled. What is written has
     the coordinates and the faces of B.
 
-    Exit codes: 0 converged, 3 not converged, 2 bad use, 130 interrupted.
+    Exit codes: 0 converged, 3 not converged, 2 bad use, 130 interrupted, 143 terminated.
     """
     check_out(out, CLOUDS if labels is None else LABELS)
     check_figure(plot)

@@ -209,7 +209,7 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 }
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _parsed(text: str) -> ast.expr:
     """The tree of a formula, in which everything is known."""
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..counts import flag
 from .expressions import Expression, Symbolic, exchanged, scaled_bound, scaled_modulus, times
 
 
@@ -53,8 +54,8 @@ class Cost(Symbolic):
 
     Raises
     ------
-    ValueError
-        For a degree that is no positive number.
+    TypeError, ValueError
+        For a name that is no string, and a degree that is no positive number.
 
     Examples
     --------
@@ -78,8 +79,11 @@ class Cost(Symbolic):
     parameters: tuple[Tensor, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if self.degree is not None and not _is_positive(self.degree):
-            raise ValueError(f"degree: {self.degree!r} given, expected a positive number or None.")
+        """Refuse what no cost has."""
+        check_name(self.name)
+        flag("symmetric", self.symmetric)
+        if self.degree is not None:
+            check_positive("degree", self.degree, " or None")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
@@ -143,11 +147,10 @@ class Cost(Symbolic):
 
         Raises
         ------
-        ValueError
-            If it is not positive.
+        TypeError, ValueError
+            If it is not a positive number.
         """
-        if not _is_positive(factor):
-            raise ValueError(f"factor: {factor!r} given, expected a positive number.")
+        check_positive("factor", factor)
         bound, modulus = self.lower_bound, self.modulus
         return replace(
             self,
@@ -184,5 +187,27 @@ class Cost(Symbolic):
         return float(self.unit * self.degree * blur**self.degree)
 
 
-def _is_positive(given: Any) -> bool:
-    return isinstance(given, numbers.Real) and 0 < float(given) < math.inf
+def check_name(name: Any) -> None:
+    """Refuse what is no name, of a cost or a kernel.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name: a {type(name).__name__} was given, expected a string.")
+    if not name:
+        raise ValueError("name: an empty one was given, expected letters.")
+
+
+def check_positive(name: str, number: Any, other: str = "") -> None:
+    """Refuse what is no positive number; ``other`` says what else is taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{name}: a {type(number).__name__} was given, expected a number{other}.")
+    if not 0 < float(number) < math.inf:
+        raise ValueError(f"{name}: {number} given, expected a positive number{other}.")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from . import registry
-from .cost import Cost
+from .cost import Cost, check_name
 from .expressions import Expression, Symbolic, distance, negated, of_distances, squared_distance
 from .registering import tried, unknown
 
@@ -129,7 +129,7 @@ def negative(cost: str | Cost) -> Kernel:
     """
     ground = registry.get(cost)
     if not ground.symmetric:
-        raise ValueError(f"kernel: cost {ground.name!r} is not symmetric, which kernels have to be.")
+        raise ValueError(f"cost: {ground.name!r} is not symmetric, which kernels have to be.")
     return Kernel(
         name=f"-{ground.name}",
         expression=functools.partial(negated, ground.expression),
@@ -212,7 +212,7 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is taken, or if on random points the expression does not give one finite number a pair, is not
         symmetric, or exceeds its upper bound. That the engines agree on it is checked when it is used, on the points
         at hand.
@@ -224,6 +224,9 @@ def register(name: str, expression: Expression | Kernel) -> Kernel:
     True
     >>> unregister("cauchy")
     """
+    check_name(name)
+    if not callable(expression):
+        raise TypeError(f"expression: a {type(expression).__name__} was given, expected a function or a Kernel.")
     if name in _kernels or name.startswith("-"):
         raise ValueError(f"name: {name!r} is taken or begins with a minus; the kernels are {', '.join(names())}.")
     kernel = expression if isinstance(expression, Kernel) else Kernel(name=name, expression=expression)
@@ -295,5 +298,8 @@ def get(kernel: str | Kernel) -> Kernel:
     if kernel in _kernels:
         return _kernels[kernel]
     if kernel.startswith("-"):
-        return negative(kernel[1:])
+        try:
+            return negative(kernel[1:])
+        except ValueError as error:
+            raise ValueError(f"kernel: {kernel!r} is the negative of no cost that there is; {error}") from None
     raise ValueError(unknown("kernel", kernel, _kernels, names()))

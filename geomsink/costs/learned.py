@@ -29,8 +29,8 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
 
     Raises
     ------
-    TypeError
-        If φ is not a module.
+    TypeError, ValueError
+        If φ is not a module, or there is no such cost.
 
     Notes
     -----
@@ -47,7 +47,7 @@ def FeatureCost(phi: nn.Module, ground: str | Cost = "sqeuclidean") -> Cost:
     """
     if not isinstance(phi, nn.Module):
         raise TypeError(f"phi: a {type(phi).__name__} was given, expected a torch.nn.Module.")
-    base = registry.get(ground)
+    base = registry.get(ground, "ground")
     return replace(
         base,
         name=f"{base.name} of {type(phi).__name__}",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counts import flag
 from ..measures import tensor, working
 from .cost import Cost
 
@@ -106,6 +107,8 @@ def MatrixCost(
     array([[0.333, 0.167, 0.   ],
            [0.   , 0.167, 0.333]])
     """
+    if symmetric is not None:
+        flag("symmetric", symmetric)
     if callable(matrix) and not isinstance(matrix, Tensor):
         sizes = _shape_of_function(shape)
         expression = functools.partial(_entries, matrix, sizes)

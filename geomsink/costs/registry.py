@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..counts import number
 from ..measures import tensor
-from .cost import Cost
+from .cost import Cost, check_name
 from .expressions import (
     Expression,
     angle,
@@ -41,7 +41,6 @@ from .expressions import (
 from .registering import tried, unknown
 
 
-@functools.cache
 def power(p: float) -> Cost:
     """‖x − y‖^p for 0 < p ≤ 2, of degree p.
 
@@ -55,18 +54,25 @@ def power(p: float) -> Cost:
 
     Raises
     ------
-    ValueError
-        For p outside of ]0, 2].
+    TypeError, ValueError
+        For anything but a number in ]0, 2].
 
     Examples
     --------
     >>> power(1.5).degree
     1.5
     """
-    if not 0 < p <= 2:
-        raise ValueError(f"power: p is {p}, expected 0 < p <= 2.")
+    exponent = number("p", p)
+    if not 0 < exponent <= 2:
+        raise ValueError(f"p: {p} given, expected 0 < p <= 2.")
+    return _power(exponent)
+
+
+@functools.lru_cache(maxsize=256)
+def _power(p: float) -> Cost:
+    """One object each, which the engines compare with each other once."""
     of_degree = functools.partial(
-        Cost, degree=float(p), translation_invariant=True, modulus=functools.partial(power_modulus, p)
+        Cost, degree=p, translation_invariant=True, modulus=functools.partial(power_modulus, p)
     )
     if p == 2:
         return of_degree(name="sqeuclidean", expression=squared_distance, lower_bound=torch.square, quadratic=1.0)
@@ -100,9 +106,9 @@ def mahalanobis(weights: Any) -> Cost:
     >>> mahalanobis([4.0, 1.0])(torch.zeros(1, 2), torch.ones(1, 2))
     tensor([[5.]])
     """
-    given = tensor("mahalanobis", weights)
-    if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]):
-        raise ValueError(f"mahalanobis: weights have shape {tuple(given.shape)}, expected (D,) or (D, D).")
+    given = tensor("weights", weights)
+    if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[0] != given.shape[1]) or not given.numel():
+        raise ValueError(f"weights: shape is {tuple(given.shape)}, expected (D,) or (D, D).")
 
     features = _Root(given)
     features.root()
@@ -125,9 +131,7 @@ class _Root:
         factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(torch.diag(A) if A.ndim == 1 else A)
         if bool(failed) or not bool(factor.isfinite().all()) or (A.ndim == 2 and not torch.allclose(A, A.T)):
-            raise ValueError(
-                "mahalanobis: weights are not a symmetric positive definite matrix (or positive diagonal)."
-            )
+            raise ValueError("weights: they are not a symmetric positive definite matrix (or positive diagonal).")
         return factor
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -198,7 +202,7 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the name is taken, if options are given with a `Cost`, or if on random points the expression does not give
         one finite number a pair or is not symmetric though said to be. That the engines agree on it is checked before
         its first use, on the points at hand.
@@ -210,8 +214,11 @@ def register(name: str, expression: Expression | Cost, *, degree: float | None =
     True
     >>> unregister("manhattan")
     """
+    check_name(name)
     if name in _costs or name in _families or ":" in name:
         raise ValueError(f"name: {name!r} is taken or has a colon; the costs are {', '.join(names())}.")
+    if not callable(expression):
+        raise TypeError(f"expression: a {type(expression).__name__} was given, expected a function or a Cost.")
     if isinstance(expression, Cost):
         if degree is not None or not symmetric:
             raise ValueError(
@@ -265,7 +272,7 @@ def temperature(cost: Cost, blur: Any, epsilon: Any) -> float:
     if not given > 0:
         raise ValueError(f"{name}: {given} given, expected a positive number.")
     try:
-        target: float = cost.epsilon(given) if name == "blur" else given
+        target: float = get(cost).epsilon(given) if name == "blur" else given
     except OverflowError:
         target = math.nan
     if not target > 0:
@@ -295,12 +302,14 @@ def unregister(name: str) -> None:
     del _costs[name]
 
 
-def get(cost: str | Cost) -> Cost:
+def get(cost: str | Cost, name: str = "cost") -> Cost:
     """The cost of that name, or the cost itself.
 
     Parameters
     ----------
     cost : str or Cost
+    name : str, default "cost"
+        Of the argument, for sentences.
 
     Returns
     -------
@@ -321,7 +330,7 @@ def get(cost: str | Cost) -> Cost:
     if isinstance(cost, Cost):
         return cost
     if not isinstance(cost, str):
-        raise TypeError(f"cost: a {type(cost).__name__} was given, expected a name or a geomsink.costs.Cost.")
+        raise TypeError(f"{name}: a {type(cost).__name__} was given, expected a name or a geomsink.costs.Cost.")
     if cost in _costs:
         return _costs[cost]
     family, _, listed = cost.partition(":")
@@ -329,8 +338,11 @@ def get(cost: str | Cost) -> Cost:
         try:
             values = [float(number) for number in listed.split(",")]
         except ValueError:
-            raise ValueError(f"cost: {cost!r} has no numbers after the colon; try {family}:1.5.") from None
+            raise ValueError(f"{name}: {cost!r} has no numbers after the colon; try {family}:1.5.") from None
         if family == "power" and len(values) != 1:
-            raise ValueError(f"cost: {cost!r} has {len(values)} exponents, expected one.")
-        return _families[family](values)
-    raise ValueError(unknown("cost", cost, _costs, names()))
+            raise ValueError(f"{name}: {cost!r} has {len(values)} exponents, expected one.")
+        try:
+            return _families[family](values)
+        except ValueError as error:
+            raise ValueError(f"{name}: {cost!r} is none that there is; {error}") from None
+    raise ValueError(unknown(name, cost, _costs, names()))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..counts import flag
 from ..measures import Measure
 from ..multiscale import TooFine
 from ..path import nearest_cost
@@ -225,7 +226,7 @@ def _compared(
 
 def _progress(wanted: bool, group: Group | None) -> Progress:
     """Shown by one process."""
-    return Progress(wanted and (group is None or group.rank == 0))
+    return Progress(flag("progress", wanted) and (group is None or group.rank == 0))
 
 
 def _sent_since(group: Group | None, before: Traffic | None = None) -> Traffic | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..costs import Cost, kernels
 from ..costs.kernels import Kernel
+from ..counts import flag
 from ..guards import guarded
 from ..processes import group_of
 from .comparison import Memory, check_symmetric, compare, transport, warn_of
@@ -26,8 +27,7 @@ class _Transport(nn.Module):
     def __init__(self, options: Options, **more: Any):
         super().__init__()
         for name, value in more.items():
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}: a {type(value).__name__} was given, expected True or False.")
+            flag(name, value)
         self._options, self._more = options, more
         self.blur, self.epsilon = options.blur, options.epsilon  # as parameters of the module, if they are any
         self._warned = False

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import costs, engine
 from ..costs import Cost
-from ..counts import number, one_of, whole
+from ..counts import flag, number, one_of, whole
 from ..solver import Balanced, Penalty, pair_of_penalties, temperatures
 
 TOL = 1e-3
@@ -62,9 +62,7 @@ class Options:
         one_of("differentiation", self.differentiation, DIFFERENTIATIONS)
         one_of("nan_policy", self.nan_policy, NAN_POLICIES)
         for name in ("recompute", "certify", "normalize"):
-            if not isinstance(getattr(self, name), bool):
-                found = f"a {type(getattr(self, name)).__name__} was given"
-                raise TypeError(f"{name}: {found}, expected True or False.")
+            flag(name, getattr(self, name))
         if not number("tol", self.tol) > 0:
             raise ValueError(f"tol: {self.tol} given, expected a positive marginal error.")
         temperatures(1.0, 0.5, self.scaling, self.ground.degree)
@@ -86,7 +84,7 @@ class Options:
             whole("iterations", self.iterations)
         if unrolled and self.multiscale:
             raise ValueError("multiscale: True given with differentiation='unrolled', which is on one level.")
-        if self.recompute and not unrolled:
+        if flag("recompute", self.recompute) and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
 
     def _check_certificate(self) -> None:

@@ -158,6 +158,12 @@ def pairwise(
     check_symmetric(options)
     rows = _Clouds.of(clouds, weights, ("clouds", "weights"))
     columns = rows if others is None else _Clouds.of(others, other_weights, ("others", "other_weights"))
+    dims = [side.points[0].shape[1] for side in (columns, rows)]
+    if dims[0] != dims[1]:
+        apart = f"others[0]: {dims[0]} coordinates a point, but clouds[0] has {dims[1]}"
+        raise ValueError(f"{apart}; expected the same number.")
+    if columns.container.is_numpy != rows.container.is_numpy:
+        raise TypeError("clouds, others: torch tensors and other arrays are mixed, expected one kind.")
     if others is None and other_weights is not None:
         raise ValueError("other_weights: given without others, expected both.")
     with torch.no_grad(), Progress(progress) as bar:
@@ -199,11 +205,15 @@ class _Clouds:
         given = [None] * len(points) if weights is None else list(weights)
         if len(given) != len(points):
             raise ValueError(f"{names[1]}: {len(given)} given for {len(points)} clouds, expected as many.")
-        sizes, containers, kept = [], [], []
+        sizes, containers = list[int](), list[Container]()
+        kept = list[Any]()
         for k, (cloud, mass) in enumerate(zip(points, given, strict=True)):
             here, _, container = measure(cloud, mass, (f"{names[0]}[{k}]", f"{names[1]}[{k}]"))
             if here.ndim != 2:
                 raise ValueError(f"{names[0]}[{k}]: shape is {tuple(here.shape)}, expected (points, coordinates).")
+            if here.shape[1] != (dim := kept[0].shape[1] if kept else here.shape[1]):
+                found = f"{names[0]}[{k}]: {here.shape[1]} coordinates a point, but {names[0]}[0] has {dim}"
+                raise ValueError(f"{found}; expected the same number.")
             sizes.append(len(here))
             containers.append(container)
             kept.append(detached(here) if isinstance(cloud, Tensor) else here.numpy())

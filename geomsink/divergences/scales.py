@@ -60,8 +60,9 @@ def suggest_blur(x: Any, y: Any, a: Any = None, b: Any = None) -> float:
     if container.layouts is not None:
         raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
     alive, means, squares = [], [], 0.0
+    origin = points[0].detach()[weights[0] > 0.0][0].double()  # where all points are the same, nothing is rounded
     for given, w in zip(points, weights, strict=True):
-        p, share = given.detach().double(), w.detach() / w.detach().sum()
+        p, share = given.detach().double() - origin, w.detach() / w.detach().sum()
         alive.append(p[w > 0.0])
         means.append(share @ p)
         squares += float(share @ (p - means[-1]).square().sum(-1))

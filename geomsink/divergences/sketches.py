@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import costs
 from ..costs import Cost
-from ..counts import number
+from ..counts import flag, number
 from ..guards import guarded
 from ..measures import Container, Measure, measure
 from ..multiscale import FINEST, merged
@@ -154,6 +154,8 @@ class Sketch(Shown):
         >>> whole.count, len(whole) < sum(map(len, parts))
         (10000, True)
         """
+        if not isinstance(others, Iterable):
+            raise TypeError(f"others: a {type(others).__name__} was given, expected a Sketch or several.")
         several = [self, *([others] if isinstance(others, Sketch) else others)]
         for k, other in enumerate(several[1:]):
             _check_mergeable(self, other, f"others[{k}]")
@@ -285,6 +287,7 @@ def sketch(
     """
     ground, temperature = _kernel(cost, blur, epsilon)
     _check_accuracy(accuracy)
+    flag("progress", progress)
     if (x is None) == (chunks is None):
         found = "neither was" if x is None else "both were"
         raise ValueError(f"x, chunks: {found} given, expected one of them.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..certificates import Interval
 from ..copies import Constant
+from ..counts import one_of
 from ..measures import Array, Value
 from ..plan import Plan
 from ..processes import Traffic
@@ -152,7 +153,13 @@ class Solution(Valued, Constant, Generic[Value, Array]):
         -------
         float or Tensor
             Of a batch (B,).
+
+        Raises
+        ------
+        ValueError
+            For another form.
         """
+        one_of("form", form, ("entropic", "sharp"))
         return self.plan.sharp_value if form == "sharp" else self.value
 
     @cached_property

@@ -83,9 +83,10 @@ def c_transform(
     True
     """
     hard = blur is None and epsilon is None
-    # With rho weights stay as they are given, and masses may differ.
-    options = Options(blur=blur, epsilon=1.0 if hard else epsilon, cost=cost, engine=engine, dtype=dtype, rho=1.0)
+    options = Options(blur=blur, epsilon=1.0 if hard else epsilon, cost=cost, engine=engine, dtype=dtype)
     options.check_finite()
+    # With rho weights stay as they are given, and masses may differ; any costs are small beside this one.
+    options = replace(options, rho=float(options.live_epsilon().detach()))
     request = Request.of(x, y, None, b, options, x_batch, y_batch)
     alpha, beta, inputs = request.alpha, request.beta, request.inputs
     potential = _potential(g, request)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..certificates import Interval, Scaled, Sides, Total, balanced, rest_cost
 from ..copies import detached
 from ..costs import power
-from ..counts import number
+from ..counts import flag, number
 from ..guards import guarded
 from ..measures import Value
 from ..progress import Progress
@@ -156,8 +156,7 @@ def wasserstein_bounds(
     began = time.perf_counter()
     p = number("p", p)
     cost = power(p)
-    if not isinstance(exact, bool):
-        raise TypeError(f"exact: a {type(exact).__name__} was given, expected True or False.")
+    flag("exact", exact)
     if blur is not None and epsilon is not None:
         raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     how: dict[str, Any] = dict(

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from . import codegen, operations
 
 HEADERS = Path(__file__).parent
@@ -46,13 +48,22 @@ UNROLL_FLAGS = ("--param", "max-completely-peel-times=128", "--param", "max-comp
 """For GCC: short loops over coordinates must disappear before the loop over pairs can be vectorised."""
 
 
+one_at_a_time = threading.RLock()
+"""KeOps is imported, and generates code, in one thread at a time: its generator counts variables globally."""
+
+
 class BuildError(RuntimeError):
     """No compiled engine: there is no compiler, or it refuses every set of flags."""
 
 
-@functools.cache
 def keops() -> ModuleType:
     """``pykeops.torch``, imported without KeOps' messages and on a read-only home folder too."""
+    with one_at_a_time:  # standard output, and the environment, are those of all threads
+        return _imported()
+
+
+@functools.cache
+def _imported() -> ModuleType:
     # KeOps creates its cache folder on import, and fails where it cannot; it reads the variable only then.
     elsewhere = "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache")
     if elsewhere:
@@ -154,7 +165,7 @@ def folder() -> Path:
             break
     else:
         path = Path(tempfile.mkdtemp(prefix="geomsink-"))
-        atexit.register(shutil.rmtree, path, ignore_errors=True)
+        atexit.register(_remove, path, os.getpid())
     if reasons:
         lost = " and are lost afterwards" if len(reasons) == len(roots) else ""
         warnings.warn(
@@ -220,8 +231,23 @@ class Program:
 
 Compiled = codegen.Formula | Program
 _loaded: dict[Compiled, ctypes.CDLL] = {}
-one_at_a_time = threading.Lock()
-"""KeOps' code generator counts its variables globally, and is not safe in several threads."""
+
+
+def _remove(path: Path, maker: int) -> None:
+    """A folder that is made for one process, and used by children that were forked from it."""
+    if os.getpid() == maker:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+if hasattr(os, "register_at_fork"):
+    # No child begins while another thread compiles, which would not let go of the lock there.
+    os.register_at_fork(
+        before=one_at_a_time.acquire,
+        after_in_parent=one_at_a_time.release,
+        after_in_child=one_at_a_time.release,
+    )
+    # OpenMP's threads stay with the parent: the first sum that wanted them would wait for ever.
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def load(formula: Compiled) -> ctypes.CDLL:

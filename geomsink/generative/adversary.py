@@ -245,7 +245,7 @@ class LearnedCost:
         lr: float | None = None,
     ):
         if not isinstance(phi, nn.Module):
-            raise TypeError(f"features: a {type(phi).__name__} was given, expected a torch.nn.Module.")
+            raise TypeError(f"phi: a {type(phi).__name__} was given, expected a torch.nn.Module.")
         if isinstance(constraint, str):
             one_of("constraint", constraint, CONSTRAINTS)
             constraint = CONSTRAINTS[constraint]()
@@ -267,8 +267,17 @@ class LearnedCost:
         Returns
         -------
         LearnedCost or None
+
+        Raises
+        ------
+        TypeError
+            For anything else.
         """
-        return features if features is None or isinstance(features, LearnedCost) else cls(features)
+        if features is None or isinstance(features, LearnedCost):
+            return features
+        if not isinstance(features, nn.Module):
+            raise TypeError(f"features: a {type(features).__name__} was given, expected a torch.nn.Module.")
+        return cls(features)
 
     def begin(self, seed: int) -> torch.optim.Optimizer:
         """Put φ under its constraint, and make its optimiser.

@@ -27,6 +27,14 @@ def positive(name: str, value: Any) -> float:
     return found
 
 
+def real(name: str, value: Any) -> float:
+    """A finite number."""
+    found = number(name, value)
+    if not math.isfinite(found):
+        raise ValueError(f"{name}: {value} given, expected a finite number.")
+    return found
+
+
 def share(name: str, value: Any) -> float:
     """A number strictly between 0 and 1."""
     found = positive(name, value)

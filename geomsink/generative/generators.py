@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..counts import whole
-from .arguments import positive
+from .arguments import positive, real
 from .randomness import normal, uniform
 
 
@@ -167,7 +167,7 @@ class Surface(Generator):
         super().__init__(
             base=base, patches=whole("patches", patches), frequencies=whole("frequencies", frequencies),
             bandwidth=positive("bandwidth", bandwidth), width=whole("width", width), depth=whole("depth", depth),
-            centre=float(centre), radius=positive("radius", radius),
+            centre=real("centre", centre), radius=positive("radius", radius),
         )  # fmt: skip
         self.base, self.patches = base, patches
         self.flat = 3 if base == "sphere" else 2

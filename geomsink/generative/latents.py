@@ -94,13 +94,15 @@ def sample(generator: nn.Module, n: int, *, latent: Any = None, seed: int = 0) -
     Raises
     ------
     TypeError, ValueError
-        For a bad number, seed or latent.
+        For a bad generator, number, seed or latent.
 
     Examples
     --------
     >>> sample(nn.Linear(2, 3), 1000, latent=2).shape
     torch.Size([1000, 3])
     """
+    if not isinstance(generator, nn.Module):
+        raise TypeError(f"generator: a {type(generator).__name__} was given, expected a torch.nn.Module.")
     n, seed = whole("n", n), whole("seed", seed, 0)
     draw, was_training, parts = sampler(latent, generator), generator.training, []
     like = next(generator.parameters(), None)

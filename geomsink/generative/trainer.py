@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from ..counts import whole
+from ..counts import flag, whole
 from . import arguments, checkpoints, objective, optimisers, processes
 from .adversary import LearnedCost
 from .algorithm import Algorithm
@@ -109,7 +109,8 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
         self.steps, self.seed = whole("steps", steps), whole("seed", seed, 0)
         self._evaluate_every = whole("evaluate_every", evaluate_every)
         self._checkpoint_every = whole("checkpoint_every", checkpoint_every)
-        self._progress, self._tensorboard, self._may_stop = progress, tensorboard, patience is not None
+        self._progress, self._tensorboard = flag("progress", progress), flag("tensorboard", tensorboard)
+        self._may_stop = patience is not None
         self.folder = None if folder is None else Path(folder)
         if tensorboard and self.folder is None:
             raise ValueError("tensorboard: True given without a folder to write to; expected folder=.")

@@ -149,6 +149,8 @@ def _read(name: str, value: Any) -> tuple[Tensor, torch.dtype | None]:
         if value.dtype in FLOATS:
             return value, None
     else:
+        if isinstance(value, np.ma.MaskedArray) and (hidden := int(np.ma.count_masked(value))):
+            raise ValueError(f"{name}: {hidden} of {value.size} numbers are masked; expected none: leave points out.")
         try:
             numbers = np.asarray(value)
         except ValueError as error:

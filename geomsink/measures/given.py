@@ -11,6 +11,9 @@ from torch import Tensor
 from .arrays import check_finite
 from .batches import Layout, is_list, split
 
+LARGEST_MASS = 1e150
+"""Of a measure: squares of masses are computed with, too."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -88,7 +91,7 @@ def _uniform(points: Tensor) -> Tensor:
 
 def _are_weights(weights: Tensor, empty: bool) -> Tensor:
     """Whether all are finite and none is negative, and, unless they may be ``empty``, they have a mass; shape ()."""
-    sound = (weights.isfinite() & (weights >= 0)).all()
+    sound = (weights.isfinite() & (weights >= 0)).all() & (weights.double().sum(-1) < LARGEST_MASS).all()
     return sound if empty else sound & (weights > 0).any(-1).all()
 
 
@@ -99,3 +102,5 @@ def _check_weights(name: str, weights: Tensor, empty: bool) -> None:
         raise ValueError(f"{name}: the smallest weight is {float(weights.min()):.3g}, expected none below zero.")
     if not (empty or bool((weights > 0).any(-1).all())):
         raise ValueError(f"{name}: all weights are zero, expected a positive mass.")
+    if not bool((weights.double().sum(-1) < LARGEST_MASS).all()):
+        raise ValueError(f"{name}: they sum to more than {LARGEST_MASS:.0e}, expected a smaller mass.")

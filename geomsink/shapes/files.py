@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geomsink.atomic import replacing
+from geomsink.counts import flag
 from geomsink.shapes.arrays import parse_npy, parse_npz
 from geomsink.shapes.contents import WHOLE, Columns, Contents, FileWarning, Parser, Part, Refused, rgb
 from geomsink.shapes.mesh import Mesh, Points, check_faces, check_points, fit_unit_cube
 from geomsink.shapes.meshfiles import parse_obj, parse_off, parse_stl
 from geomsink.shapes.plyfiles import parse_ply, ply_bytes
 from geomsink.shapes.scans import parse_glb, parse_las, parse_pcd
-from geomsink.shapes.sources import FilePath, is_stream, name_of, opened, suffix_of
+from geomsink.shapes.sources import FilePath, check_path, is_stream, name_of, opened, suffix_of
 from geomsink.shapes.tables import parse_table
 
 Colors = NDArray[np.uint8]
@@ -105,6 +106,7 @@ def read(path: FilePath, normalize: bool = False, columns: Columns | None = None
     array([[0.  , 0.25],
            [1.  , 0.75]])
     """
+    flag("normalize", normalize)
     points = load(path, columns, drop_invalid).points
     return fit_unit_cube(points, points.min(axis=0), points.max(axis=0)) if normalize else points
 
@@ -205,6 +207,7 @@ def write(path: FilePath, points: ArrayLike, colors: ArrayLike | None = None, fa
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(folder + "/one.ply", [[0, 1, 2]], colors=np.uint8([[255, 0, 0]]))
     """
+    check_path(path)
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".ply", ".npz"):
@@ -251,6 +254,8 @@ def load(path: FilePath, columns: Columns | None = None, drop_invalid: bool = Fa
     Of a ``part`` of its points, no more of a ``.npy`` is read than these, which are counted before any are left out;
     other files are read whole.
     """
+    check_path(path)
+    flag("drop_invalid", drop_invalid)
     name = name_of(path)
     if not is_stream(path):
         _check(path)

@@ -1,7 +1,6 @@
 """Points and triangles as arrays: checks, triangulation, the unit cube, sampling by area."""
 
 import math
-import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ def memory() -> float:
 def generator(seed: int, name: str = "seed") -> np.random.Generator:
     """Return NumPy's generator for ``seed``, or say what is wrong with it."""
     try:
-        return np.random.default_rng(operator.index(seed))
+        return np.random.default_rng(whole(name, seed, 0))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: found {seed!r}, expected a whole number, 0 or more.") from error
 

@@ -81,6 +81,8 @@ def procedural(name: str, n: int, seed: int = 0) -> Points:
 
 def check_name(name: str) -> str:
     """Return a known ``name``, or say which are known and which one is nearest."""
+    if not isinstance(name, str):
+        raise TypeError(f"name: found a {type(name).__name__}, expected one of {', '.join(_SHAPES)}.")
     if name not in _SHAPES:
         near = difflib.get_close_matches(str(name), _SHAPES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geomsink.counts import flag
 from geomsink.shapes.contents import Columns, Contents
 from geomsink.shapes.files import load
 from geomsink.shapes.mesh import Points, check_count, fit_unit_cube, generator, sample_surface
@@ -55,8 +56,9 @@ def sample(
     >>> sample("shape:sphere", 1000, seed=3).shape
     (1000, 3)
     """
-    n = check_count(n)
-    rng = generator(seed)
+    n, rng = check_count(n), generator(seed)
+    flag("normalize", normalize)
+    flag("drop_invalid", drop_invalid)  # of a procedural shape, too
     name = shape_name(path_or_name)
     if name is not None:
         return procedural(check_name(name), n, seed)

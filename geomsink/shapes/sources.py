@@ -31,6 +31,21 @@ KEYWORDS = {b"v": ".obj", b"mtllib": ".obj", b"o": ".obj", b"vn": ".obj", b"vt":
 _said: tuple[object, bytes] | None = None
 
 
+def check_path(path: FilePath) -> None:
+    """Refuse what is no path, and folders.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(path, (str, PathLike)) or isinstance(fspath(path), bytes):
+        raise TypeError(f"path: found a {type(path).__name__}, expected a path.")
+    if fspath(path) == "" or Path(path).is_dir():
+        raise ValueError(
+            f"path: found {'an empty name' if fspath(path) == '' else f'the folder {path}'}, expected a file."
+        )
+
+
 def name_of(path: FilePath) -> str:
     """What messages call it."""
     return "standard input" if fspath(path) == STDIN else str(path)

@@ -13,7 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..counts import number, whole
+from ..counts import flag, number, whole
 from ..measures import Container, is_list, measure, pair_of_measures, tensor
 from ..shown import Curve, Facts, Shown, Words
 from .descent import History, OptimizerLike, Particles, check_steps, descend
@@ -236,8 +236,7 @@ def quantize(
         raise ValueError(f"points: a batch of {len(cloud)} clouds was given, expected one cloud.")
     whole("k", k, most=len(cloud))
     whole("seed", seed, 0)
-    if not isinstance(fit_weights, bool):
-        raise TypeError(f"fit_weights: a {type(fit_weights).__name__} was given, expected True or False.")
+    flag("fit_weights", fit_weights)
     cloud, mass = cloud.detach(), mass.detach()
     centres, shares, length = _seeds(cloud, mass, int(k), seed)
     total = mass.sum()
@@ -334,7 +333,7 @@ def _given(init: Any, n: Any, first: Any, cloud: Tensor) -> Tensor:
 def _drawn(points: Tensor, mass: Tensor, n: Any, seed: int) -> Tensor:
     """n points of a cloud, each as often as its weight says, to within one; those drawn again are moved a little."""
     n = len(points) if n is None else whole("n", n)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(whole("seed", seed, 0))
     order = random.permutation(len(points))
     filled = np.cumsum(mass.cpu().numpy()[order])
     levels = (np.arange(n) + 0.5) / n * filled[-1]
@@ -349,7 +348,7 @@ def _drawn(points: Tensor, mass: Tensor, n: Any, seed: int) -> Tensor:
 
 def _seeds(points: Tensor, mass: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, float]:
     """Centres by k-means++, the share of the mass nearest to each, and the root mean square distance to them."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(whole("seed", seed, 0))
     cloud, weights = points.double().cpu().numpy(), mass.cpu().numpy()
     squares, chosen = np.ones(len(cloud)), []
     for _ in range(k):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .. import engine
 from ..choose import RANGE, ROUNDING
+from ..counts import flag
 from ..derivatives import Terms
 from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
@@ -127,7 +128,7 @@ def solution_plan(solution: Any, reverse: bool) -> Plan:
     if not isinstance(solution, Solution):
         hint = ", such as its xy" if isinstance(solution, Divergence) else " of geomsink.solve"
         raise TypeError(f"solution: a {type(solution).__name__} was given, expected a Solution{hint}.")
-    return solution.plan.T if reverse else solution.plan
+    return solution.plan.T if flag("reverse", reverse) else solution.plan
 
 
 def divergence_plans(divergence: Any, reverse: bool) -> tuple[Plan, Plan]:
@@ -135,7 +136,7 @@ def divergence_plans(divergence: Any, reverse: bool) -> tuple[Plan, Plan]:
     if not isinstance(divergence, Divergence):
         found = f"divergence: a {type(divergence).__name__} was given"
         raise TypeError(f"{found}, expected a Divergence of geomsink.sinkhorn_divergence.")
-    return solution_plan(divergence.xy, reverse), (divergence.yy if reverse else divergence.xx).plan
+    return solution_plan(divergence.xy, flag("reverse", reverse)), (divergence.yy if reverse else divergence.xx).plan
 
 
 def _new_points(points: Any, plan: Plan) -> tuple[Tensor, Container]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..counts import number, one_of, whole
 from ..divergences import ConvergenceWarning
+from ..guards import own_filters
 from ..progress import Progress
 from ..shown import Curve, Facts, Shown, seconds, state
 
@@ -292,7 +293,7 @@ class _Run:
         return _Known(here, value, scaled.detach(), gradients)
 
     def _evaluated(self) -> Tensor:
-        with warnings.catch_warnings(record=True) as caught:
+        with own_filters() as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             loss = self.loss()
         unsolved = [w for w in caught if issubclass(w.category, ConvergenceWarning)]

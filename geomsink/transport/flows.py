@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..counts import whole
 from ..divergences import ConvergenceWarning, SinkhornDivergence
+from ..guards import own_filters
 from ..measures import pair_of_measures
 from ..shown import Curve, Facts, Shown, Words
 from .descent import History, OptimizerLike, Particles, check_steps, descend
@@ -207,7 +208,7 @@ def size_of(loss: Loss, points: Tensor, target: tuple[Tensor, Tensor], weighted:
     point = points[:1].expand(len(y), -1)
     arguments = (b.to(y), point, b.to(y), y) if weighted else (point, y)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), own_filters():
             warnings.simplefilter("ignore")
             found = float(measured(copy.deepcopy(loss), *arguments))
     except Exception:  # a loss of one's own may take nothing but its own clouds

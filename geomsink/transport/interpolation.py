@@ -117,6 +117,6 @@ def _times(times: Any) -> list[float]:
         found = np.atleast_1d(np.asarray(times, dtype=float))
     except (TypeError, ValueError):
         raise TypeError(f"times: {times!r} given, expected a number from 0 to 1, or a sequence of them.") from None
-    if found.ndim != 1 or not ((found >= 0) & (found <= 1)).all():
+    if found.ndim != 1 or not found.size or not ((found >= 0) & (found <= 1)).all():
         raise ValueError(f"times: {times!r} given, expected a number from 0 to 1, or a sequence of them.")
     return [float(t) for t in found]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..copies import detached
+from ..counts import flag
 from ..divergences import Solution
 from ..guards import guarded
 from ..measures import tensor
@@ -114,7 +115,7 @@ def transfer(
         side = "x" if reverse else "y"
         raise ValueError(f"labels: given for a Sketch as {side}, expected a plan from the points themselves.")
     columns, classes = _labels(labels, plan)
-    if classes is None and probabilities:
+    if flag("probabilities", probabilities) and classes is None:
         raise ValueError(
             "probabilities: True given with labels that are numbers, expected integers, booleans or names."
         )

@@ -132,6 +132,8 @@ def entropic_map(solution: Solution | Divergence, points: Any, *, reverse: bool 
     >>> entropic_map(r, np.array([[0.2, 0.7]])).round(6)
     array([[1.2, 1.7]])
     """
+    if points is None:
+        raise TypeError("points: None was given, expected points (points, coordinates).")
     if not isinstance(solution, Divergence):
         conditional = Conditional.of(solution_plan(solution, reverse), points)
         return conditional.container.array(conditional.images(), 0)

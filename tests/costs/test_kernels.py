@@ -73,7 +73,11 @@ def test_parameters_are_those_of_the_cost():
             "foo",
             r"^kernel: unknown name 'foo'; expected one of energy, .* geomsink\.kernels\.register gives a name\.$",
         ),
-        ("-euclidian", r"^cost: unknown name 'euclidian' \(did you mean 'euclidean'\?\)"),
+        (
+            "-euclidian",
+            r"^kernel: '-euclidian' is the negative of no cost that there is; cost: unknown name 'euclidian' "
+            r"\(did you mean 'euclidean'\?\)",
+        ),
     ],
 )
 def test_unknown_names(name, sentence):
@@ -88,7 +92,7 @@ def test_neither_a_name_nor_a_kernel():
 
 def test_asymmetric_costs_have_no_negative():
     downhill = costs.Cost(name="downhill", expression=lambda x, y: (x - y).sum(-1), symmetric=False)
-    with pytest.raises(ValueError, match=r"^kernel: cost 'downhill' is not symmetric"):
+    with pytest.raises(ValueError, match=r"^cost: 'downhill' is not symmetric"):
         kernels.negative(downhill)
 
 

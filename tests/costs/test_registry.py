@@ -26,7 +26,7 @@ def test_mahalanobis_with_a_matrix():
     "weights", [[1.0, -1.0], [[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]], [[1.0, 2.0, 3.0]], [np.nan]]
 )
 def test_mahalanobis_refuses(weights):
-    with pytest.raises(ValueError, match=r"^mahalanobis: weights (are not a symmetric positive|have shape)"):
+    with pytest.raises(ValueError, match=r"^weights: (they are not a symmetric positive|shape is)"):
         costs.mahalanobis(weights)
 
 
@@ -42,8 +42,8 @@ def test_wrong_number_of_weights():
         ("euclidian", r"unknown name 'euclidian' \(did you mean 'euclidean'\?\); expected one of cosine, euclidean"),
         ("power:x", r"'power:x' has no numbers after the colon"),
         ("power:1,2", r"'power:1,2' has 2 exponents, expected one"),
-        ("power:0", r"p is 0.0, expected 0 < p <= 2"),
-        ("power:2.5", r"p is 2.5, expected 0 < p <= 2"),
+        ("power:0", r"p: 0.0 given, expected 0 < p <= 2"),
+        ("power:2.5", r"p: 2.5 given, expected 0 < p <= 2"),
         ("power", r"unknown name 'power'"),
     ],
 )

@@ -49,6 +49,10 @@ RESULTS = {
     "votes": lambda: transport.transfer(asked(), torch.arange(15) % 3, probabilities=True),
     "entries": lambda: solved().plan.top_k(2),
     "flow": lambda: transport.gradient_flow(X, Y, blur=0.2, steps=2),
+    "barycentre": lambda: transport.barycenter([X, Y], blur=0.2, steps=2),
+    "registration": lambda: transport.register(X, Y, blur=0.2, steps=2),
+    "matching": lambda: transport.matching(X, Y),
+    "table": lambda: geomsink.pairwise([X, Y], blur=0.2),
 }
 
 
@@ -78,6 +82,20 @@ def test_copies_are_constants_with_the_same_numbers(name, how):
         assert not other.requires_grad
         if how is copy.deepcopy and one.layout == torch.strided:
             assert other.data_ptr() != one.data_ptr() or one.numel() == 0
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))], ids=["deepcopy", "pickle"])
+def test_copies_of_arrays_and_kernels(how):
+    test = geomsink.two_sample_test(X.numpy(), Y.numpy(), blur=0.3, permutations=3)
+    again = how(test)
+    assert again.p_value == test.p_value and again.null.tolist() == test.null.tolist()
+    mesh = geomsink.shapes.Mesh(X.numpy(), torch.arange(9).reshape(3, 3).numpy())
+    assert how(mesh).vertices.tolist() == mesh.vertices.tolist() and how(mesh).faces.tolist() == mesh.faces.tolist()
+    for name in ("gaussian", "-euclidean"):
+        kernel = geomsink.kernels.get(name)
+        assert torch.equal(how(kernel)(X, Y, blur=0.3), kernel(X, Y, blur=0.3))
+    moved = how(transport.register(X, Y, blur=0.2, steps=2))
+    torch.testing.assert_close(moved(X), moved.points)
 
 
 @pytest.mark.parametrize("name", ["envelope", "implicit", "unrolled", "features", "compiled"])

@@ -143,6 +143,8 @@ def test_suggested_blurs():
     assert suggest_blur([[0.0]], [[2.0]]) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="x, y: all points are the same"):
         suggest_blur(np.ones((3, 2)), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="x, y: all points are the same"):  # whatever the mean of 0.637 is rounded to
+        suggest_blur(np.full((5, 1), 0.6369616873214543), [[0.6369616873214543]])
 
 
 def test_a_suggested_blur_converges_in_few_cycles():

@@ -78,6 +78,13 @@ def test_hard_minima_of_points_with_weight():
     assert gradient.tolist() == pytest.approx([-0.5, -0.5, 0.0], rel=1e-6)  # of two minima the mean
 
 
+def test_temperatures_far_above_all_costs():
+    """Also where all costs are 0."""
+    g = np.array([3.0, -2.0])
+    found = c_transform(np.ones((1, 1)), np.ones((2, 1)), g, [0.25, 0.75], epsilon=2e12)
+    assert found[0] == pytest.approx(-(0.25 * 3.0 + 0.75 * -2.0), abs=1e-2)  # of 2e12, float64 has 2e-4
+
+
 @pytest.mark.parametrize(
     ("g", "options", "sentence"),
     [

@@ -90,7 +90,7 @@ def test_one_place_has_no_cost():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (dict(p=3), "power: p is 3.0, expected 0 < p <= 2."),
+        (dict(p=3), "p: 3.0 given, expected 0 < p <= 2."),
         (dict(blur=0.1, epsilon=0.1), "blur, epsilon: both were"),
         (dict(p="2"), "p: a str was given, expected a number."),
         (dict(blur=-1.0), "blur: -1.0 given, expected a positive number."),

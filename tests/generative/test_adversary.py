@@ -188,7 +188,7 @@ def test_a_generator_learns_against_a_learned_cost():
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: LearnedCost(lambda p: p), TypeError, r"^features: a function was given, expected a torch\.nn\.Module"),
+        (lambda: LearnedCost(lambda p: p), TypeError, r"^phi: a function was given, expected a torch\.nn\.Module"),
         (lambda: LearnedCost(network(), steps=0), ValueError, "^steps: 0 given"),
         (lambda: LearnedCost(network(), constraint="lip"), ValueError, "^constraint: unknown name 'lip'; expected one"),
         (lambda: LearnedCost(network(), constraint=0.1), TypeError, "^constraint: a float was given, expected a name"),

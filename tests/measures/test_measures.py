@@ -67,7 +67,7 @@ BAD = [
     (dict(blur=float("nan")), ValueError, r"^blur: nan given"),
     (dict(blur="wide"), TypeError, r"^blur: a str was given"),
     (dict(cost="sqeuclidian"), ValueError, r"^cost: unknown name 'sqeuclidian' \(did you mean 'sqeuclidean'\?\)"),
-    (dict(cost="power:3"), ValueError, r"^power: p is 3.0, expected 0 < p <= 2"),
+    (dict(cost="power:3"), ValueError, r"^cost: 'power:3' is none that there is; p: 3.0 given, expected 0 < p <= 2"),
     (dict(cost=7), TypeError, r"^cost: a int was given"),
     (dict(cost="cosine"), ValueError, r"^blur: cost 'cosine' is no power of a length; give epsilon"),
     (dict(x=0 * X, cost="geodesic"), ValueError, r"a point at the origin has no direction"),

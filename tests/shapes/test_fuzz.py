@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+import geomsink
 from geomsink import shapes
 from geomsink.generative import CheckpointError, checkpoints
+from geomsink.shapes.files import SUFFIXES
 
 MUTANTS = 300
 MEMORY = 2**29
@@ -126,6 +128,9 @@ FILES = {
     "binary.stl": (stl_binary, True),
     "a.csv": (lambda: ("x,y,z\n" + text_rows(POINTS, ",")).encode(), False),
     "a.xyz": (lambda: text_rows(POINTS).encode(), False),
+    "a.txt": (lambda: ("# x y z\n" + text_rows(POINTS)).encode(), False),
+    "a.asc": (lambda: text_rows(POINTS, ";").encode(), False),
+    "a.tsv": (lambda: ("id\tx\ty\tz\n" + text_rows(np.c_[np.arange(12), POINTS], "\t")).encode(), False),
     "a.pts": (lambda: ("12\n" + text_rows(POINTS)).encode(), True),
     "a.npy": (lambda: saved(np.save, arr=POINTS), True),
     "a.npz": (lambda: saved(np.savez, points=POINTS, colors=np.zeros((12, 3), "u1")), True),
@@ -186,6 +191,29 @@ def test_damaged_files_are_refused_or_read_right(name, tmp_path):
                 np.testing.assert_array_equal(mesh.vertices, expected.vertices)
                 np.testing.assert_array_equal(mesh.faces, expected.faces)
     assert refused > MUTANTS / 4
+
+
+def test_every_format_is_damaged():
+    assert {Path(name.removesuffix(".gz")).suffix for name in FILES} == set(SUFFIXES)
+
+
+def test_damaged_sketches_are_refused_or_read_right(tmp_path):
+    path = tmp_path / "a.npz"
+    geomsink.sketch(POINTS, blur=0.5).save(path)
+    whole, expected, read = path.read_bytes(), geomsink.Sketch.load(path), 0
+    with narrow():
+        for data, _ in mutants(whole, 0):
+            path.write_bytes(data)
+            signal.alarm(SECONDS)
+            try:
+                found = geomsink.Sketch.load(path)
+            except ValueError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+                continue
+            read += 1
+            for name in ("points", "weights", "nearby", "epsilon", "count", "cost"):
+                assert np.array_equal(getattr(found, name), getattr(expected, name))
+    assert read < MUTANTS / 3
 
 
 def test_damaged_checkpoints_and_frames_are_refused_or_read_right(tmp_path):

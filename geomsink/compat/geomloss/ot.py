@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ... import costs
 from ...costs import Cost
-from ...counts import one_of
+from ...counts import flag, one_of
 from ...divergences import MAX_ITER
 from ...guards import guarded
 from ..arguments import penalties, positive
@@ -159,6 +159,7 @@ def solve_sample(
     4.501
     """
     one_of("method", method, METHODS)
+    flag("debias", debias)
     one_of("unbalanced_type", unbalanced_type, PENALTIES)
     ground: Any = cost if callable(cost) and not isinstance(cost, Cost) else costs.get(cost)
     for name, value, of, length in (("reg", reg, "blur", blur), ("unbalanced", unbalanced, "reach", reach)):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ... import costs
 from ...costs import Cost
-from ...counts import one_of
+from ...counts import flag, one_of
 from ...divergences import (
     MAX_ITER,
     Discrepancy,
@@ -200,6 +200,8 @@ class SamplesLoss(nn.Module):
         """Refuse bad options."""
         one_of("loss", self.loss, LOSSES)
         one_of("backend", self.backend, ENGINES)
+        flag("debias", self.debias)
+        flag("potentials", self.potentials)
         for name in ("diameter", "truncate", "cluster_scale"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name), zero=name == "cluster_scale")
@@ -316,7 +318,7 @@ class SamplesLoss(nn.Module):
         return shifted
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _power(p: float) -> Cost:
     """‖x − y‖^p/p; one object, so that the engines compare it with each other once."""
     return costs.power(p).scaled(1.0 / p)
