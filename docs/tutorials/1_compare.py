@@ -47,9 +47,11 @@ print("points that stood for all:", a.nodes, "- marginal error found by the audi
 # %%
 # Where the two differ
 # --------------------
-# Each point has a potential: what it adds to the value. Bright points are the ones that cost.
+# Each point has a potential: what it adds to the value. Bright points are the ones that cost. A figure shows itself in
+# a notebook; ``plotting.save(figure, "figure.png")`` writes it to a file.
 
 figure = plotting.plot_divergence(r, x, y, names=("knot", "star"))
+figure
 
 # %%
 # What no difference looks like
