@@ -28,7 +28,7 @@ SAID = {
     ("cli", "rich"): ("command()", "geomsink: the command line needs"),
     ("cli", "tqdm"): ("geomsink.solve(x, x, blur=0.1, progress=True)", "progress=True needs"),
     ("tensorboard", "tensorboard"): (
-        "geomsink.generative.fit(generator, x, geomsink.SinkhornDivergence(blur=0.1), steps=1, folder='run', tensorboard=True)",
+        "geomsink.generative.fit(generator, x, loss, steps=1, folder='run', tensorboard=True)",
         "tensorboard=True needs",
     ),
 }
@@ -55,7 +55,7 @@ from geomsink.__main__ import main
 from geomsink.solver import Solver
 
 x = torch.rand(5, 2)
-generator = geomsink.generative.Ellipse()
+generator, loss = geomsink.generative.Ellipse(), geomsink.SinkhornDivergence(blur=0.1)
 solved = geomsink.sinkhorn_divergence(x, x, blur=0.5, engine="dense")
 
 def work(self, *args, **kwargs):
@@ -86,7 +86,7 @@ json.dump(said, sys.stdout)
 
 
 def groups() -> dict[str, list[str]]:
-    """The optional packages of pyproject.toml as they are imported, by group; other groups are named as geomsink[...]."""
+    """The optional packages of pyproject.toml as they are imported, by group; `all` names others as geomsink's."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     listed = re.search(r"^\[project\.optional-dependencies\]\n(.*?)^\[", project, re.MULTILINE | re.DOTALL)[1]
     found = {}
@@ -141,3 +141,10 @@ def test_an_import_of_geomsink_imports_no_optional_package(tmp_path):
     assert "geomsink.solver" in after
     of_torch = python("import torch, scipy, sys; print(*sys.modules)", tmp_path).split()
     assert {name for name in after if "." not in name and name not in of_torch} & optional == set()
+
+
+def test_the_site_says_what_each_group_brings():
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    assert rows.pop("all") == "the four above"
+    assert {group: packages.split(", ") for group, packages in rows.items()} == {g: GROUPS[g] for g in FOR_USERS}
