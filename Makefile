@@ -74,5 +74,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-oldest demo.png docs/_build docs/generated docs/sg_execution_times.rst build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo.png docs/_build docs/generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find geomsink tests -name __pycache__ -type d -prune -exec rm -rf {} +
