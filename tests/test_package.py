@@ -32,7 +32,8 @@ def sources() -> list[str]:
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     else:
         listed = (ROOT / "geomsink.egg-info" / "SOURCES.txt").read_text(encoding="utf-8")
-    return [name for name in listed.splitlines() if (ROOT / name).is_file() and not name.startswith("geomsink.egg-info/")]
+    names = [name for name in listed.splitlines() if not name.startswith("geomsink.egg-info/")]
+    return [name for name in names if (ROOT / name).is_file()]
 
 
 @pytest.fixture(scope="module")
