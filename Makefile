@@ -5,6 +5,10 @@
 # make docs    the site, in docs/_build/html; runs the tutorials, some minutes
 # make check-cuda
 #              kernels for GPUs, compiled without one: 250 MB of compilers, and two minutes
+# make test-oldest
+#              the tests with the oldest versions that are taken, on Python 3.10 or 3.11, in .venv-oldest: 3 GB on Linux;
+#              make test-oldest TESTS="tests/engine tests/solver" PYTHON=python3.10 runs some
+# make package the source archive and the wheel, in dist/, installed and used where there is no checkout
 # make env     the environment that all use, in .venv; remade when the requirements change
 # make clean   remove everything that make has made
 #
@@ -14,8 +18,10 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 STAMP := .venv/installed
 EXAMPLES ?= 1000
+OLDEST := .venv-oldest/bin/python
+TESTS ?=
 
-.PHONY: demo test hunt docs check-cuda lint env clean
+.PHONY: demo test hunt test-oldest docs check-cuda lint package env clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -26,6 +32,17 @@ test: $(STAMP)
 
 hunt: $(STAMP)
 	GEOMSINK_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal tests/properties
+
+test-oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 $(OLDEST) -m pytest -n auto --maxprocesses 8 --dist worksteal $(TESTS)
+
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST) || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST) -m pip install -c constraints-oldest.txt -e '.[test,shapes,scans,plot,cli,tensorboard,digits]'
+	@touch $@
+
+package:
+	PYTHON=$(PYTHON) .ci/package
 
 docs: .venv/writers
 	rm -rf docs/generated/api
@@ -62,5 +79,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv demo.png docs/_build docs/generated docs/sg_execution_times.rst build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo.png docs/_build docs/generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find geomsink tests -name __pycache__ -type d -prune -exec rm -rf {} +

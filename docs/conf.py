@@ -54,8 +54,10 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "remove_config_comments": True,
-    "ignore_repr_types": r"matplotlib\.",
+    "ignore_repr_types": r"matplotlib\.|geomsink\.plotting\.",  # a figure is shown as an image
+    "first_notebook_cell": "# In a checkout of geomsink: pip install -e '.[plot]'\n%matplotlib inline",
     "show_signature": False,
+    "write_computation_times": False,
     "download_all_examples": False,
     "doc_module": ("geomsink",),
     "reference_url": {"geomsink": None},

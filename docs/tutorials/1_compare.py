@@ -50,9 +50,11 @@ print("points that stood for all:", a.nodes, "- marginal error found by the audi
 # --------------------
 # The colour of a point is its debiased potential: what it adds to the value. Bright points are the ones that cost.
 # The curve below is the marginal error, the share of the mass that the plan puts in the wrong place. An evaluation
-# sums over all rows or all columns of the plan, and two of them are a cycle.
+# sums over all rows or all columns of the plan, and two of them are a cycle. A figure shows itself in a notebook;
+# ``plotting.save(figure, "figure.png")`` writes it to a file.
 
 figure = plotting.plot_divergence(r, x, y, names=("knot", "star"))
+figure
 
 # %%
 # What no difference looks like

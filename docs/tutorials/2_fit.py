@@ -55,6 +55,7 @@ for row in fit.history[1::2]:
 points = fit.sample(20_000).numpy()
 target = shapes.sample("shape:blob", 20_000)
 figure = plotting.plot_fit(target, points, fit.history, names=("the shape", "the generator"))
+figure
 
 # %%
 # How good it is

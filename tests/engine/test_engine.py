@@ -1,6 +1,7 @@
 """How the compiled loops lay out their memory and patterns; the reductions themselves are in test_gibbs.py."""
 
 import gc
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
 from geomsink import costs, engine
-from geomsink.engine import Blocks, Gibbs, KeopsPair, build
+from geomsink.engine import Blocks, DensePair, Gibbs, KeopsPair, build, diagnosis
 from geomsink.engine.batch import BatchPair
 from geomsink.engine.build import keops as pykeops
 from geomsink.engine.reduction import stride
@@ -157,3 +158,16 @@ def test_threads_may_compile_at_once(tmp_path, monkeypatch):
     with ThreadPoolExecutor(8) as threads:
         assert max(threads.map(error, range(4, 12))) < 1e-12
     assert len(list(tmp_path.glob("*.so"))) == 8
+
+
+def test_a_speed_is_measured_however_long_the_first_call_compiles():
+    class Compiled(DensePair):
+        seconds = 0.1
+
+        def row_sums(self, *arguments, **options):
+            time.sleep(self.seconds)
+            self.seconds = 0.0
+            return super().row_sums(*arguments, **options)
+
+    x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
+    assert diagnosis._rate(Compiled(x, x, SQEUCLIDEAN), seconds=0.02) > 0
