@@ -258,9 +258,10 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
-    if problem.across is not None:  # no process has cells, or a sparse plan, of all points
-        between = problem.across == "sketches" and problem.sketched()
-        return Choice("sketched" if between else "sharded", dtype)
+    if problem.across == "pairs":
+        return _dealt(problem, options, device, dtype)
+    if problem.across == "sketches":
+        return Choice("sketched" if problem.sketched() else "sharded", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up
@@ -283,9 +284,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
     if plain.strategy == "sketched":  # where points are much denser than σ
         return replace(plain, otherwise=(*plain.otherwise, followed))
-    wide = (problem.pairs > KEPT) + (problem.pairs > IN_MEMORY["cpu"])
-    wide = 2 * (problem.pairs >= PAYS_ON_GPU) if device.type == "cuda" else wide
-    if problem.nearest() >= NEAR[wide] * problem.epsilon:
+    if problem.nearest() >= NEAR[_wide(problem.pairs, device)] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     if plain.strategy == "one-level":
         scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
@@ -293,11 +292,28 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     return replace(plain, otherwise=(followed,))
 
 
+def _dealt(problem: Facts, options: Wanted, device: torch.device, dtype: torch.dtype) -> Choice:
+    """Of points that are dealt out to processes, each of which sums the pairs of its own."""
+    plain = Choice("sharded", dtype)
+    if not _path_fits(problem, options, device):
+        return plain
+    followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
+    if problem.nearest() >= NEAR[_wide(problem.pairs, device)] * problem.epsilon:
+        return replace(followed, otherwise=(exact,))
+    return replace(plain, otherwise=(followed, exact))
+
+
+def _wide(pairs: int, device: torch.device) -> int:
+    """Which of `NEAR` so many pairs have."""
+    return 2 * (pairs >= PAYS_ON_GPU) if device.type == "cuda" else (pairs > KEPT) + (pairs > IN_MEMORY["cpu"])
+
+
 def _path_fits(problem: Facts, options: Wanted, device: torch.device) -> bool:
     """Whether the path down the temperatures can be followed: Newton's equation of a plan in memory, in float64."""
     if options.multiscale is True or options.working_dtype == torch.float32:
         return False
-    few = problem.pairs <= IN_MEMORY[device.type] * problem.items or (problem.bounded and problem.dimension <= WIDEST)
+    kept = IN_MEMORY[device.type] * problem.items * problem.processes
+    few = problem.pairs <= kept or (problem.bounded and problem.dimension <= WIDEST)
     return few and problem.smooth and not problem.is_self
 
 

@@ -20,6 +20,7 @@ from ..solver import (
     rounding,
     within,
 )
+from .dealtequation import equation_of
 from .equation import NewtonEquation
 from .sums import StoredSums
 
@@ -127,7 +128,7 @@ class Corrector(Judged):
         plan = self._stored.plan(state.f, state.g, problem.epsilon)
         rows, columns = plan @ torch.ones_like(state.g), plan.T @ torch.ones_like(state.f)
         kappa = [p.curvature(h, problem.epsilon) for p, h in zip(problem.penalties, (state.f, state.g), strict=True)]
-        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], residual, self._groups)
+        return equation_of(plan, rows * kappa[0], columns * kappa[1], residual, self._groups)
 
     def tangent(self) -> tuple[Tensor, Tensor]:
         """Derivatives of f and g in log ε at the solution."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..measures import Measure
-from ..multiscale import Sparse
 from ..solver import Kernel, read
 from .pairs import KeptPairs, Source
 
@@ -34,12 +34,12 @@ class Plan:
 
     Attributes
     ----------
-    kernel : Tensor or Sparse, shape (N, M)
+    kernel : Tensor, Sparse, or what does the same across processes, shape (N, M)
     left : Tensor, shape (N,)
     right : Tensor, shape (M,)
     """
 
-    kernel: Tensor | Sparse
+    kernel: Any
     left: Tensor
     right: Tensor
 
@@ -50,17 +50,28 @@ class Plan:
     @property
     def entries(self) -> int:
         """In memory."""
-        return len(self.kernel.entries) if isinstance(self.kernel, Sparse) else self.kernel.numel()
+        return self.kernel.numel() if isinstance(self.kernel, Tensor) else int(self.kernel.count)
+
+    @property
+    def a_point(self) -> float:
+        """The same of each point, of both sides."""
+        return self.entries / sum(self.kernel.shape)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every entry is."""
+        return self.entries == math.prod(self.kernel.shape)
 
     def __matmul__(self, w: Tensor) -> Tensor:
-        return self.left * (self.kernel @ (self.right * w))
+        product: Tensor = self.left * (self.kernel @ (self.right * w))
+        return product
 
-    def scaled(self, left: Tensor, right: Tensor) -> Tensor | Sparse:
+    def scaled(self, left: Tensor, right: Tensor) -> Any:
         """diag(left) P diag(right)."""
         left, right = left * self.left, right * self.right
-        if isinstance(self.kernel, Sparse):
-            return self.kernel.scaled(left, right)
-        return (left[:, None] * self.kernel).mul_(right)
+        if isinstance(self.kernel, Tensor):
+            return (left[:, None] * self.kernel).mul_(right)
+        return self.kernel.scaled(left, right)
 
 
 class StoredSums:
@@ -106,14 +117,14 @@ class StoredSums:
         assert self._made is not None
         costs = self._made[0].costs
         kernel = plan.kernel
-        weighted = kernel.with_entries(kernel.entries * costs) if isinstance(kernel, Sparse) else kernel * costs
+        weighted = kernel * costs if isinstance(kernel, Tensor) else kernel.with_entries(kernel.entries * costs)
         of_costs = replace(plan, kernel=weighted)
         ones = torch.ones_like(g), torch.ones_like(f)
         rows = of_costs @ ones[0] - f * (plan @ ones[0]) - plan @ g
         columns = of_costs.T @ ones[1] - g * (plan.T @ ones[1]) - plan.T @ f
         return rows / epsilon, columns / epsilon
 
-    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor | Sparse, Tensor, Tensor]:
+    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Tensor, Tensor]:
         """The kernel in memory, and what exponents of f and g have beyond it; made again if that is much."""
         if self._made is not None and self._made[1].epsilon == epsilon:
             if self._last is not None and self._last[0] is f and self._last[1] is g:

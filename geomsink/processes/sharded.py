@@ -228,6 +228,20 @@ def own(t: Tensor) -> Tensor:
     return own_part(t, t.parts, t.axis) if isinstance(t, Sharded) else t
 
 
+def told_whole(t: Tensor) -> Tensor:
+    """All rows of what is dealt out along its first axis, on all, without history; any other tensor as it is."""
+    if not isinstance(t, Sharded):
+        return t
+    if t.axis != -t.ndim:
+        raise RuntimeError("points: all rows were asked for of what is dealt out along another axis.")
+    return torch.cat(t.parts.group.gather(t.local, WHAT))
+
+
+def told_first(t: Tensor, parts: Parts) -> Tensor:
+    """The first process's tensor, on all: of one shape on each."""
+    return parts.group.first(t, WHAT)
+
+
 def told_sum(t: Tensor, parts: Parts) -> Tensor:
     """Over all processes, of each one's part of a sum."""
     return parts.group.sum(t, WHAT)
