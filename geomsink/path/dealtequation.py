@@ -1,7 +1,8 @@
 """Newton's equation with a plan whose rows lie on several processes.
 
 Columns, the smaller side, are solved for, by vectors that are whole on all processes: a product with the matrix of the
-unknowns is one sum over processes. What is factorised, the first process factorises, and tells the solution.
+unknowns is one sum over processes. What is factorised, the first process factorises, and tells the solution. Plans of
+few entries are told as they are, and the first process does it all.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..processes import deal, own, told_whole
+from ..processes import Group, deal, own, told_whole
 from ..solver import Enough
 from .dealtmatrix import WHAT, DealtMatrix
-from .equation import NewtonEquation
+from .equation import SHIFT, NewtonEquation
 from .factor import SparseFactor
 from .sums import Plan
 
+FEW = 2**20
+"""Entries of a plan that are told to all, at most: 17 MB, in the place of some hundred sums over processes."""
 LOOKED_AT = 5
 """Iterations after which the first process says whether they have come to their end."""
 
@@ -67,7 +70,7 @@ class DealtEquation(NewtonEquation):
 
     @cached_property
     def _sparse_factor(self) -> SparseFactor:
-        return SparseFactor(self._scaled.gathered())  # type: ignore[union-attr]
+        return SparseFactor(self._scaled.gathered())
 
     def _cholesky(self, right: Tensor, shift: float) -> Tensor:
         _ = self._schur  # a call of all
@@ -78,19 +81,66 @@ class DealtEquation(NewtonEquation):
         return self._by_first(super()._by_sparse_factor, right, shift)
 
     def _by_first(self, solve: Callable[[Tensor, float], Tensor], right: Tensor, shift: float) -> Tensor:
-        """What the first process finds, on all."""
-        found = torch.zeros_like(right)
-        try:
-            found = solve(right, shift) if self._group.rank == 0 else found
-        except Exception as error:  # others are waiting
-            self._group.tell(error, WHAT)
-            raise
-        return self._group.first(found, WHAT)
+        return _by_first(self._group, right, lambda: solve(right, shift))
+
+
+class ToldEquation:
+    """The same with a plan of few entries.
+
+    Parameters
+    ----------
+    plan, rows, columns, residual, groups
+        See `DealtEquation`.
+    """
+
+    is_stored = True
+    shift = SHIFT
+
+    def __init__(
+        self, plan: Plan, rows: Tensor, columns: Tensor, residual: float, groups: tuple[Tensor, Tensor] | None
+    ):
+        kernel = plan.kernel
+        assert isinstance(kernel, DealtMatrix)
+        stored, self._group = kernel.half.gathered().T, kernel.rows.group
+        self._parts = (kernel.columns, kernel.rows) if kernel.turned else (kernel.rows, kernel.columns)
+        (left, of_rows), (right, of_columns) = (
+            told_whole(torch.stack(sides, -1)).T.contiguous() for sides in ((plan.left, rows), (plan.right, columns))
+        )
+        inside = Plan(stored.T if kernel.turned else stored, left, right)
+        self._inside = NewtonEquation(inside, of_rows, of_columns, residual, groups)
+        self.rows, self.columns = (
+            deal(t.narrow(0, p.start, p.mine), p)
+            for t, p in zip((self._inside.rows, self._inside.columns), self._parts, strict=True)
+        )
+        self.left = torch.zeros_like(self.rows)
+
+    def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
+        """λ, shape (N,), and μ, shape (M,), dealt out."""
+        self._inside.shift = self.shift
+        r, s = told_whole(r), told_whole(s)
+        nothing = torch.cat((r, s, r))
+        found = _by_first(self._group, nothing, lambda: torch.cat((*self._inside.solve(r, s), self._inside.left)))
+        sides = zip(found.split((len(r), len(s), len(r))), (*self._parts, self._parts[0]), strict=True)
+        first, second, self.left = (deal(t.narrow(0, parts.start, parts.mine), parts) for t, parts in sides)
+        return first, second
+
+
+def _by_first(group: Group, like: Tensor, solve: Callable[[], Tensor]) -> Tensor:
+    """What the first process finds, on all."""
+    found = torch.zeros_like(like)
+    try:
+        found = solve() if group.rank == 0 else found
+    except Exception as error:  # others are waiting
+        group.tell(error, WHAT)
+        raise
+    return group.first(found, WHAT)
 
 
 def equation_of(
     plan: Plan, rows: Tensor, columns: Tensor, residual: float, groups: tuple[Tensor, Tensor] | None
-) -> NewtonEquation:
+) -> NewtonEquation | ToldEquation:
     """Newton's equation, of one process or across several."""
-    how = DealtEquation if isinstance(plan.kernel, DealtMatrix) else NewtonEquation
+    if not isinstance(plan.kernel, DealtMatrix):
+        return NewtonEquation(plan, rows, columns, residual, groups)
+    how = ToldEquation if plan.entries <= FEW else DealtEquation
     return how(plan, rows, columns, residual, groups)

@@ -121,18 +121,23 @@ class Half:
             part = part.new_zeros(count, part.shape[1]).index_add_(0, groups, part)
         return told_sum(part @ part.T, self.rows)
 
-    def gathered(self) -> Sparse:
+    def gathered(self) -> Local:
         """All entries, on all processes; not of the turned one."""
-        local = self.local
+        local, group = self.local, self.rows.group
+        if self.count == self.rows.total * self.columns.total:
+            return torch.cat(group.gather(self._full, WHAT)).T
         if isinstance(local, Tensor):
             i, j = local.nonzero(as_tuple=True)
             values = local[i, j]
         else:
             i, j, values = local.rows.long(), local.columns.long(), local.entries
-        parts, group = torch.stack((i + self.rows.start, j), 1).int(), self.rows.group
-        places = torch.cat(group.gather(parts, WHAT)).long()
+        places = torch.cat(group.gather(torch.stack((i + self.rows.start, j), 1).int(), WHAT)).long()
         values = torch.cat(group.gather(values, WHAT))
         return Sparse.of(*by_rows(places[:, 1], places[:, 0], values, self.shape))
+
+    @property
+    def _full(self) -> Tensor:
+        return self.local if isinstance(self.local, Tensor) else self.local.full()
 
 
 WHAT = "Newton's equation"

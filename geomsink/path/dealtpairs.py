@@ -145,9 +145,8 @@ class RingPairs:
         for owner, (y, there, order) in parts.group.ring((self._columns.points.double(), g, self._columns.order), WHAT):
             if not (len(y) and len(f)) or total > MOST:
                 continue
-            block = Boxes.of(y, FEW), y.T.contiguous()
-            sides = zip(self._own, block, strict=True)
-            for i, j, costs in pairs_below(*sides, (f, there), self._cost, slack):  # type: ignore[misc]
+            boxes, points = (self._own[0], Boxes.of(y, FEW)), (self._own[1], y.T.contiguous())
+            for i, j, costs in pairs_below(boxes, points, (f, there), self._cost, slack):
                 found.append((self._rows.order[i], order[j] + starts[owner], costs))
                 total += len(costs)
                 if total > MOST:

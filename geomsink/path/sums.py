@@ -60,7 +60,7 @@ class Plan:
     @property
     def is_full(self) -> bool:
         """Whether every entry is."""
-        return self.entries == math.prod(self.kernel.shape)
+        return bool(self.entries == math.prod(self.kernel.shape))
 
     def __matmul__(self, w: Tensor) -> Tensor:
         product: Tensor = self.left * (self.kernel @ (self.right * w))
@@ -91,19 +91,23 @@ class StoredSums:
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return (kernel @ (self.beta.weights * dv.exp())).log().clamp(min=NOTHING) + du
+        sums: Tensor = kernel @ (self.beta.weights * dv.exp())
+        return sums.log().clamp(min=NOTHING) + du
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return (kernel.T @ (self.alpha.weights * du.exp())).log().clamp(min=NOTHING) + dv
+        sums: Tensor = kernel.T @ (self.alpha.weights * du.exp())
+        return sums.log().clamp(min=NOTHING) + dv
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return du.exp()[:, None] * (kernel @ ((self.beta.weights * dv.exp())[:, None] * w))
+        products: Tensor = kernel @ ((self.beta.weights * dv.exp())[:, None] * w)
+        return du.exp()[:, None] * products
 
     def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return dv.exp()[:, None] * (kernel.T @ ((self.alpha.weights * du.exp())[:, None] * w))
+        products: Tensor = kernel.T @ ((self.alpha.weights * du.exp())[:, None] * w)
+        return dv.exp()[:, None] * products
 
     def plan(self, f: Tensor, g: Tensor, epsilon: float) -> Plan:
         """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε)."""
