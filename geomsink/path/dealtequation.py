@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..processes import Group, deal, own, told_whole
+from ..processes import Group, deal, own, told_whole, told_wholes
 from ..solver import Enough
 from .dealtmatrix import WHAT, DealtMatrix
 from .equation import SHIFT, NewtonEquation
@@ -46,7 +46,7 @@ class DealtEquation(NewtonEquation):
         self._parts, self._group = (kernel.rows, kernel.columns), kernel.rows.group
         swapped = not kernel.turned
         plan, sides = (plan.T, (self.columns, self.rows)) if swapped else (plan, (self.rows, self.columns))
-        left, here = told_whole(torch.stack((plan.left, sides[0]), -1)).T.contiguous()
+        left, here = told_wholes(plan.left, sides[0])
         return swapped, Plan(kernel.half, left, own(plan.right)), here, own(sides[1])
 
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
@@ -103,9 +103,7 @@ class ToldEquation:
         assert isinstance(kernel, DealtMatrix)
         stored, self._group = kernel.half.gathered().T, kernel.rows.group
         self._parts = (kernel.columns, kernel.rows) if kernel.turned else (kernel.rows, kernel.columns)
-        (left, of_rows), (right, of_columns) = (
-            told_whole(torch.stack(sides, -1)).T.contiguous() for sides in ((plan.left, rows), (plan.right, columns))
-        )
+        left, right, of_rows, of_columns = told_wholes(plan.left, plan.right, rows, columns)
         inside = Plan(stored.T if kernel.turned else stored, left, right)
         self._inside = NewtonEquation(inside, of_rows, of_columns, residual, groups)
         self.rows, self.columns = (
@@ -117,7 +115,7 @@ class ToldEquation:
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
         """λ, shape (N,), and μ, shape (M,), dealt out."""
         self._inside.shift = self.shift
-        r, s = told_whole(r), told_whole(s)
+        r, s = told_wholes(r, s)
         nothing = torch.cat((r, s, r))
         found = _by_first(self._group, nothing, lambda: torch.cat((*self._inside.solve(r, s), self._inside.left)))
         sides = zip(found.split((len(r), len(s), len(r))), (*self._parts, self._parts[0]), strict=True)

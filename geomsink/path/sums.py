@@ -55,7 +55,7 @@ class Plan:
     @property
     def a_point(self) -> float:
         """The same of each point, of both sides."""
-        return self.entries / sum(self.kernel.shape)
+        return float(self.entries / sum(self.kernel.shape))
 
     @property
     def is_full(self) -> bool:
@@ -131,10 +131,12 @@ class StoredSums:
     def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Tensor, Tensor]:
         """The kernel in memory, and what exponents of f and g have beyond it; made again if that is much."""
         if self._made is not None and self._made[1].epsilon == epsilon:
-            if self._last is not None and self._last[0] is f and self._last[1] is g:
+            last = self._last or (None, None)
+            if self._last is not None and last[0] is f and last[1] is g:
                 return self._made[1].entries, *self._last[2:]
             du, dv = self._made[1].scalings(f, g)
-            if all(number < RANGE for number in read(du.abs().amax(), dv.abs().amax())):
+            moved = [d.abs().amax() for d, h, one in zip((du, dv), (f, g), last, strict=False) if h is not one]
+            if all(number < RANGE for number in read(*moved)):
                 self._last = f, g, du, dv
                 return self._made[1].entries, du, dv
         kernel = self._make(f, g, epsilon)

@@ -19,6 +19,7 @@ from .sharded import (
     told_largest,
     told_sum,
     told_whole,
+    told_wholes,
 )
 from .words import Traffic, check_timeout
 
@@ -40,4 +41,5 @@ __all__ = [
     "told_largest",
     "told_sum",
     "told_whole",
+    "told_wholes",
 ]

@@ -230,11 +230,21 @@ def own(t: Tensor) -> Tensor:
 
 def told_whole(t: Tensor) -> Tensor:
     """All rows of what is dealt out along its first axis, on all, without history; any other tensor as it is."""
-    if not isinstance(t, Sharded):
-        return t
-    if t.axis != -t.ndim:
-        raise RuntimeError("points: all rows were asked for of what is dealt out along another axis.")
-    return torch.cat(t.parts.group.gather(t.local, WHAT))
+    return told_wholes(t)[0] if isinstance(t, Sharded) else t
+
+
+def told_wholes(*tensors: Tensor) -> list[Tensor]:
+    """The same of several tensors of one precision that are dealt out, in one message."""
+    dealt = [t for t in tensors if isinstance(t, Sharded)]
+    if len(dealt) < len(tensors) or any(t.axis != -t.ndim for t in dealt):
+        raise RuntimeError("points: all rows were asked for of what is not dealt out along its first axis.")
+    widths, group = [math.prod(t.shape[1:]) for t in dealt], dealt[0].parts.group
+    pieces = group.gather(torch.cat([t.local.reshape(-1) for t in dealt]), WHAT)
+    apart = [
+        piece.split([width * t.parts.counts[k] for t, width in zip(dealt, widths, strict=True)])
+        for k, piece in enumerate(pieces)
+    ]
+    return [torch.cat(parts).view(t.shape) for t, parts in zip(dealt, zip(*apart, strict=True), strict=True)]
 
 
 def told_first(t: Tensor, parts: Parts) -> Tensor:
