@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from .. import engine
 from ..choose import WIDEST
 from ..measures import Measure
 from ..multiscale import Cloud, OwnRows
-from ..processes import Sharded, told_whole
+from ..processes import deal, told_whole
 from ..solver import Problem
 from .dealtpairs import WHAT, RingPairs
 from .groups import groups_of
@@ -54,7 +55,6 @@ def cells_of(cloud: OwnRows) -> Measure:
     return Measure(told[:, :-1].contiguous(), told[:, -1].contiguous())
 
 
-def _groups(cloud: OwnRows) -> torch.Tensor:
+def _groups(cloud: OwnRows) -> Tensor:
     """Groups of all points, of each process in the order of its tree."""
-    order = told_whole(Sharded(cloud.order + cloud.parts.start, cloud.parts, -1))
-    return groups_of(order)
+    return groups_of(told_whole(deal(cloud.order + cloud.parts.start, cloud.parts)))
