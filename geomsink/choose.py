@@ -151,8 +151,8 @@ from the start: for a squared distance, σ of 0.35 spacings where a kernel is in
 and of 1.4 spacings with more pairs. Between uniform points of a cube, path following takes 3.5 times as long as one
 level at half a spacing and 0.2 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing. Between
 surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as levels at 1.8 and 2 spacings; of 100,000,
-less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured); so, too,
-with points on several processes, by the pairs of all."""
+less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured). With
+points on several processes by the pairs of all, as if they were on one."""
 IN_MEMORY = {"cpu": 2**24, "cuda": 2**26}
 """Pairs up to which costs are kept for it: 134 MB; on a GPU 0.5 GB, and some times as much in use (not measured)."""
 TRIED, TRIED_ON_GPU = 60, 200
