@@ -152,7 +152,8 @@ and of 1.4 spacings with more pairs. Between uniform points of a cube, path foll
 level at half a spacing and 0.2 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing. Between
 surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as levels at 1.8 and 2 spacings; of 100,000,
 less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured). With
-points on several processes by the pairs of all, as if they were on one."""
+points on several processes by the pairs of all; but the first of these for other costs than squared distances, whose
+plans have many pairs far out."""
 IN_MEMORY = {"cpu": 2**24, "cuda": 2**26}
 """Pairs up to which costs are kept for it: 134 MB; on a GPU 0.5 GB, and some times as much in use (not measured)."""
 TRIED, TRIED_ON_GPU = 60, 200
@@ -299,7 +300,8 @@ def _dealt(problem: Facts, options: Wanted, device: torch.device, dtype: torch.d
     if not _path_fits(problem, options, device):
         return plain
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
-    if problem.nearest() >= NEAR[_wide(problem.pairs, device)] * problem.epsilon:
+    least = NEAR[_wide(problem.pairs, device) if problem.quadratic else 0]
+    if problem.nearest() >= least * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     return replace(plain, otherwise=(followed, exact))
 
