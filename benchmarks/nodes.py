@@ -56,7 +56,7 @@ def work(given: argparse.Namespace) -> None:
     dist.init_process_group("gloo")
     group = Group(timeout=600.0)
     found = []
-    for n, options in ((given.points, {}), (given.dealt, {"cost": "euclidean"})):
+    for n, options in ((given.points, {}), (given.dealt, {"cost": "euclidean", "dtype": "float32"})):
         x, y = (torch.from_numpy(cloud(name, n, group.rank)) for name in ("knot", "star"))
         found.append(divergence(group, x, y, blur=BLUR, **options))
     if group.rank == 0:

@@ -60,13 +60,14 @@ def reduction(group: Group, n: int, dimension: int, cost: str, dtype: torch.dtyp
 
 
 def divergence(group: Group, n: int, dimension: int) -> dict[str, Any]:
-    """A whole Sinkhorn divergence, near the spacing, and its gradient."""
+    """A whole Sinkhorn divergence, near the spacing, with its gradient; over all pairs, which float32 keeps to."""
     x, y = (points(n, dimension, 2 * group.rank + k, torch.float32) for k in (0, 1))
     y, x = y + 0.1, x.requires_grad_()
-    geomsink.sinkhorn_divergence(x, y, blur=1.0, cost="euclidean", group=group)  # compiles
+    options = {"cost": "euclidean", "dtype": "float32", "group": group}
+    geomsink.sinkhorn_divergence(x, y, blur=1.0, **options)  # compiles
     messages, sent, posts = group.traffic.messages, group.traffic.bytes, group.traffic.posts
     clock, spent = time.perf_counter(), time.process_time()
-    result = geomsink.sinkhorn_divergence(x, y, blur=BLUR, cost="euclidean", group=group)
+    result = geomsink.sinkhorn_divergence(x, y, blur=BLUR, **options)
     result.value.backward()  # type: ignore[union-attr]
     evaluations = sum(len(s.history) for s in (result.xy, result.xx, result.yy))
     return {

@@ -151,7 +151,9 @@ from the start: for a squared distance, σ of 0.35 spacings where a kernel is in
 and of 1.4 spacings with more pairs. Between uniform points of a cube, path following takes 3.5 times as long as one
 level at half a spacing and 0.2 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing. Between
 surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as levels at 1.8 and 2 spacings; of 100,000,
-less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured)."""
+less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured). With
+points on several processes by the pairs of all; but the first of these for other costs than squared distances, whose
+plans have many pairs far out."""
 IN_MEMORY = {"cpu": 2**24, "cuda": 2**26}
 """Pairs up to which costs are kept for it: 134 MB; on a GPU 0.5 GB, and some times as much in use (not measured)."""
 TRIED, TRIED_ON_GPU = 60, 200
@@ -258,9 +260,10 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
         return Choice("unrolled", dtype)
     if problem.epsilon == math.inf:
         return Choice("limit", dtype)
-    if problem.across is not None:  # no process has cells, or a sparse plan, of all points
-        between = problem.across == "sketches" and problem.sketched()
-        return Choice("sketched" if between else "sharded", dtype)
+    if problem.across == "pairs":
+        return _dealt(problem, options, device, dtype)
+    if problem.across == "sketches":
+        return Choice("sketched" if problem.sketched() else "sharded", dtype)
     if problem.signed:
         return Choice("sketched", dtype, otherwise=(Choice("coarse-to-fine", dtype),))
     between = not problem.batched and not problem.looked_up
@@ -283,9 +286,7 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
     if plain.strategy == "sketched":  # where points are much denser than σ
         return replace(plain, otherwise=(*plain.otherwise, followed))
-    wide = (problem.pairs > KEPT) + (problem.pairs > IN_MEMORY["cpu"])
-    wide = 2 * (problem.pairs >= PAYS_ON_GPU) if device.type == "cuda" else wide
-    if problem.nearest() >= NEAR[wide] * problem.epsilon:
+    if problem.nearest() >= NEAR[_wide(problem.pairs, device)] * problem.epsilon:
         return replace(followed, otherwise=(exact,))
     if plain.strategy == "one-level":
         scaled = kept and problem.fixed  # Newton's method on scalings comes first, and is enough
@@ -293,11 +294,29 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     return replace(plain, otherwise=(followed,))
 
 
+def _dealt(problem: Facts, options: Wanted, device: torch.device, dtype: torch.dtype) -> Choice:
+    """Of points that are dealt out to processes, each of which sums the pairs of its own."""
+    plain = Choice("sharded", dtype)
+    if not _path_fits(problem, options, device):
+        return plain
+    followed, exact = Choice("path-following", torch.float64), replace(plain, dtype=torch.float64)
+    least = NEAR[_wide(problem.pairs, device) if problem.quadratic else 0]
+    if problem.nearest() >= least * problem.epsilon:
+        return replace(followed, otherwise=(exact,))
+    return replace(plain, otherwise=(followed, exact))
+
+
+def _wide(pairs: int, device: torch.device) -> int:
+    """Which of `NEAR` so many pairs have."""
+    return 2 * (pairs >= PAYS_ON_GPU) if device.type == "cuda" else (pairs > KEPT) + (pairs > IN_MEMORY["cpu"])
+
+
 def _path_fits(problem: Facts, options: Wanted, device: torch.device) -> bool:
     """Whether the path down the temperatures can be followed: Newton's equation of a plan in memory, in float64."""
     if options.multiscale is True or options.working_dtype == torch.float32:
         return False
-    few = problem.pairs <= IN_MEMORY[device.type] * problem.items or (problem.bounded and problem.dimension <= WIDEST)
+    kept = IN_MEMORY[device.type] * problem.items * problem.processes
+    few = problem.pairs <= kept or (problem.bounded and problem.dimension <= WIDEST)
     return few and problem.smooth and not problem.is_self
 
 

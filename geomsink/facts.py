@@ -53,6 +53,8 @@ class Facts:
         Whether one of the clouds is a sketch already, with weights of any sign, which other strategies do not know.
     across : {None, "sketches", "pairs"}, default None
         What is summed where the points lie on several processes.
+    processes : int, default 1
+        How many these are.
     """
 
     pairs: int
@@ -75,6 +77,7 @@ class Facts:
     sketched: Callable[[], bool] = lambda: False
     signed: bool = False
     across: str | None = None
+    processes: int = 1
 
 
 class Wanted(Protocol):

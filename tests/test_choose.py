@@ -51,6 +51,8 @@ CLOSE = replace(LARGE, pairs=100, nearest=lambda: 1.01 * NEAR[0] * 0.005)
 ITEMS = replace(LARGE, batched=True, items=8, pairs=2**25, nearest=lambda: NEAR[0] * LARGE.epsilon)
 SIGNED = replace(CLOSE, quadratic=True, bounded=True, signed=True, cells=lambda: None)
 BETWEEN_SKETCHES = Choice("sketched", DOUBLE, otherwise=(Choice("coarse-to-fine", DOUBLE),))
+DEALT, SHARDED = replace(CLOSE, across="pairs"), Choice("sharded", DOUBLE)
+DEALT_UPDATED = replace(SHARDED, otherwise=(FOLLOWED, SHARDED))
 EACH = Choice("item-by-item", DOUBLE)
 HERE, THERE = IN_MEMORY["cpu"], IN_MEMORY["cuda"]
 NEXT = lambda: 1.01 * NEAR[2] * 0.005  # noqa: E731
@@ -120,7 +122,20 @@ def wants(**what):
         (LARGE, wants(multiscale=False), CPU, Choice("one-level", SINGLE, newton=True)),
         (replace(LARGE, pairs=100, dimension=9), wants(multiscale=True), CPU, Choice("coarse-to-fine", DOUBLE)),
         (replace(LARGE, across="pairs"), AUTO, CPU, Choice("sharded", SINGLE)),
-        (replace(CLOSE, across="pairs", sketched=lambda: True), AUTO, CPU, Choice("sharded", DOUBLE)),
+        (replace(DEALT, sketched=lambda: True), AUTO, CPU, replace(FOLLOWED, otherwise=(Choice("sharded", DOUBLE),))),
+        (replace(DEALT, nearest=lambda: 0.0), AUTO, CPU, DEALT_UPDATED),
+        (
+            replace(DEALT, pairs=4 * HERE, processes=4, nearest=NEXT, quadratic=True, dtype=DOUBLE),
+            AUTO,
+            CPU,
+            replace(FOLLOWED, otherwise=(SHARDED,)),
+        ),
+        (replace(DEALT, pairs=4 * HERE, processes=4, nearest=NEXT, dtype=DOUBLE), AUTO, CPU, DEALT_UPDATED),
+        (replace(DEALT, pairs=4 * HERE, processes=3, dtype=DOUBLE), AUTO, CPU, SHARDED),
+        (replace(DEALT, pairs=4 * HERE, dtype=DOUBLE, bounded=True, nearest=lambda: 0.0), AUTO, CPU, DEALT_UPDATED),
+        (replace(DEALT, is_self=True), AUTO, CPU, SHARDED),
+        (replace(DEALT, smooth=False), AUTO, CPU, SHARDED),
+        (DEALT, wants(working_dtype=SINGLE), CPU, Choice("sharded", SINGLE)),
         (replace(LARGE, across="sketches", sketched=lambda: True), AUTO, CPU, Choice("sketched", SINGLE)),
         (replace(LARGE, across="sketches"), AUTO, CPU, Choice("sharded", SINGLE)),
         (SIGNED, AUTO, CPU, BETWEEN_SKETCHES),

@@ -139,6 +139,7 @@ class Problems:
             looked_up=request.cost.looked_up,
             signed=any(m.signs is not None for m in (alpha, beta)),
             across=request.across,
+            processes=request.processes,
             sketched=lambda: self._is_sketched(alpha, beta, goal),
         )
         device = request.container.device
@@ -147,7 +148,7 @@ class Problems:
         if before and finer is not None and self._is_rounded(before, goal):
             choice, finer = finer, None
         first, most = replace(goal, final=finer is None), int(request.options.max_iter)
-        updates = choice.otherwise and choice.strategy == OneLevel.name
+        updates = choice.otherwise and choice.strategy in (OneLevel.name, "sharded")
         at_once = min(tried(facts.pairs, facts.items, device), most) if updates else most
         solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first, at_once)
         if solved.at_floor and finer is not None:
@@ -233,6 +234,8 @@ class Problems:
                 raise TooFine("blur, epsilon: no few points stand for those of the clouds; expected a larger blur.")
             truncates = self._truncates(problem)
             return Dealt(goal, most, engine=options.engine) if truncates else OneLevel(goal, most)
+        if choice.strategy == PathFollowing.name and self.request.sharded:
+            return PathFollowing(goal, most)
         clouds = self.cloud(problem.alpha), self.cloud(problem.beta)
         if choice.strategy == PathFollowing.name:
             return PathFollowing(goal, most, clouds)
@@ -253,7 +256,7 @@ class Problems:
         request, cost = self.request, self.request.cost
         few = problem.alpha.points.shape[-1] <= WIDEST and problem.pair.name == "keops-sharded"
         bounded = cost.lower_bound is not None and few and request.options.multiscale is not False
-        pairs = problem.pairs // len(request.alpha.points.parts.counts)  # type: ignore[attr-defined]
+        pairs = problem.pairs // request.processes
         return skips_pairs(pairs, request.container.device, bounded)
 
     # ------------------------------------------------------------------ from call to call

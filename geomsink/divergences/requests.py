@@ -174,6 +174,12 @@ class Request:
         return isinstance(self.alpha.points, Sharded)
 
     @property
+    def processes(self) -> int:
+        """Among which points are dealt out."""
+        points = self.alpha.points
+        return len(points.parts.counts) if isinstance(points, Sharded) else 1
+
+    @property
     def across(self) -> str | None:
         """What is summed where the points lie on several processes."""
         return "sketches" if self.whole is not None else "pairs" if self.sharded else None

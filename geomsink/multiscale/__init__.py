@@ -9,7 +9,7 @@ from .audit import Audited
 from .choosing import FINEST, width
 from .clouds import Cloud
 from .coarsetofine import CoarseToFine
-from .dealt import Dealt
+from .dealt import Dealt, OwnRows
 from .levels import Levels
 from .newton import Newton, pairs_of
 from .shared import Part, Shared, SharedIterate, TooFine
@@ -28,6 +28,7 @@ __all__ = [
     "Dealt",
     "Levels",
     "Newton",
+    "OwnRows",
     "Part",
     "Pattern",
     "Places",

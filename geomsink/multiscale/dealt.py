@@ -30,20 +30,26 @@ SKIPPED = 1e-9, 1e-4
 class OwnRows:
     """The points of this process in the order of a tree of their own."""
 
-    def __init__(self, points: Tensor):
+    def __init__(self, measure: Measure):
+        points = measure.points
         assert isinstance(points, Sharded)
         self.parts: Parts = points.parts
-        local = own(points)
-        self.order = torch.arange(len(local), device=local.device)
-        if len(local) > 1:
-            self.order = Tree.of(Measure(local, torch.ones_like(local[:, 0]))).order
+        local, weights = own(points), own(measure.weights)
+        self.tree = Tree.of(Measure(local, weights)) if len(local) > 1 else None
+        self.order = torch.arange(len(local), device=local.device) if self.tree is None else self.tree.order
         self.rank = torch.empty_like(self.order)
         self.rank[self.order] = torch.arange(len(local), device=local.device)
-        self.points = local[self.order]
+        self.points, self.weights = local[self.order], weights[self.order]
 
     @cached_property
     def boxes(self) -> Boxes:
         return Boxes.of(self.points)
+
+    def cells(self, most: int) -> Measure:
+        """One point for each of so many cells, at most; single points are their own."""
+        if self.tree is None:
+            return Measure(self.points, self.weights)
+        return self.tree.coarse(min(max(most, 1).bit_length() - 1, self.tree.depth))
 
     def of(self, t: Tensor) -> Tensor:
         """Numbers of the own points in this order."""
@@ -173,7 +179,7 @@ class Dealt(OneLevel):
         kept: object,
     ) -> tuple[Solver, str]:
         how = self.engine, problem.pair.x.dtype, min(SKIPPED[0], SKIPPED[1] * goal.tol)
-        x, y, cost = OwnRows(problem.alpha.points), OwnRows(problem.beta.points), problem.pair.cost
+        x, y, cost = OwnRows(problem.alpha), OwnRows(problem.beta), problem.pair.cost
         rows = DealtSide(x, y, cost, *how)
         columns = rows if problem.is_self else DealtSide(y, x, cost.transpose(), *how)
         sums = CellSums(FullSums(problem.pair, problem.alpha, problem.beta), rows, columns)

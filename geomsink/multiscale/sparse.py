@@ -131,6 +131,11 @@ class Sparse:
         """Shape (K,)."""
         return self._stored.entries
 
+    @property
+    def count(self) -> int:
+        """Entries."""
+        return len(self.entries)
+
     def sum(self) -> Tensor:
         """Of all entries."""
         return self.entries.sum()

@@ -20,6 +20,7 @@ from ..solver import (
     rounding,
     within,
 )
+from .dealtequation import ToldEquation, equation_of
 from .equation import NewtonEquation
 from .sums import StoredSums
 
@@ -121,16 +122,16 @@ class Corrector(Judged):
         left = residual(columns, state.g, state.log_columns, self.problem.epsilon).abs()
         return torch.where(self.problem.beta.weights > 0.0, left, 0.0).amax()
 
-    def _equation(self, residual: float) -> NewtonEquation:
+    def _equation(self, residual: float) -> NewtonEquation | ToldEquation:
         """Newton's, at the present state."""
         return self.once(("Newton's equation", residual), lambda: self._made_equation(residual))
 
-    def _made_equation(self, residual: float) -> NewtonEquation:
+    def _made_equation(self, residual: float) -> NewtonEquation | ToldEquation:
         problem, state = self.problem, self.state
         plan = self._stored.plan(state.f, state.g, problem.epsilon)
         rows, columns = plan @ torch.ones_like(state.g), plan.T @ torch.ones_like(state.f)
         kappa = [p.curvature(h, problem.epsilon) for p, h in zip(problem.penalties, (state.f, state.g), strict=True)]
-        return NewtonEquation(plan, rows * kappa[0], columns * kappa[1], residual, self._groups)
+        return equation_of(plan, rows * kappa[0], columns * kappa[1], residual, self._groups)
 
     def tangent(self) -> tuple[Tensor, Tensor]:
         """Derivatives of f and g in log ε at the solution."""
@@ -162,7 +163,7 @@ class Corrector(Judged):
                 state.f, state.g, state.log_rows, state.log_columns = before
         return False
 
-    def _direction(self, equation: NewtonEquation, shift: float) -> Tensor:
+    def _direction(self, equation: NewtonEquation | ToldEquation, shift: float) -> Tensor:
         """What Newton's step in g/ε has beside the plain update, shape (M,)."""
         state = self.state
         rho = self.missing(1, state.log_columns.clamp(max=LARGE))

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from ..processes import told_first
 from ..progress import Progress
 from ..solver import Goal, Iterate, Potentials
 from .corrector import Corrector
@@ -95,6 +96,21 @@ class Descent:
     @property
     def potentials(self) -> Potentials:
         return self.here.state.f, self.here.state.g
+
+    def agreed(self, finer: Stage, reached: bool) -> bool:
+        """Whether the way was found to where points are dealt out to processes: each has come there by itself, and all
+        go on from where the first one is. Whether it was ``reached``, where there is nothing to agree on."""
+        parts = finer.parts
+        if parts is None or self._stage.parts is not None:
+            return reached
+        here, (f, g) = self.here, self.potentials
+        numbers = f.new_tensor([reached, here.problem.epsilon, here.evaluations, self._stride])
+        told = told_first(torch.cat((numbers, f, g)), parts)
+        is_reached, epsilon, evaluations, self._stride = told[:4].tolist()
+        self.here = self.before = self._at(epsilon)
+        self.here.evaluations = int(evaluations)
+        self.here.state.f, self.here.state.g = told[4:].split((len(f), len(g)))
+        return bool(is_reached)
 
     def refine(self, finer: Stage) -> bool:
         """On to smaller cells, or to the points, at the same temperature."""

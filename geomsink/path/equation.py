@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..multiscale import Sparse
 from ..solver import Enough
 from .factor import HARDER, SparseFactor
 from .groups import by_groups
@@ -76,11 +75,14 @@ class NewtonEquation:
         self.rows, self.columns = rows.clamp(min=LITTLE), columns.clamp(min=LITTLE)
         self.left = torch.zeros_like(rows)
         self._residual, self._is_hard = residual, False
-        self._swapped = len(rows) > len(columns)
-        self._plan = plan.T if self._swapped else plan
-        sides = self.rows, self.columns
-        self._here, self._there = sides[::-1] if self._swapped else sides
+        self._swapped, self._plan, self._here, self._there = self._begin(plan)
         self._groups = groups and groups[self._swapped]
+
+    def _begin(self, plan: Plan) -> tuple[bool, Plan, Tensor, Tensor]:
+        """Whether columns are solved for; and the plan from the other side to that which is, and the two diagonals."""
+        if len(self.rows) > len(self.columns):
+            return True, plan.T, self.columns, self.rows
+        return False, plan, self.rows, self.columns
 
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
         """λ, shape (N,), and μ, shape (M,), as exactly as the method can, whatever is ``enough``."""
@@ -100,7 +102,7 @@ class NewtonEquation:
         return self._here * z - self._plan @ ((self._plan.T @ z) / self._there)
 
     def _solve(self, right: Tensor, shift: float) -> Tensor:
-        n, a_point = len(right), self._plan.entries / (len(right) + len(self._there))
+        n, a_point = len(right), self._plan.a_point
         if n <= FEW:
             return self._cholesky(right, shift)
         if a_point <= TREES:
@@ -114,7 +116,7 @@ class NewtonEquation:
         return self._by_sparse_factor(right, shift) if a_point <= SPARSE else self._cholesky(right, shift)
 
     @cached_property
-    def _scaled(self) -> Tensor | Sparse:
+    def _scaled(self) -> Any:
         """The plan, such that the matrix of the unknowns has a diagonal of about 1: it is I − S Sᵀ for this S."""
         return self._plan.scaled(self._here.rsqrt(), self._there.rsqrt())
 
@@ -122,15 +124,14 @@ class NewtonEquation:
     def _schur(self) -> Tensor:
         """The matrix of the unknowns, in full."""
         scaled = self._scaled
-        if isinstance(scaled, Sparse):
-            matrix = scaled.gram().neg_()
-            matrix.diagonal().add_(1.0)
-            return matrix
-        return (-(scaled @ scaled.T)).diagonal_scatter(1.0 - scaled.square().sum(1))
+        if isinstance(scaled, Tensor):
+            return (-(scaled @ scaled.T)).diagonal_scatter(1.0 - scaled.square().sum(1))
+        matrix: Tensor = scaled.gram().neg_()
+        matrix.diagonal().add_(1.0)
+        return matrix
 
     @cached_property
     def _sparse_factor(self) -> SparseFactor:
-        assert isinstance(self._scaled, Sparse)
         return SparseFactor(self._scaled)
 
     def _cholesky(self, right: Tensor, shift: float) -> Tensor:
@@ -152,18 +153,18 @@ class NewtonEquation:
         """Of the system scaled by its diagonal; and whether that came to its end."""
         root, plan, most = self._here.sqrt(), self._plan, ITERATIONS[len(right) > MOST]
         back, correct = plan.T, None
-        if isinstance(plan.kernel, Tensor):
+        if plan.is_full:
             most = min(most, len(right) // AS_DEAR)
-        elif self._groups is not None and plan.entries >= GROUPED * sum(plan.kernel.shape):
+        elif self._groups is not None and plan.a_point >= GROUPED:
             correct = by_groups(self._groups, plan, self._here, self._there, shift)
-        number = float if right.device.type == "cpu" else _there
+        number, every = float if right.device.type == "cpu" else _there, self._looked_at(right.device)
         z, residual = torch.zeros_like(right), right / root
         norm, curvature = number(residual @ residual), 1.0
         least = self._residual**2 * norm
         direction = corrected = residual if correct is None else residual + correct(residual)
         size = number(residual @ corrected)
         for k in range(most):
-            if k % LOOKED_AT[right.device.type] == 0 and not bool((norm > least) & (curvature > 0.0)):
+            if k % every == 0 and not self._agreed(bool((norm > least) & (curvature > 0.0))):
                 break
             image = (1.0 + shift) * direction - (plan @ ((back @ (direction / root)) / self._there)) / root
             curvature = number(direction @ image)
@@ -172,7 +173,15 @@ class NewtonEquation:
             corrected = residual if correct is None else residual + correct(residual)
             norm, new = number(residual @ residual), number(residual @ corrected)
             direction, size = corrected + _ratio(new, size, curvature) * direction, new
-        return z / root, bool(norm <= least)
+        return z / root, self._agreed(bool(norm <= least))
+
+    def _agreed(self, flag: bool) -> bool:
+        """What several processes would have to agree on."""
+        return flag
+
+    def _looked_at(self, device: torch.device) -> int:
+        """Iterations after which it is looked at whether they have come to their end."""
+        return LOOKED_AT[device.type]
 
 
 def _there(t: Tensor) -> Any:

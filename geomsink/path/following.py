@@ -11,10 +11,11 @@ import torch
 from ..multiscale import Cloud
 from ..progress import Progress
 from ..solver import LIMIT, Goal, Potentials, Problem, Solved, of_exponents
+from .dealtstages import stages_across
 from .descent import Descent
-from .pairs import AllPairs, TooManyPairs
+from .pairs import TooManyPairs
 from .stages import Stage, stages_of
-from .supports import Gathered, between_supports, supports
+from .supports import Gathered, between_supports, of_support, supports
 
 LAST = 40
 """Of Newton's steps at the target, at most."""
@@ -30,13 +31,13 @@ class PathFollowing:
         When to stop.
     max_iter : int
         Cycles, at most.
-    clouds : pair of Cloud
-        The problem's measures, with their trees.
+    clouds : pair of Cloud, optional
+        The problem's measures, with their trees; not of points that are dealt out to processes.
     """
 
     goal: Goal
     max_iter: int
-    clouds: tuple[Cloud, Cloud]
+    clouds: tuple[Cloud, Cloud] | None = None
 
     name: ClassVar[str] = "path-following"
 
@@ -49,16 +50,20 @@ class PathFollowing:
         began, target = time.perf_counter(), problem.epsilon
         earlier = before.solver if before else None
         last = self.max_iter + (earlier.cycles if earlier else 0)
-        stages = stages_of(problem, self.clouds)
+        stages = stages_across(problem) if self.clouds is None else stages_of(problem, self.clouds)
         reached, path = False, Descent(stages[-1], self.goal, progress, earlier, last - 1)
         try:
             reached = start is not None and path.begin(target, start)
             # Outliers among cells can lose the way that there is between the points.
             for chosen in (stages, stages[-1:])[: len(stages)]:
-                if not reached and isinstance(chosen[0].pairs, AllPairs):
+                if not reached and chosen[0].is_whole:
                     path = Descent(chosen[0], self.goal, progress, path.before, last - 1)
                     reached = self._from_above(path, chosen, target)
-        except (TooManyPairs, torch.cuda.OutOfMemoryError):  # other ways need less memory
+        except TooManyPairs:  # other ways need less memory
+            reached = False
+        except torch.cuda.OutOfMemoryError:
+            if stages[-1].parts is not None:  # other processes do not know
+                raise
             reached = False
         if not reached:
             path.jump(stages[-1], target)
@@ -76,9 +81,10 @@ class PathFollowing:
         """The same without points that have no weight, which get their potentials at the end."""
         began, (few, goal) = time.perf_counter(), between_supports(problem, self.goal)
         if start is not None:
-            rows, columns = supports(problem)
-            start = start[0][rows], start[1][columns]
-        solved = replace(self, goal=goal, clouds=clouds_of(few)).solve(few, progress, start, before)
+            (f,), (g,) = (of_support(here, h) for here, h in zip(supports(problem), start, strict=True))
+            start = f, g
+        clouds = None if self.clouds is None else clouds_of(few)
+        solved = replace(self, goal=goal, clouds=clouds).solve(few, progress, start, before)
         final, status = Gathered(problem, self.goal, progress, solved.solver), solved.status
         final.take_solved(solved)
         final.finish(is_batch=False)
@@ -91,7 +97,8 @@ class PathFollowing:
         """From cells at a high temperature to the points at the target; whether the way was found."""
         reached = path.begin(max(target, stages[0].problem.cost_scale))
         for stage in stages[1:]:
-            reached = reached and path.down(max(stage.begins, target)) and path.refine(stage)
+            reached = reached and path.down(max(stage.begins, target))
+            reached = path.agreed(stage, reached) and path.refine(stage)
         return reached and path.down(target)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..multiscale import Sparse
 from .sums import Plan
 
 SIZE, MOST = 24, 2048
@@ -52,9 +51,8 @@ def by_groups(
     """
     count = _count(len(groups))
     between = plan.scaled(torch.ones_like(here), there.rsqrt())
-    assert isinstance(between, Sparse)
     diagonal = torch.zeros(count, dtype=here.dtype, device=here.device).index_add_(0, groups, here)
-    matrix = between.gram(groups, count).neg_()
+    matrix: Tensor = between.gram(groups, count).neg_()
     matrix.diagonal().add_((1.0 + max(shift, LEAST)) * diagonal)
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if bool(failed):

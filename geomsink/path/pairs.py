@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,8 +46,13 @@ class KeptPairs(Source, Protocol):
 
     @property
     def costs(self) -> Tensor: ...
-    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor | Sparse:
-        """exp((f_i + g_j − C_ij)/ε), shape (N, M), float64: a full matrix, or a sparse one."""
+    @property
+    def are_few(self) -> bool:
+        """Whether there are so few that more cost little."""
+        ...
+
+    def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Any:
+        """exp((f_i + g_j − C_ij)/ε), shape (N, M), float64: a full matrix, or a sparse one, or one across processes."""
         ...
 
 
@@ -61,6 +66,7 @@ class AllPairs:
     """
 
     costs: Tensor
+    are_few = False
 
     def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         exponents = torch.add((g / epsilon)[None, :], self.costs, alpha=-1.0 / epsilon)
@@ -91,6 +97,10 @@ class FewPairs:
 
     places: Places
     costs: Tensor
+
+    @property
+    def are_few(self) -> bool:
+        return len(self.costs) < FEW * sum(self.places.shape)
 
     def kernel(self, f: Tensor, g: Tensor, epsilon: float) -> Sparse:
         exponents = self._of_columns(g).add_(f.index_select(0, self.places.rows))
@@ -144,7 +154,7 @@ class Around:
         wide = self._room * slack
         known = where.near(f, g, wide)
         self._known, self._at, self._slack = known, (f, g), wide
-        if isinstance(known, FewPairs) and len(known.costs) < FEW * (len(f) + len(g)):
+        if known.are_few:
             self._room = min(WIDEST, WIDER * self._room)
 
     @staticmethod

@@ -10,7 +10,9 @@ from torch import Tensor
 from .. import engine
 from ..choose import IN_MEMORY, WIDEST
 from ..multiscale import Cloud
+from ..processes import Parts, Sharded
 from ..solver import Potentials, Problem, log_sums
+from .dealtpairs import DealtPairs
 from .groups import groups_of
 from .pairs import AllPairs, Source
 from .spacing import nearest_cost
@@ -51,6 +53,17 @@ class Stage:
     def begins(self) -> float:
         """Temperature from which this stage is solved, and not one of larger cells."""
         return self.nearest / REACHED
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all pairs are in memory, so that a way may begin here, however high."""
+        return isinstance(self.pairs, (AllPairs, DealtPairs))
+
+    @property
+    def parts(self) -> Parts | None:
+        """How points are dealt out to processes."""
+        points = self.problem.alpha.points
+        return points.parts if isinstance(points, Sharded) else None
 
     def extended(self, finer: Stage, epsilon: float, potentials: Potentials) -> Potentials:
         """Potentials of a finer stage: softmins against these points."""

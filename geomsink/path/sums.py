@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..measures import Measure
-from ..multiscale import Sparse
 from ..solver import Kernel, read
 from .pairs import KeptPairs, Source
 
@@ -34,12 +34,12 @@ class Plan:
 
     Attributes
     ----------
-    kernel : Tensor or Sparse, shape (N, M)
+    kernel : Tensor, Sparse, or what does the same across processes, shape (N, M)
     left : Tensor, shape (N,)
     right : Tensor, shape (M,)
     """
 
-    kernel: Tensor | Sparse
+    kernel: Any
     left: Tensor
     right: Tensor
 
@@ -50,17 +50,28 @@ class Plan:
     @property
     def entries(self) -> int:
         """In memory."""
-        return len(self.kernel.entries) if isinstance(self.kernel, Sparse) else self.kernel.numel()
+        return self.kernel.numel() if isinstance(self.kernel, Tensor) else int(self.kernel.count)
+
+    @property
+    def a_point(self) -> float:
+        """The same of each point, of both sides."""
+        return float(self.entries / sum(self.kernel.shape))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every entry is."""
+        return bool(self.entries == math.prod(self.kernel.shape))
 
     def __matmul__(self, w: Tensor) -> Tensor:
-        return self.left * (self.kernel @ (self.right * w))
+        product: Tensor = self.left * (self.kernel @ (self.right * w))
+        return product
 
-    def scaled(self, left: Tensor, right: Tensor) -> Tensor | Sparse:
+    def scaled(self, left: Tensor, right: Tensor) -> Any:
         """diag(left) P diag(right)."""
         left, right = left * self.left, right * self.right
-        if isinstance(self.kernel, Sparse):
-            return self.kernel.scaled(left, right)
-        return (left[:, None] * self.kernel).mul_(right)
+        if isinstance(self.kernel, Tensor):
+            return (left[:, None] * self.kernel).mul_(right)
+        return self.kernel.scaled(left, right)
 
 
 class StoredSums:
@@ -80,19 +91,23 @@ class StoredSums:
 
     def log_rows(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return (kernel @ (self.beta.weights * dv.exp())).log().clamp(min=NOTHING) + du
+        sums: Tensor = kernel @ (self.beta.weights * dv.exp())
+        return sums.log().clamp(min=NOTHING) + du
 
     def log_columns(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return (kernel.T @ (self.alpha.weights * du.exp())).log().clamp(min=NOTHING) + dv
+        sums: Tensor = kernel.T @ (self.alpha.weights * du.exp())
+        return sums.log().clamp(min=NOTHING) + dv
 
     def row_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return du.exp()[:, None] * (kernel @ ((self.beta.weights * dv.exp())[:, None] * w))
+        products: Tensor = kernel @ ((self.beta.weights * dv.exp())[:, None] * w)
+        return du.exp()[:, None] * products
 
     def column_products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> Tensor:
         kernel, du, dv = self._scaled(f, g, epsilon)
-        return dv.exp()[:, None] * (kernel.T @ ((self.alpha.weights * du.exp())[:, None] * w))
+        products: Tensor = kernel.T @ ((self.alpha.weights * du.exp())[:, None] * w)
+        return dv.exp()[:, None] * products
 
     def plan(self, f: Tensor, g: Tensor, epsilon: float) -> Plan:
         """P_ij = a_i b_j exp((f_i + g_j − C_ij)/ε)."""
@@ -106,20 +121,22 @@ class StoredSums:
         assert self._made is not None
         costs = self._made[0].costs
         kernel = plan.kernel
-        weighted = kernel.with_entries(kernel.entries * costs) if isinstance(kernel, Sparse) else kernel * costs
+        weighted = kernel * costs if isinstance(kernel, Tensor) else kernel.with_entries(kernel.entries * costs)
         of_costs = replace(plan, kernel=weighted)
         ones = torch.ones_like(g), torch.ones_like(f)
         rows = of_costs @ ones[0] - f * (plan @ ones[0]) - plan @ g
         columns = of_costs.T @ ones[1] - g * (plan.T @ ones[1]) - plan.T @ f
         return rows / epsilon, columns / epsilon
 
-    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor | Sparse, Tensor, Tensor]:
+    def _scaled(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Any, Tensor, Tensor]:
         """The kernel in memory, and what exponents of f and g have beyond it; made again if that is much."""
         if self._made is not None and self._made[1].epsilon == epsilon:
-            if self._last is not None and self._last[0] is f and self._last[1] is g:
+            last = self._last or (None, None)
+            if self._last is not None and last[0] is f and last[1] is g:
                 return self._made[1].entries, *self._last[2:]
             du, dv = self._made[1].scalings(f, g)
-            if all(number < RANGE for number in read(du.abs().amax(), dv.abs().amax())):
+            moved = [d.abs().amax() for d, h, one in zip((du, dv), (f, g), last, strict=False) if h is not one]
+            if all(number < RANGE for number in read(*moved)):
                 self._last = f, g, du, dv
                 return self._made[1].entries, du, dv
         kernel = self._make(f, g, epsilon)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import engine
 from ..measures import Measure
+from ..processes import Sharded, deal, own, parts_of
 from ..progress import Progress
 from ..solver import Accuracy, Goal, Iterate, Judged, Potentials, Problem, Solved
 
@@ -54,7 +55,8 @@ class Gathered(Judged):
         """The solution; of a batch, that of the next item."""
         sides, found = supports(self.problem, item), solved.solver.accuracy
         for whole, here, h in zip(self._potentials, sides, solved.potentials, strict=True):
-            (whole if item is None else whole[item])[here] = h
+            one = whole if item is None else whole[item]
+            (one.local if isinstance(one, Sharded) else one)[own(here)] = own(h)
         if found is not None:
             found = replace(found, step=_scattered(sides, found.step))
         self._found.append(found)
@@ -75,7 +77,18 @@ def _of_support(measure: Measure, here: Tensor, item: int | None) -> Measure:
     points, weights = measure.points, measure.weights
     if item is not None:
         points, weights = points[item], weights[item]
-    return Measure(points[here].double(), weights[here])
+    points, weights = of_support(here, points.double(), weights)
+    return Measure(points, weights)
+
+
+def of_support(here: Tensor, *given: Tensor) -> list[Tensor]:
+    """Those rows of some tensors over all points."""
+    mine = own(here)
+    found = [own(t)[mine] for t in given]
+    if not isinstance(here, Sharded):
+        return found
+    parts = parts_of(len(found[0]), here.parts.group)
+    return [deal(t, parts) for t in found]
 
 
 def _of_item(number: Tensor | float, item: int | None) -> Any:
@@ -84,8 +97,11 @@ def _of_item(number: Tensor | float, item: int | None) -> Any:
 
 def _scattered(sides: tuple[Tensor, Tensor], parts: Potentials) -> Potentials:
     """Numbers of the points that have weight, and 0 of the others."""
-    f, g = (torch.zeros_like(here, dtype=h.dtype).masked_scatter(here, h) for here, h in zip(sides, parts, strict=True))
-    return f, g
+    found = []
+    for here, h in zip(sides, parts, strict=True):
+        whole = torch.zeros_like(own(here), dtype=h.dtype).masked_scatter(own(here), own(h))
+        found.append(deal(whole, here.parts) if isinstance(here, Sharded) else whole)
+    return found[0], found[1]
 
 
 def _stacked(parts: list[Any]) -> Any:

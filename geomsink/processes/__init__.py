@@ -7,7 +7,20 @@ dealt out to the processes of a group, on which code for one process runs as it 
 from . import operations as operations
 from .failures import ProcessesError
 from .group import TIMEOUT, Group, group_of
-from .sharded import Parts, Sharded, deal, local_of, own, own_part, parts_of, told_largest, told_sum
+from .sharded import (
+    Parts,
+    Sharded,
+    deal,
+    local_of,
+    own,
+    own_part,
+    parts_of,
+    told_first,
+    told_largest,
+    told_sum,
+    told_whole,
+    told_wholes,
+)
 from .words import Traffic, check_timeout
 
 __all__ = [
@@ -24,6 +37,9 @@ __all__ = [
     "own",
     "own_part",
     "parts_of",
+    "told_first",
     "told_largest",
     "told_sum",
+    "told_whole",
+    "told_wholes",
 ]

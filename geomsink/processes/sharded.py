@@ -233,6 +233,30 @@ def own(t: Tensor) -> Tensor:
     return own_part(t, t.parts, t.axis) if isinstance(t, Sharded) else t
 
 
+def told_whole(t: Tensor) -> Tensor:
+    """All rows of what is dealt out along its first axis, on all, without history; any other tensor as it is."""
+    return told_wholes(t)[0] if isinstance(t, Sharded) else t
+
+
+def told_wholes(*tensors: Tensor) -> list[Tensor]:
+    """The same of several tensors of one precision that are dealt out, in one message."""
+    dealt = [t for t in tensors if isinstance(t, Sharded)]
+    if len(dealt) < len(tensors) or any(t.axis != -t.ndim for t in dealt):
+        raise RuntimeError("points: all rows were asked for of what is not dealt out along its first axis.")
+    widths, group = [math.prod(t.shape[1:]) for t in dealt], dealt[0].parts.group
+    pieces = group.gather(torch.cat([t.local.reshape(-1) for t in dealt]), WHAT)
+    apart = [
+        piece.split([width * t.parts.counts[k] for t, width in zip(dealt, widths, strict=True)])
+        for k, piece in enumerate(pieces)
+    ]
+    return [torch.cat(parts).view(t.shape) for t, parts in zip(dealt, zip(*apart, strict=True), strict=True)]
+
+
+def told_first(t: Tensor, parts: Parts) -> Tensor:
+    """The first process's tensor, on all: of one shape on each."""
+    return parts.group.first(t, WHAT)
+
+
 def told_sum(t: Tensor, parts: Parts) -> Tensor:
     """Over all processes, of each one's part of a sum."""
     return parts.group.sum(t, WHAT)

@@ -6,6 +6,7 @@ from dealt import SIZES, dealt
 from outcomes import needs_gloo
 
 from geomsink import costs
+from geomsink.measures import Measure
 from geomsink.multiscale.dealt import DealtSide, OwnRows
 from geomsink.processes import deal, own, parts_of
 
@@ -29,11 +30,15 @@ def more(some):
     return slice(some.start * TIMES, some.stop * TIMES)
 
 
+def dealt_out(points, parts):
+    return Measure(deal(points, parts), deal(torch.ones_like(points[:, 0]), parts))
+
+
 def sums(group, rows, columns):
     rows, columns, found = more(rows), more(columns), {}
     x, y, u, v, w = clouds()
     of_x, of_y = parts_of(len(x[rows]), group), parts_of(len(y[columns]), group)
-    first, second = OwnRows(deal(x[rows], of_x)), OwnRows(deal(y[columns], of_y))
+    first, second = OwnRows(dealt_out(x[rows], of_x)), OwnRows(dealt_out(y[columns], of_y))
     exponents = deal(u[rows], of_x), deal(v[columns], of_y)
     for name in ("sqeuclidean", "euclidean"):
         side = DealtSide(first, second, costs.get(name), "keops", torch.float64, SKIPPED)
