@@ -148,7 +148,7 @@ class Problems:
         if before and finer is not None and self._is_rounded(before, goal):
             choice, finer = finer, None
         first, most = replace(goal, final=finer is None), int(request.options.max_iter)
-        updates = choice.otherwise and choice.strategy in (OneLevel.name, "sharded")
+        updates = choice.otherwise and choice.strategy in (OneLevel.name, CoarseToFine.name, "sharded")
         at_once = min(tried(facts.pairs, facts.items, device), most) if updates else most
         solved = self._solve_as(choice, name, alpha, beta, bar, start, before, first, at_once)
         if solved.at_floor and finer is not None:
