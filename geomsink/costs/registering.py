@@ -23,7 +23,8 @@ def tried(given: Callable[[Tensor, Tensor], Any], what: str, width: float) -> tu
     try:
         found = given(x, y)
     except Exception as error:
-        raise ValueError(f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3): {error}") from error
+        found = f"expression: it fails on torch tensors of shapes (4, 1, 3) and (1, 5, 3) ({error})"
+        raise ValueError(f"{found}, expected one {what} a pair.") from error
     if not isinstance(found, Tensor) or found.shape != (4, 5):
         kind = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise ValueError(f"expression: 4 points against 5 give {kind}, expected one {what} a pair, shape (4, 5).")

@@ -166,14 +166,15 @@ engine, dtype, multiscale, normalize, nan_policy
         """
         x, y, a, b = _clouds(clouds)
         keep = (self.warm_start or self.reuse) and self.options.iterations is None
-        self.report, memory = compare(
+        report, memory = compare(
             x, y, a, b, self.options, (x_batch, y_batch),
             memory=self._memory if keep else None, warm=self.warm_start, reuse=self.reuse, group=self.group,
         )  # fmt: skip
         # Tensors of inference mode cannot be used in a training step.
         self._memory = memory if keep and not torch.is_inference_mode_enabled() else None
-        self._warn({"xy: ": self.report.xy, "xx: ": self.report.xx, "yy: ": self.report.yy})
-        value: Tensor = self.report.value
+        self.report = report  # of whichever thread comes last
+        self._warn({"xy: ": report.xy, "xx: ": report.xx, "yy: ": report.yy})
+        value: Tensor = report.value
         return value
 
 
@@ -279,10 +280,11 @@ engine, dtype, multiscale, normalize, nan_policy
         x, y, a, b = _clouds(clouds)
         keep = self.warm_start and self.options.iterations is None
         start = self._memory if keep else None
-        self.report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start, group=self.group)
+        report, potentials = transport(x, y, a, b, self.options, (x_batch, y_batch), start=start, group=self.group)
         self._memory = potentials if keep and not torch.is_inference_mode_enabled() else None
-        self._warn({"": self.report})
-        value: Tensor = self.report.loss(self.options.form)
+        self.report = report
+        self._warn({"": report})
+        value: Tensor = report.loss(self.options.form)
         return value
 
 
@@ -366,11 +368,11 @@ class MMD(nn.Module):
             As `geomsink.mmd`, and for another number of arguments.
         """
         x, y, a, b = _clouds(clouds)
-        self.report = mmd(
+        self.report = report = mmd(
             x, y, a, b, kernel=self.kernel, blur=self.blur, engine=self.engine, dtype=self.dtype,
             truncate=self.truncate, nan_policy=self.nan_policy, x_batch=x_batch, y_batch=y_batch, group=self.group,
         )  # fmt: skip
-        value: Tensor = self.report.value
+        value: Tensor = report.value
         return value
 
 

@@ -154,7 +154,7 @@ class Sketch(Shown):
         >>> whole.count, len(whole) < sum(map(len, parts))
         (10000, True)
         """
-        if not isinstance(others, Iterable):
+        if not isinstance(others, (Sketch, Iterable)):
             raise TypeError(f"others: a {type(others).__name__} was given, expected a Sketch or several.")
         several = [self, *([others] if isinstance(others, Sketch) else others)]
         for k, other in enumerate(several[1:]):

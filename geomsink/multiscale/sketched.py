@@ -147,7 +147,7 @@ class Sketched:
             solver = sums.iterate(self.goal.tol, progress)
             for effort in EFFORTS:
                 found = sums.audit(effort)
-                solver.accuracy, solver.missing_mass = sums.accuracy, found.missing
+                solver.accuracy, solver.missing_mass = _at_points(sums.accuracy, solver), found.missing
                 # Errors of what is transported count relative to that.
                 solver.allowance = found.off * float(problem.mass / solver.mass)
                 right = right_with(solver, found, self.goal) and solver.marginal_error <= self.goal.tol
@@ -347,6 +347,17 @@ def carried_accuracy(inner: Iterate, state: State) -> Accuracy | None:
     if inner.accuracy is None:
         return None
     return replace(inner.accuracy, step=(torch.zeros_like(state.f), torch.zeros_like(state.g)))
+
+
+def _at_points(found: Accuracy | None, solver: Iterate) -> Accuracy | None:
+    """An accuracy between nodes, which is no less than what the marginals of the points do to the value where all mass
+    mixes at once."""
+    if found is None or not solver.balanced:
+        return found
+    problem, state = solver.problem, solver.state
+    sides = (problem.alpha, solver.surplus(0, state.log_rows)), (problem.beta, solver.surplus(1, state.log_columns))
+    squares = solver.completed(sum((m.sizes * off.square()).sum(-1) for m, off in sides))  # type: ignore[arg-type]
+    return replace(found, decrement=found.decrement.maximum(0.5 * problem.epsilon * squares))
 
 
 def _approximation(

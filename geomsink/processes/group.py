@@ -64,6 +64,7 @@ class Group(Exchanges):
     --------
     A group of one, which needs no ``torchrun``:
 
+    >>> import torch
     >>> import torch.distributed as dist
     >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     >>> group = Group(timeout=60)

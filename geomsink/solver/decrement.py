@@ -263,10 +263,11 @@ def spread_of_potentials(solver: Iterate) -> Tensor:
 
 
 def _deviation(weights: Tensor, values: Tensor) -> Tensor:
-    """The weighted standard deviation."""
+    """The weighted standard deviation, of numbers whose squares may have no place in the range of floats."""
     share = weights / weights.sum(-1, keepdim=True)
-    mean = (share * values).sum(-1, keepdim=True)
-    return (share * (values - mean) ** 2).sum(-1).sqrt()
+    away = values - (share * values).sum(-1, keepdim=True)
+    largest = away.abs().amax(-1, keepdim=True).clamp(min=1e-300)
+    return largest[..., 0] * (share * (away / largest) ** 2).sum(-1).sqrt()
 
 
 def _price(solver: Iterate) -> Tensor:

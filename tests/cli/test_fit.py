@@ -135,7 +135,7 @@ def test_a_table_a_progress_bar_and_a_figure_and_patience(cloud, monkeypatch):
     options = (*SMALL[:-1], 60, "--lr", 1e-30, "--patience", 2, "--progress")
     done = run("fit", "shape:torus", "--out", "a/folder", *options)
     rows = rows_of(done)
-    assert done.exit_code == 0 and "step/s" in done.stderr
+    assert done.exit_code == 0 and "step 0 of 60" in done.stderr
     # What learns nothing is best at first, and two more measurements are waited for.
     assert rows["steps"] == "9 of 60" and rows["stopped"] == "no new best 2 times"
     assert "the best, after step 3 (40 points, blur 0.01)" in rows["held-out divergence"]

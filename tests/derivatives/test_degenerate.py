@@ -67,7 +67,9 @@ def test_transport(cost, kind, call):
     function = geomsink.solve if call == "solve" else geomsink.sinkhorn_divergence
     expected = None
     for differentiation in ("envelope", "implicit"):
-        how = {"epsilon": 0.3, "cost": cost, "tol": 1e-11, "differentiation": differentiation}
+        # Points in one place are moved a little, and the limit of a large ε is as right as ε is larger than all costs.
+        tol = 1e-4 if kind == "one place" else 1e-11
+        how = {"epsilon": 0.3, "cost": cost, "tol": tol, "differentiation": differentiation}
         if kind == "zero vectors" and cost in ANGLES:
             with pytest.raises(ValueError, match="a point at the origin has no direction"):
                 function(x, y, **how)

@@ -173,7 +173,7 @@ def travelled(rank, group):
     """Bytes that a process sends for a sketch, the most nodes of a part, and those of the whole."""
     x = clouds()[0][rank::WORLD]
     a = torch.full((len(x),), 1.0 / 2000, dtype=torch.float64)
-    part = Part(Measure(x, a), costs.get("sqeuclidean"), 2 * BLUR**2, group, 2000, 1.0, rank / WORLD, "auto")
+    part = Part(Measure(x, a), costs.get("sqeuclidean"), 2 * BLUR**2, group, 2000, 1.0, "auto")
     before = group.traffic.bytes
     stand = SharedStand(part, 1e-3)
     sent = group.traffic.bytes - before

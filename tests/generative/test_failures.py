@@ -39,7 +39,7 @@ def test_what_is_open_is_closed_where_a_log_is_refused(monkeypatch, tmp_path):
     said = []
 
     class Bar:
-        def __init__(self, steps, step):
+        def __init__(self, steps, step, may_stop):
             said.append("opened")
 
         def close(self):

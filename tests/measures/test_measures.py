@@ -43,7 +43,7 @@ BAD = [
         r"^x_batch: item 1 has no points",
     ),
     (dict(x_batch=np.ones(20, int), y_batch=np.zeros(30, int)), ValueError, r"^x_batch: item 0 has no points"),
-    (dict(reach=0.1, penalty=["kl"]), ValueError, r"^penalty: unknown name \['kl'\]; expected one of kl, tv"),
+    (dict(reach=0.1, penalty=["kl"]), TypeError, r"^penalty: a list was given, expected one of kl, tv"),
     (dict(x=torch.eye(3).to_sparse(), y=torch.ones(2, 3)), TypeError, r"^x: a tensor of layout torch.sparse_coo"),
     (dict(x=np.float64(3.0)), ValueError, r"^x: shape is \(\), expected"),
     (dict(x=1e200 * X), ValueError, r"^x, y: coordinates, or features, extend over 9.97e\+199, expected"),

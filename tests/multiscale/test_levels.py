@@ -241,5 +241,5 @@ def test_bad_options():
         sinkhorn_divergence(x, x, blur=0.1, init=(x, x))
     with pytest.raises(ValueError, match=r"init.xy, f: shape is \(5,\), expected \(4,\)"):
         sinkhorn_divergence(x[:4], x, blur=0.1, init=sinkhorn_divergence(x, x, blur=0.1))
-    with pytest.raises(TypeError, match="multiscale: 'yes' given, expected None, True or False"):
+    with pytest.raises(TypeError, match="multiscale: a str was given, expected None, True or False"):
         solve(x, x, blur=0.1, multiscale="yes")

@@ -160,7 +160,7 @@ def test_small_clouds_that_no_sketch_is_good_enough_for(monkeypatch):
     monkeypatch.setattr(sketched, "ACCURACIES", (1.0, 1e-4))
     monkeypatch.setattr(sketched, "right_with", lambda *given: right(*given) and bool(audits.append(1) or audits[1:]))
     found = solve(x, y, blur=0.2, tol=1e-2, multiscale=True)
-    assert found.converged and len(audits) == 2 and found.strategy == "one-level"
+    assert found.converged and len(audits) == 2 and found.strategy == "coarse-to-fine"
     assert found.approximation.nodes == (200, 180) and found.value == pytest.approx(exact.value, rel=1e-4)
 
 

@@ -295,21 +295,22 @@ class SamplesLoss(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Value and potentials of "sinkhorn" and "hausdorff" with a cost of ours."""
         if self.loss == "hausdorff":
-            self.report = hausdorff_divergence(
+            self.report = apart = hausdorff_divergence(
                 x, y, a, b, blur=self.blur, cost=cost, tol=self.tol, max_iter=self.max_iter, engine=engine
             )
-            return self.report.value, None
+            return apart.value, None
         options = self._options(cost, engine=engine, multiscale=levels)
         progress = bool(self.verbose) and importlib.util.find_spec("tqdm") is not None
         if self.debias:
-            self.report, _ = compare(x, y, a, b, options, progress=progress)
-            xy, xx, yy = self.report.xy, self.report.xx, self.report.yy
+            report, _ = compare(x, y, a, b, options, progress=progress)
+            self.report, (xy, xx, yy) = report, (report.xy, report.xx, report.yy)
             warn_of({"xy: ": xy, "xx: ": xx, "yy: ": yy}, options, stacklevel=8)
             potentials = xy.potentials[0] - xx.potentials[0], xy.potentials[1] - yy.potentials[1]
-            return self.report.value, potentials
-        self.report, _ = transport(x, y, a, b, options, progress=progress)
-        warn_of({"": self.report}, options, stacklevel=8)
-        return self._without_constant(self.report.value, a, b), self.report.potentials
+            return report.value, potentials
+        solution, _ = transport(x, y, a, b, options, progress=progress)
+        self.report = solution
+        warn_of({"": solution}, options, stacklevel=8)
+        return self._without_constant(solution.value, a, b), solution.potentials
 
     def _without_constant(self, value: Any, a: Tensor | None, b: Tensor | None) -> Tensor:
         """GeomLoss's value without debiasing: OT_ε − ε m_a m_b + ½ ε (m_a + m_b)."""
