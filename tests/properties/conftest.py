@@ -11,7 +11,7 @@ from hypothesis import HealthCheck
 from hypothesis.configuration import set_hypothesis_home_dir
 
 COMMON = dict(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-hypothesis.settings.register_profile("quick", derandomize=True, max_examples=20, **COMMON)
+hypothesis.settings.register_profile("quick", derandomize=True, max_examples=12, **COMMON)
 hypothesis.settings.load_profile("quick")
 if "GEOMSINK_EXAMPLES" in os.environ:
     more = int(os.environ["GEOMSINK_EXAMPLES"])
