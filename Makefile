@@ -1,5 +1,7 @@
 # make demo    two shapes, their Sinkhorn divergence and a figure, demo.png
-# make test    all tests, one a core
+# make test    the tests, one a core
+# make test-slow
+#              those that take long: several processes, threads and forks, a thousand solves
 # make hunt    properties on EXAMPLES clouds each, others every time
 # make lint    style and types: ruff and mypy
 # make docs    the site, in docs/_build/html; runs the tutorials, some minutes
@@ -21,14 +23,17 @@ EXAMPLES ?= 1000
 OLDEST := .venv-oldest/bin/python
 TESTS ?=
 
-.PHONY: demo test hunt test-oldest docs check-cuda lint package env clean
+.PHONY: demo test test-slow hunt test-oldest docs check-cuda lint package env clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
 	$(RUN) -m geomsink demo --progress --out demo.png
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not slow"
+
+test-slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal -m slow tests
 
 hunt: $(STAMP)
 	GEOMSINK_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal tests/properties

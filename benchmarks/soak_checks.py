@@ -249,7 +249,7 @@ def check_values(outcome: Outcome, result: Any, found: list[Truth]) -> None:
         if stated is not None:
             own = float(numbers(stated)[min(k, numbers(stated).size - 1)])
             outcome.numbers.setdefault("stated", []).append(own)
-            safe = own + t.error + 4.0 * t.rounding + 2.0 * output_rounding(drawn) * abs(t.value)
+            safe = own + t.error + 4.0 * t.rounding + SLACK * t.size + 2.0 * output_rounding(drawn) * abs(t.value)
             if math.isnan(own) or (math.isfinite(own) and not off <= safe):
                 outcome.fault("stated", f"{value:.9g} ± {own:.3g} stated for {t.value:.9g} ± {t.error:.1g}")
     if outcome.state == "converged" and outcome.known:

@@ -7,7 +7,7 @@ from outcomes import needs_gloo
 
 from geomsink import sinkhorn_divergence, solve
 
-pytestmark = needs_gloo
+pytestmark = [needs_gloo, pytest.mark.slow]
 STEP = 1e-4
 TIGHT = dict(tol=1e-10, blur=0.6)
 

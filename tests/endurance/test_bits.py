@@ -9,6 +9,8 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
     import json, sys, warnings
     import numpy as np, torch, geomsink

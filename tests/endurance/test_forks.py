@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import geomsink
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.random((20, 3)), RANDOM.random((15, 3))
 COSTS = {

@@ -12,6 +12,8 @@ import pytest
 
 from geomsink import shapes
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
 
 INTERRUPTED = """

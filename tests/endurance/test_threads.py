@@ -14,6 +14,8 @@ import torch
 import geomsink
 from geomsink import transport
 
+pytestmark = pytest.mark.slow
+
 THREADS = 4
 RANDOM = np.random.default_rng(0)
 CLOUDS = [tuple(RANDOM.random((n, d)) for n in sizes) for sizes, d in (((40, 30), 2), ((25, 60), 3), ((7, 7), 5))]

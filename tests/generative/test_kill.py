@@ -22,6 +22,8 @@ import torch
 from geomsink import MMD
 from geomsink.generative import Ellipse, Trainer, checkpoints
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 warnings.simplefilter("error")  # a checkpoint that had to be passed over
 folder, kills, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -24,7 +24,7 @@ from geomsink.path.sums import Plan
 from geomsink.processes import Group, deal, own, parts_of, told_whole
 from geomsink.solver import Problem
 
-pytestmark = needs_gloo
+pytestmark = [needs_gloo, pytest.mark.slow]
 COST = costs.get("sqeuclidean")
 TIGHT = dict(rtol=1e-11, atol=1e-13)
 """Sums in another order, in float64."""

@@ -12,6 +12,8 @@ from geomsink.transport.descent import descend
 from geomsink.transport.motions import Linear
 from geomsink.transport.stages import curvature, stages
 
+pytestmark = pytest.mark.slow
+
 
 def cloud(n, seed=0):
     points = torch.from_numpy(shapes.procedural("star", n, seed=seed).astype(np.float64))
