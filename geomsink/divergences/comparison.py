@@ -175,7 +175,7 @@ def _compared(
         if options.form == "entropic":
             offset = difference_of_masses(request).detach()
         others = 0.5 * (xx.solver.value() + yy.solver.value()) - offset
-        goal = problems.goal(others, nearest(request))
+        goal = replace(problems.goal(others, nearest(request)), further=not equal)
         bar.part(2)
         xy = problems.solve("xy, 3 of 3", alpha, beta, bar, starts["xy"], goal=goal)
         solved, shortfall = {"xy": xy, "xx": xx, "yy": yy}, ""

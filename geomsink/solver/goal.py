@@ -46,6 +46,8 @@ class Goal:
         Whether what rounding does to the value is accepted, as there is no finer precision to go on in.
     sums : float
         Marginal error that approximate sums may come to, where that is less than ``tol``: the value may need it.
+    further : bool
+        Whether one more step may follow a value that is right, where potentials are loose.
     """
 
     tol: float
@@ -55,6 +57,7 @@ class Goal:
     sharp: bool = False
     final: bool = True
     sums: float = math.inf
+    further: bool = True
 
     @property
     def asks_for_values(self) -> bool:

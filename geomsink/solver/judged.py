@@ -88,7 +88,7 @@ class Judged(Iterate):
 
     def _go_further(self, found: Accuracy | None) -> None:
         """One more step from potentials that are looser than most, if marginals stay as right as they should be."""
-        if found is None or self.problem.is_self:  # whose updates have no slow ways
+        if found is None or self.problem.is_self or not self.goal.further:  # updates of self problems have no slow ways
             return
         if not bool((found.potentials > FURTHER * self.tol * spread_of_potentials(self)).any()):
             return
