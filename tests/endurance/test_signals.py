@@ -12,9 +12,7 @@ import pytest
 
 from geomsink import shapes
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")]
 
 INTERRUPTED = """
     import os, random, signal, threading, numpy as np, torch, geomsink

@@ -11,6 +11,7 @@ import torch
 
 from geomsink.generative import Ellipse, checkpoints, load
 
+pytestmark = pytest.mark.slow
 KILLS = 20
 STEPS = 180
 
@@ -21,8 +22,6 @@ from pathlib import Path
 import torch
 from geomsink import MMD
 from geomsink.generative import Ellipse, Trainer, checkpoints
-
-pytestmark = pytest.mark.slow
 
 torch.set_num_threads(1)
 warnings.simplefilter("error")  # a checkpoint that had to be passed over
