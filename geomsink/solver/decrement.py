@@ -88,6 +88,9 @@ def accuracy(
 
     sizes: list[Tensor] = []
 
+    def size_of(left: Tensor) -> Tensor:
+        return (left.square() / operator.rows).sum(-1).clamp(min=1e-300)
+
     def cost_of(left: Tensor) -> Tensor:
         """By moving it; or, where products are dear, by Newton's equation again, whose matrix is as large as conjugate
         gradients have found it, at least."""
@@ -95,10 +98,12 @@ def accuracy(
         if operator.is_stored or len(sizes) < FEW:
             return moved
         rate = ((sizes[-1] / sizes[0]) ** (0.5 / (len(sizes) - 1))).clamp(max=0.999)
-        return moved.minimum(epsilon * sizes[-1] * ((1.0 + rate) / (1.0 - rate)) ** 2)
+        bound = epsilon * sizes[-1] * ((1.0 + rate) / (1.0 - rate)) ** 2
+        # Of an earlier iterate, since steps became too long, iterations say nothing.
+        return torch.where(size_of(left) <= sizes[-1], moved.minimum(bound), moved)
 
     def enough(left: Tensor) -> Tensor:
-        sizes.append((left.square() / operator.rows).sum(-1).clamp(min=1e-300))
+        sizes.append(size_of(left))
         matched = (left.abs() <= LEFT * operator.rows).all(-1)
         return matched & (cost_of(left) <= LEFT * allowed)
 
