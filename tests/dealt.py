@@ -32,6 +32,23 @@ def dealt(cases, counts=tuple(SIZES)):
     return found
 
 
+def steps_of(loss, group, rows, columns):
+    """Steps of a generator whose weights' gradients are summed over processes: the losses, and the weights."""
+    x, y, *_ = clouds()
+    torch.manual_seed(0)
+    generator = torch.nn.Linear(3, 3).double()
+    optimiser, losses = torch.optim.SGD(generator.parameters(), lr=0.3), []
+    for _ in range(3):
+        optimiser.zero_grad()
+        value = loss(generator(x[rows]), y[columns])
+        value.backward()
+        for p in generator.parameters():
+            p.grad = group.sum(p.grad, "gradients") if group else p.grad
+        optimiser.step()
+        losses.append(value.detach())
+    return [torch.stack(losses), *(p.detach() for p in generator.parameters())]
+
+
 def _each(cases):
     from geomsink.processes import Group
 

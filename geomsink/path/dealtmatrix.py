@@ -8,6 +8,7 @@ processes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,11 +18,12 @@ from ..processes import Parts, deal, local_of, told_sum, told_whole
 
 Local = Tensor | Sparse
 """Entries of own rows: in full, or few of them."""
+Matrix = TypeVar("Matrix", bound="OfOwnRows")
 
 
 @dataclass(frozen=True, eq=False)
-class DealtMatrix:
-    """Products with vectors that are dealt out.
+class OfOwnRows:
+    """A matrix of which each process stores its own rows.
 
     Attributes
     ----------
@@ -31,7 +33,7 @@ class DealtMatrix:
     count : int
         Entries of all processes.
     turned : bool
-        Whether this is its transpose.
+        Whether this is the transpose of what it is otherwise.
     """
 
     local: Local
@@ -41,8 +43,13 @@ class DealtMatrix:
     turned: bool = False
 
     @property
-    def T(self) -> DealtMatrix:
+    def T(self: Matrix) -> Matrix:
         return replace(self, turned=not self.turned)
+
+
+@dataclass(frozen=True, eq=False)
+class DealtMatrix(OfOwnRows):
+    """Products with vectors that are dealt out."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,29 +79,8 @@ class DealtMatrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Half:
-    """The transpose of a stored matrix, of vectors over its own rows and over all of its columns.
-
-    Attributes
-    ----------
-    local : Tensor or Sparse, shape (own rows, M)
-    rows, columns : Parts
-        Of the matrix that is stored.
-    count : int
-        Entries of all processes.
-    turned : bool
-        Whether this is the matrix itself.
-    """
-
-    local: Local
-    rows: Parts
-    columns: Parts
-    count: int
-    turned: bool = False
-
-    @property
-    def T(self) -> Half:
-        return replace(self, turned=not self.turned)
+class Half(OfOwnRows):
+    """The transpose of a stored matrix, of vectors over its own rows and all of its columns; turned, the matrix."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dealt import clouds, dealt
+from dealt import clouds, dealt, steps_of
 from outcomes import needs_gloo, together
 
 import geomsink
@@ -95,21 +95,8 @@ def others(group, rows, columns):
 
 
 def trained(group, rows, columns):
-    """Three steps of a generator, whose weights' gradients are summed, and the losses."""
-    x, y, *_ = clouds()
-    torch.manual_seed(0)
-    generator = torch.nn.Linear(3, 3).double()
     loss = geomsink.SinkhornDivergence(blur=0.1, cost="euclidean", tol=1e-4, group=group)
-    optimiser, losses = torch.optim.SGD(generator.parameters(), lr=0.3), []
-    for _ in range(3):
-        optimiser.zero_grad()
-        value = loss(generator(x[rows]), y[columns])
-        value.backward()
-        for p in generator.parameters():
-            p.grad = group.sum(p.grad, "gradients") if group else p.grad
-        optimiser.step()
-        losses.append(value.detach())
-    return [torch.stack(losses), *(p.detach() for p in generator.parameters())]
+    return steps_of(loss, group, rows, columns)
 
 
 @pytest.fixture(scope="module")

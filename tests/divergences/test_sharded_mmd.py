@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from dealt import SIZES, clouds, dealt
+from dealt import SIZES, clouds, dealt, steps_of
 from outcomes import needs_gloo, together
 
 import geomsink
@@ -43,20 +43,7 @@ def discrepancies(group, rows, columns):
 
 
 def trained(group, rows, columns):
-    """Steps of a generator by the module, whose weights' gradients are summed."""
-    x, y, *_ = clouds()
-    torch.manual_seed(0)
-    generator, loss = torch.nn.Linear(3, 3).double(), MMD(blur=0.3, group=group)
-    optimiser, losses = torch.optim.SGD(generator.parameters(), lr=0.3), []
-    for _ in range(3):
-        optimiser.zero_grad()
-        value = loss(generator(x[rows]), y[columns])
-        value.backward()
-        for p in generator.parameters():
-            p.grad = group.sum(p.grad, "gradients") if group else p.grad
-        optimiser.step()
-        losses.append(value.detach())
-    return [torch.stack(losses), *(p.detach() for p in generator.parameters())]
+    return steps_of(MMD(blur=0.3, group=group), group, rows, columns)
 
 
 @pytest.fixture(scope="module")
