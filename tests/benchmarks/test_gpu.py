@@ -176,7 +176,6 @@ def test_processes_that_do_not_start(rows_of, tmp_path):
 
 
 def test_generated_code_is_kept(rows_of, tmp_path):
-    pytest.importorskip("pykeops")
     failed, fine = rows_of([call("fails_to_compile", 50.0), call("fine")])
     assert failed["evidence"]["generated: made.cu"] == "__global__ void broken("
     assert f"build folder: {tmp_path / 'keops'}" in failed["evidence"]["how KeOps compiles"]

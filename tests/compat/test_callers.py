@@ -99,8 +99,7 @@ def test_what_formulas_cannot_be_of_is_refused(text, sentence):
 
 def test_every_function_of_formulas_is_keops_too():
     """That the engines agree is checked before the first use of each formula; here of one with many functions."""
-    pytest.importorskip("keopscore")
-    import keopscore.formulas
+    import keopscore.formulas  # which looks for a compiler
 
     assert set(FUNCTIONS) <= set(vars(keopscore.formulas))
     text = (
@@ -110,10 +109,7 @@ def test_every_function_of_formulas_is_keops_too():
     )
     x = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(10, 3)
     cost, y = cost_of(text), x.flip(0).cos()
-    try:
-        compiled = engine.pair(x, y, cost, "keops")
-    except engine.BuildError:
-        pytest.skip("nothing can be compiled")
+    compiled = engine.pair(x, y, cost, "keops")
     u, v = torch.zeros(10).double(), torch.zeros(10).double()
     assert torch.allclose(compiled.row_sums(u, v, 2.0), (-cost(x, y) / 2).exp().sum(1), rtol=1e-12)
 
