@@ -72,12 +72,12 @@ class Audited:
     def sample(self, f: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Some rows, drawn with their weights' probability, and log Σ_j b_j exp((f_i + g_j − C_ij)/ε) for them."""
         drawn = draw(self.rows.sizes, self._few)
-        return drawn, self._log_sums(drawn, f, g, epsilon)
+        return drawn, self._log_sums(drawn, f, g, epsilon, self.pair.x.dtype)
 
     def products(self, f: Tensor, g: Tensor, epsilon: float, w: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows, drawn so as well, and Σ_j b_j exp((f_i + g_j − C_ij)/ε) w_j for them."""
         drawn = draw(self.rows.sizes, self._few)
-        pair = self._pair(drawn)
+        pair = self._pair(drawn, self.pair.x.dtype)
         u, v, w = (t.to(pair.x.dtype) for t in (f[drawn] / epsilon, g / epsilon, self.columns.weights * w))
         return drawn, Gibbs(pair, u, v, epsilon).apply(w[:, None]).double()[:, 0]
 
@@ -85,7 +85,9 @@ class Audited:
         """How far claimed sums are from full ones; sums that are cheap and ``near`` to these tell most of it, from more
         rows. Rows that weigh as much as one that is drawn are all among them."""
         few = self._heavy_and_drawn(self._few)
-        full = self._log_sums(few.rows, f, g, epsilon)
+        # What is compared with sums of the same precision tells nothing of rounding that is the same in all of them.
+        dtype = torch.float64 if near is None else self.pair.x.dtype
+        full = self._log_sums(few.rows, f, g, epsilon, dtype)
         if near is None:
             return audit_of(few.moments(full.exp() - claimed[few.rows].exp())[None])
         many = self._heavy_and_drawn(self._many)
@@ -100,12 +102,11 @@ class Audited:
     def _many(self) -> int:
         return self.effort * MANY
 
-    def _log_sums(self, rows: Tensor, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+    def _log_sums(self, rows: Tensor, f: Tensor, g: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
         exponents = self.columns.log_weights.add(g, alpha=1.0 / epsilon)
-        return log_sums(self._pair(rows), f[rows] / epsilon, exponents, epsilon, self.columns.signs)
+        return log_sums(self._pair(rows, dtype), f[rows] / epsilon, exponents, epsilon, self.columns.signs)
 
-    def _pair(self, rows: Tensor) -> Pair:
-        dtype = self.pair.x.dtype
+    def _pair(self, rows: Tensor, dtype: torch.dtype) -> Pair:
         x, y = self.rows.points[rows].to(dtype), self.columns.points.to(dtype)
         return engine.pair(x, y, self.pair.cost, self.pair.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,20 +21,36 @@ DRAWN = 256
 """Rows, and columns, that are summed again."""
 
 
-def audited(solver: Iterate) -> Tensor:
-    """By how much marginal errors of the present state may be larger in float64, shape () or (B,): of both sides the
-    mean absolute difference, and three standard errors."""
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding does to sums, relative to their sizes of 1; shapes () or (B,).
+
+    Attributes
+    ----------
+    off : Tensor
+        By how much marginal errors of the present state may be larger.
+    mass : Tensor
+        By how much the mass of the plan, as the columns have it, is off where sums are rounded alike.
+    """
+
+    off: Tensor
+    mass: Tensor
+
+
+def audited(solver: Iterate) -> Rounding:
+    """By float64, for some rows and columns: means, of sizes and with signs, and three standard errors."""
     problem, state = solver.problem, solver.state
-    rows = _off(problem.pair, problem.alpha, problem.beta, state.f, state.g, state.log_rows, problem.epsilon)
-    if problem.is_self:
-        return 2.0 * rows
-    return rows + _off(
-        problem.pair.T, problem.beta, problem.alpha, state.g, state.f, state.log_columns, problem.epsilon
-    )
+    first, second = (problem.alpha, state.f), (problem.beta, state.g)
+    columns = rows = _difference(problem.pair.T, *second, *first, state.log_columns, problem.epsilon)
+    if not problem.is_self:
+        rows = _difference(problem.pair, *first, *second, state.log_rows, problem.epsilon)
+    off = sum(t.abs().mean(-1) + _uncertain(t.abs()) for t in (rows, columns))
+    return Rounding(off, columns.mean(-1).abs() + _uncertain(columns))  # type: ignore[arg-type]
 
 
 def of_exponents(solver: Iterate) -> Tensor:
-    """The same for sums in float64: exponents (f + g − C)/ε are rounded like their terms."""
+    """By how much marginal errors may be larger of sums in float64: exponents (f + g − C)/ε are rounded like their
+    terms."""
     problem, state = solver.problem, solver.state
     sides = (problem.alpha.weights, state.f), (problem.beta.weights, state.g)
     first, second = ((w * h.abs()).sum(-1) / w.sum(-1) for w, h in sides)
@@ -52,11 +69,17 @@ def draw(weights: Tensor, count: int) -> Tensor:
     return torch.searchsorted(total, chances * total[..., -1:]).clamp(max=weights.shape[-1] - 1)
 
 
-def _off(pair: Pair, here: Measure, other: Measure, f: Tensor, g: Tensor, claimed: Tensor, epsilon: float) -> Tensor:
-    """Of the marginal of ``here``, whose logarithms over the weights are said to be ``claimed``."""
+def _difference(
+    pair: Pair, here: Measure, f: Tensor, other: Measure, g: Tensor, claimed: Tensor, epsilon: float
+) -> Tensor:
+    """For some points of ``here``, the sum in float64 less the ``claimed`` one, whose logarithm is given."""
     rows = draw(here.weights, DRAWN)
     x = here.points.double().gather(-2, rows[..., None].expand(*rows.shape, here.points.shape[-1]))
     again = engine.pair(x, other.points.double(), pair.cost, pair.name)
     exact = log_sums(again, f.gather(-1, rows) / epsilon, g / epsilon + other.log_weights, epsilon)
-    off = (exact.clamp(max=700.0).exp() - claimed.gather(-1, rows).clamp(max=700.0).exp()).abs()
-    return off.mean(-1) + 3.0 * off.std(-1) / math.sqrt(DRAWN)
+    return exact.clamp(max=700.0).exp() - claimed.gather(-1, rows).clamp(max=700.0).exp()
+
+
+def _uncertain(drawn: Tensor) -> Tensor:
+    """Three standard errors of a mean."""
+    return 3.0 * drawn.std(-1) / math.sqrt(DRAWN)

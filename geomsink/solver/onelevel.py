@@ -52,7 +52,6 @@ class OneLevel:
     ) -> Solved:
         """See `geomsink.solver.Strategy`; without a start, annealed from zero."""
         began = time.perf_counter()
-        rounding = audited if problem.pair.x.dtype == torch.float32 else of_exponents
         earlier, wanted = before.solver if before else None, self.goal
         kept = None
         pair = problem.pair
@@ -60,14 +59,29 @@ class OneLevel:
             kept = KeptSums(pair, problem.alpha, problem.beta)
         for _ in range(2):
             solver, status = self._run(problem, wanted, progress, start, earlier, kept)
-            solver.allowance = rounding(solver)
-            room = self.goal.tol - ROOM * float(solver.allowance.max())
+            is_right = self._judged_again(solver)
+            room = self.goal.tol - ROOM * float(torch.as_tensor(solver.allowance).max())
             if status != "converged" or solver.marginal_error <= self.goal.tol or room <= 0.5 * self.goal.tol:
                 break
             start, earlier, wanted = (solver.state.f, solver.state.g), solver, replace(self.goal, tol=room)
-        if status == "converged" and solver.marginal_error > self.goal.tol:
+        if status == "converged" and not (is_right and solver.marginal_error <= self.goal.tol):
             status = f"{FLOOR} {solver.dtype} is reached"
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
+
+    def _judged_again(self, solver: Judged) -> bool:
+        """Put what rounding does to the sums into the errors; whether that is no more than the value may have, or finer
+        sums cannot be had."""
+        problem, goal = solver.problem, self.goal
+        if problem.pair.x.dtype != torch.float32:
+            solver.allowance = of_exponents(solver)
+            return True
+        found = audited(solver)
+        solver.allowance = found.off
+        if solver.accuracy is None:
+            return True
+        off = problem.epsilon * problem.masses[1] * found.mass
+        solver.accuracy = replace(solver.accuracy, rounded=solver.accuracy.rounded + off)
+        return goal.final or bool((off <= goal.allowed(solver.value(), torch.zeros_like(off))).all())
 
     def _run(
         self,
