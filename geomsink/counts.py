@@ -48,6 +48,24 @@ def number(name: str, value: Any, expected: str = "a number") -> float:
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
+def positive(name: str, value: Any, kind: str = "number", other: str = "") -> float:
+    """A finite number above 0, or a sentence that says what ``name`` was; ``other`` is what else would have done.
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> positive("width", 2, "length", " or None")
+    2.0
+    """
+    found = number(name, value, f"a {kind}{other}")
+    if not 0 < found < math.inf:
+        raise ValueError(f"{name}: {value} given, expected a positive {kind}{other}.")
+    return found
+
+
 def one_of(name: str, value: Any, names: Iterable[str]) -> None:
     """Refuse what is none of the ``names``, in a sentence that lists them.
 

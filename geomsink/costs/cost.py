@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-from ..counts import flag
+from ..counts import flag, positive
 from .expressions import Expression, Symbolic, exchanged, scaled_bound, scaled_modulus, times
 
 
@@ -83,7 +81,7 @@ class Cost(Symbolic):
         check_name(self.name)
         flag("symmetric", self.symmetric)
         if self.degree is not None:
-            check_positive("degree", self.degree, " or None")
+            positive("degree", self.degree, other=" or None")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The matrix of costs, shape (N, M), between points (N, D) and (M, D)."""
@@ -150,7 +148,7 @@ class Cost(Symbolic):
         TypeError, ValueError
             If it is not a positive number.
         """
-        check_positive("factor", factor)
+        positive("factor", factor)
         bound, modulus = self.lower_bound, self.modulus
         return replace(
             self,
@@ -198,16 +196,3 @@ def check_name(name: Any) -> None:
         raise TypeError(f"name: a {type(name).__name__} was given, expected a string.")
     if not name:
         raise ValueError("name: an empty one was given, expected letters.")
-
-
-def check_positive(name: str, number: Any, other: str = "") -> None:
-    """Refuse what is no positive number; ``other`` says what else is taken.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if isinstance(number, bool) or not isinstance(number, numbers.Real):
-        raise TypeError(f"{name}: a {type(number).__name__} was given, expected a number{other}.")
-    if not 0 < float(number) < math.inf:
-        raise ValueError(f"{name}: {number} given, expected a positive number{other}.")

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..counts import one_of, whole
+from ..counts import one_of, positive, whole
 from . import processes
-from .arguments import positive
 from .optimisers import describe, optimiser
 from .randomness import PENALTY, START, normal, seeded, uniform
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..counts import number
+from ..counts import number, positive
 from ..measures import tensor, working
 
 
@@ -17,14 +17,6 @@ def finite(value: Any) -> bool:
         return math.isfinite(number("number", value))
     except TypeError:
         return False
-
-
-def positive(name: str, value: Any) -> float:
-    """A positive, finite number."""
-    found = number(name, value)
-    if not 0 < found < math.inf:
-        raise ValueError(f"{name}: {value} given, expected a positive number.")
-    return found
 
 
 def real(name: str, value: Any) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counts import whole
-from .arguments import positive, real
+from ..counts import positive, whole
+from .arguments import real
 from .randomness import normal, uniform
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..counts import one_of
-from .arguments import positive
+from ..counts import one_of, positive
 
 LEARNING_RATE = 1e-3
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

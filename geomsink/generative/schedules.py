@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .arguments import positive
+from ..counts import positive
 
 NAMES = ("blur", "epsilon")
 

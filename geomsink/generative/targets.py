@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ..counts import whole
-from .arguments import positive
+from ..counts import positive, whole
 from .randomness import TARGETS, seed_of
 
 

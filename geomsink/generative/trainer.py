@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from ..counts import flag, whole
+from ..counts import flag, positive, whole
 from . import arguments, checkpoints, objective, optimisers, processes
 from .adversary import LearnedCost
 from .algorithm import Algorithm
@@ -140,7 +140,7 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
             generator, made, rates, batches, sampler(latent, generator),
             None if samples is None else whole("samples", samples),
             self.loss, schedule, learned, targets,
-            None if clip is None else arguments.positive("clip", clip),
+            None if clip is None else positive("clip", clip),
             None if average is None else arguments.share("average", average),
             self.seed,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..choose import ROUNDING, by_products
 from .accuracy import Accuracy
+from .hot import is_hot, rounding_when_hot
 from .iterate import Iterate
 from .newton import Enough, NewtonOperator
 from .sums import Sums
@@ -91,10 +92,10 @@ def accuracy(
     def size_of(left: Tensor) -> Tensor:
         return (left.square() / operator.rows).sum(-1).clamp(min=1e-300)
 
-    def cost_of(left: Tensor) -> Tensor:
+    def cost_of(left: Tensor, spread: Tensor | float = 1.0) -> Tensor:
         """By moving it; or, where products are dear, by Newton's equation again, whose matrix is as large as conjugate
         gradients have found it, at least."""
-        moved = (left.abs() * price).sum(-1)
+        moved = (left.abs() * (price + epsilon * spread)).sum(-1)
         if operator.is_stored or len(sizes) < FEW:
             return moved
         rate = ((sizes[-1] / sizes[0]) ** (0.5 / (len(sizes) - 1))).clamp(max=0.999)
@@ -109,7 +110,7 @@ def accuracy(
 
     step = operator.solve(r, s, enough)
     left = operator.left.abs().sum(-1)
-    cost, kinks = cost_of(operator.left), _at_kinks(solver)
+    cost, kinks = cost_of(operator.left, _spread_thin(solver, operator)), _at_kinks(solver)
     cheap = cost <= SMALL * _rounding(solver)
     noise = (left <= NOISE * problem.floor() * solver.mass) & (cheap | (problem.floor() <= EXACT))
     left, rounded = torch.where(noise, 0.0, cost) + kinks, torch.where(noise, cost, 0.0)
@@ -180,7 +181,7 @@ def by_contraction(solver: Iterate, surplus: Tensor, smooth: Tensor, contraction
     rho = -solver.problem.beta.sizes * surplus
     step = (smooth / epsilon + rho / marginal(solver, 1)) / remains
     of_rows = (-step.abs()).amin(-1, keepdim=True).expand_as(solver.state.f)  # bounds a mean of steps
-    cost = left * _price(solver).amax(-1) + _at_kinks(solver)
+    cost = left * (_price(solver).amax(-1) + epsilon) + _at_kinks(solver)
     found = judged(solver, (torch.zeros_like(of_rows), rho), (of_rows, step), cost)
     return replace(
         found, step=(torch.zeros_like(of_rows), step), potentials=1.5 * _deviation(solver.problem.beta.sizes, step)
@@ -244,7 +245,8 @@ def _rounding_of_sums(solver: Iterate) -> Tensor:
             size = size + kappa * (measure.sizes * measure.points.square().sum(-1)).sum(-1)
     size = solver.completed(size)
     if problem.epsilon < math.inf:
-        size = size + problem.epsilon * problem.masses[0].maximum(problem.masses[1])
+        of_sums = rounding_when_hot(problem) if is_hot(problem, solver.sums) else problem.epsilon
+        size = size + of_sums * problem.masses[0].maximum(problem.masses[1])
     return ROUNDED * ROUNDING[problem.pair.x.dtype] * size
 
 
@@ -276,8 +278,8 @@ def _deviation(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _price(solver: Iterate) -> Tensor:
-    """What it costs to move a unit of a row's mass to anywhere, shape (..., N): the mean of C − f − g over columns, and
-    ε; where that is not known at once, about the largest."""
+    """What it costs to move a unit of a row's mass to anywhere, shape (..., N), but for entropy: the mean of C − f − g
+    over columns; where that is not known at once, about the largest."""
     problem, state = solver.problem, solver.state
     kappa, (alpha, beta) = problem.pair.cost.quadratic, (problem.alpha, problem.beta)
     if kappa is not None:
@@ -288,4 +290,12 @@ def _price(solver: Iterate) -> Tensor:
     else:
         lowest = [torch.where(m.sizes > 0.0, h, math.inf).amin(-1) for m, h in ((alpha, state.f), (beta, state.g))]
         price = (problem.cost_scale - lowest[0] - lowest[1])[..., None].expand_as(state.f)
-    return price.clamp(min=0.0) + problem.epsilon
+    return price.clamp(min=0.0)
+
+
+def _spread_thin(solver: Iterate, operator: Equation) -> Tensor | float:
+    """What that does to the entropy, a unit of mass: Σ_j b_j log(1 + t exp((C_ij − f_i − g_j)/ε)) less what `_price`
+    has of it, for a share t of the row; 1 at most, and less than 3t where no cost is more than ε."""
+    if solver.problem.epsilon <= solver.problem.cost_scale or not solver.balanced:
+        return 1.0
+    return (3.0 * operator.left.abs() / operator.rows).clamp(max=1.0)

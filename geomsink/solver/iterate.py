@@ -13,6 +13,7 @@ from torch import Tensor
 from ..engine import Gibbs
 from ..progress import Progress
 from .accuracy import Accuracy
+from .hot import is_hot, value_when_hot
 from .penalties import Balanced
 from .problem import Problem, Step
 from .sums import Approximation, FullSums, Sums, read
@@ -170,6 +171,8 @@ class Iterate:
 
     def _value(self) -> Tensor:
         problem, state = self.problem, self.state
+        if is_hot(problem, self.sums):
+            return value_when_hot(problem, self.sums, state.f, state.g, self.completed)
         alpha, beta, (first, second) = problem.alpha, problem.beta, problem.penalties
         value = self.completed(first.dual(alpha.weights, state.f) + second.dual(beta.weights, state.g))
         if problem.epsilon == math.inf:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from ..choose import kernel_is_kept
 from ..progress import Progress
@@ -59,8 +60,8 @@ class OneLevel:
             kept = KeptSums(pair, problem.alpha, problem.beta)
         for _ in range(2):
             solver, status = self._run(problem, wanted, progress, start, earlier, kept)
-            is_right = self._judged_again(solver)
-            room = self.goal.tol - ROOM * float(torch.as_tensor(solver.allowance).max())
+            is_right, allowance = self._judged_again(solver)
+            room = self.goal.tol - ROOM * float(allowance.max())
             if status != "converged" or solver.marginal_error <= self.goal.tol or room <= 0.5 * self.goal.tol:
                 break
             start, earlier, wanted = (solver.state.f, solver.state.g), solver, replace(self.goal, tol=room)
@@ -68,20 +69,20 @@ class OneLevel:
             status = f"{FLOOR} {solver.dtype} is reached"
         return Solved(solver, status, time.perf_counter() - began, self.name).after(before)
 
-    def _judged_again(self, solver: Judged) -> bool:
+    def _judged_again(self, solver: Judged) -> tuple[bool, Tensor]:
         """Put what rounding does to the sums into the errors; whether that is no more than the value may have, or finer
-        sums cannot be had."""
+        sums cannot be had, and what it is of marginals."""
         problem, goal = solver.problem, self.goal
         if problem.pair.x.dtype != torch.float32:
-            solver.allowance = of_exponents(solver)
-            return True
+            solver.allowance = allowance = of_exponents(solver)
+            return True, allowance
         found = audited(solver)
         solver.allowance = found.off
         if solver.accuracy is None:
-            return True
+            return True, found.off
         off = problem.epsilon * problem.masses[1] * found.mass
         solver.accuracy = replace(solver.accuracy, rounded=solver.accuracy.rounded + off)
-        return goal.final or bool((off <= goal.allowed(solver.value(), torch.zeros_like(off))).all())
+        return goal.final or bool((off <= goal.allowed(solver.value(), torch.zeros_like(off))).all()), found.off
 
     def _run(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..counts import number, one_of, whole
+from ..counts import one_of, positive, whole
 from ..divergences import Divergence, EntropicOT, Reach, SinkhornDivergence
 from ..guards import guarded
 from ..measures import Container, Measure, pair_of_measures, tensor
@@ -203,7 +202,7 @@ class _Job:
         cls, x: Any, y: Any, a: Any, b: Any, transform: str, blur: Any, reach: Any, init: Any, start: Any,
         scaling: float, engine: str, seed: Any,
     ) -> tuple[_Job, Container]:  # fmt: skip
-        blur, start = _positive("blur", blur), None if start is None else _positive("start", start)
+        blur, start = positive("blur", blur, "length"), None if start is None else positive("start", start, "length")
         SinkhornDivergence(blur=blur, reach=reach, engine=engine)  # which has the sentences for these
         points, weights, container = pair_of_measures(x, y, a, b, reach is None, remedy="reach= for others")
         if container.layouts is not None:
@@ -299,13 +298,6 @@ class _Job:
         return scale * nearest_rotation(turn)
 
 
-def _positive(name: str, value: Any, what: str = "length") -> float:
-    found = number(name, value, f"a {what}")
-    if not 0 < found < math.inf:
-        raise ValueError(f"{name}: {value} given, expected a positive {what}.")
-    return found
-
-
 def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> tuple[float | None, float | None]:
     given = {"width": width, "stiffness": stiffness}
     if transform != "free":
@@ -314,6 +306,6 @@ def _smoothness(transform: str, width: Any, stiffness: Any, default: float) -> t
                 raise ValueError(f"{name}: {value} given with transform={transform!r}, expected none but for 'free'.")
         return None, None
     return (
-        default if width is None else _positive("width", width),
-        1e-3 if stiffness is None else _positive("stiffness", stiffness, "number"),
+        default if width is None else positive("width", width, "length"),
+        1e-3 if stiffness is None else positive("stiffness", stiffness),
     )
