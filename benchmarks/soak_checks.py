@@ -322,7 +322,8 @@ def check_gradients(outcome: Outcome, gradients: dict[str, list[Array]], result:
                 off, size = float(np.linalg.norm(gradient - right)), float(np.linalg.norm(right))
                 # The plan is off by √(2 error / ε) in total variation, and the value by rounding in any case.
                 unit = unit + math.sqrt(2.0 * t.rounding / drawn.epsilon) * (drawn.epsilon < math.inf)
-                bar = GRADIENT * size + unit * t.sizes[name] + lost(drawn, item, t, name, result.dtype)
+                bar = max(GRADIENT * size, drawn.tol * t.sizes[name])  # of itself, or of its terms
+                bar += unit * t.sizes[name] + lost(drawn, item, t, name, result.dtype)
             else:
                 w = np.asarray(getattr(item, name), np.float64)
                 w = w / w.sum()

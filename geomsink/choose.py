@@ -275,7 +275,8 @@ def choose(problem: Facts, options: Wanted, device: torch.device) -> Choice:
     else:
         dtype = torch.float64 if kept and options.working_dtype is None else dtype
         plain = Choice("one-level", dtype, newton=between and not problem.is_self)
-    fits = _path_fits(problem, options, device)
+    # Where levels are asked for, and there are none, nothing is lost.
+    fits = _path_fits(problem, options, device, plain.strategy == "one-level")
     if problem.batched and fits and not problem.looked_up:
         each = Choice("item-by-item", torch.float64)
         if problem.pairs >= OF_ITEMS[0] * problem.items and problem.nearest() >= NEAR[0] * problem.epsilon:
@@ -311,9 +312,9 @@ def _wide(pairs: int, device: torch.device) -> int:
     return 2 * (pairs >= PAYS_ON_GPU) if device.type == "cuda" else (pairs > KEPT) + (pairs > IN_MEMORY["cpu"])
 
 
-def _path_fits(problem: Facts, options: Wanted, device: torch.device) -> bool:
+def _path_fits(problem: Facts, options: Wanted, device: torch.device, on_one_level: bool = False) -> bool:
     """Whether the path down the temperatures can be followed: Newton's equation of a plan in memory, in float64."""
-    if options.multiscale is True or options.working_dtype == torch.float32:
+    if (options.multiscale is True and not on_one_level) or options.working_dtype == torch.float32:
         return False
     kept = IN_MEMORY[device.type] * problem.items * problem.processes
     few = problem.pairs <= kept or (problem.bounded and problem.dimension <= WIDEST)

@@ -5,16 +5,14 @@ Cuturi, Teboul, Niles-Weed 2020 (arXiv:2002.03229); Eisenberger et al. 2022 (arX
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..guards import exactly
-from ..solver import floored
 from .krylov import ImplicitOperator
-from .terms import Terms
+from .terms import Direction, Terms
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -29,7 +27,6 @@ def optimal_potentials(operator: ImplicitOperator, terms: Terms) -> tuple[Tensor
     """
     operator.check_defined()
     state = operator.solver.state
-    terms = replace(terms, a=floored(terms.a), b=floored(terms.b))
     f, g = _Potentials.apply(operator, terms, state.f, state.g, *terms.tensors)
     return (f, f) if operator.solver.problem.is_self else (f, g)
 
@@ -75,7 +72,8 @@ class _Potentials(torch.autograd.Function):
         lam, mu = _Inverse.apply(ctx.operator, ctx.terms, of_f, of_g, f, g, *tensors)
         with torch.enable_grad():
             apart = separated(tuple(tensors))
-            value = _share(ctx.operator) * ctx.terms.rebuilt(apart).stationarity(f, g, lam, mu)
+            to = _direction(ctx.operator, (lam, mu), (of_f, of_g))
+            value = _share(ctx.operator) * ctx.terms.rebuilt(apart).stationarity(f, g, to)
             found = gradient_of(value, apart, wanted, torch.ones_like(value))
         return None, None, None, None, *found
 
@@ -92,23 +90,32 @@ class _Inverse(torch.autograd.Function):
         out = epsilon * lam, epsilon * mu
         ctx.operator, ctx.terms = operator, terms
         ctx.set_materialize_grads(False)  # of points that are dealt out, zeros would not be
-        ctx.save_for_backward(*out, f, g, *tensors)
+        ctx.save_for_backward(*out, r, s, f, g, *tensors)
         return out
 
     @staticmethod
     @exactly()
     def backward(ctx: Any, of_lam: Tensor | None, of_mu: Tensor | None) -> tuple[Any, ...]:
-        lam, mu, f, g, *tensors = ctx.saved_tensors
+        lam, mu, r, s, f, g, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[4:]
         of_lam = torch.zeros_like(lam) if of_lam is None else of_lam
         of_mu = torch.zeros_like(mu) if of_mu is None else of_mu
-        other = _Inverse.apply(ctx.operator, ctx.terms, of_lam, of_mu, f, g, *tensors)
+        of = of_lam, of_mu
+        other = _Inverse.apply(ctx.operator, ctx.terms, *of, f, g, *tensors)
         with torch.enable_grad():
             apart = separated((f, g, *tensors))
-            form = ctx.terms.rebuilt(apart[2:]).curvature(apart[0], apart[1], (lam, mu), other)
+            one = _direction(ctx.operator, (lam, mu), (r, s))
+            form = ctx.terms.rebuilt(apart[2:]).curvature(*apart[:2], one, _direction(ctx.operator, other, of))
             form = -_share(ctx.operator) * form
             found = gradient_of(form, apart, wanted, torch.ones_like(form))
         return None, None, *other, *found
+
+
+def _direction(operator: ImplicitOperator, found: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> Direction:
+    """What was found for a right-hand side, with what that is at points without weight."""
+    epsilon = operator.solver.problem.epsilon
+    rows, columns = operator.weightless(*right)
+    return Direction(*found, epsilon * rows, epsilon * columns)
 
 
 def _share(operator: ImplicitOperator) -> float:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .. import engine
 from ..engine import Gibbs
+from ..measures import Measure
 from ..multiscale import Audited, Cloud, SketchedSums
-from ..solver import LITTLE, Enough, Iterate, LinearSolve, NewtonOperator, Sums, log_sums
+from ..solver import Enough, FullSums, Iterate, LinearSolve, NewtonOperator, Sums, log_sums
 
 CELLS = 10
 """Level of the coarse columns: 1024 cells."""
@@ -76,8 +77,52 @@ class ImplicitOperator(NewtonOperator):
                 "between whose negative weights Newton's equation is not definite; expected first ones, or points."
             )
 
+    def weightless(self, r: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """What aλ and bμ are for a right-hand side at points without weight, where λ and μ would be infinite; 0
+        elsewhere."""
+        if self.solver.problem.is_self:
+            r = s = r + s
+        found = [
+            torch.where(m.weights > 0.0, 0.0, right / self._of_unit(side))
+            for side, (m, right) in enumerate(((self.solver.problem.alpha, r), (self.solver.problem.beta, s)))
+        ]
+        return found[0], found[1]
+
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
-        """See `NewtonOperator`; warns where derivatives would be off."""
+        """See `NewtonOperator`; points without weight move as the others make them. Warns where derivatives would be
+        off."""
+        rows, columns = self.weightless(r, s)
+        if bool((rows != 0.0).any() | (columns != 0.0).any()):
+            alpha, beta = self.solver.problem.alpha, self.solver.problem.beta
+            r = r - alpha.weights * self._of_masses(0, columns)
+            s = s if self.solver.problem.is_self else s - beta.weights * self._of_masses(1, rows)
+        lam, mu = self._solved(r, s, enough)
+        return self._moved(0, lam, mu, columns), self._moved(1, mu, lam, rows)
+
+    def _moved(self, side: int, own: Tensor, other: Tensor, masses: Tensor) -> Tensor:
+        """With what the other potential, and masses where it has no weight, make of one at points without."""
+        problem = self.solver.problem
+        here = (problem.alpha, problem.beta)[side]
+        if bool((here.weights > 0.0).all()):
+            return own
+        moved = self._products(side, (problem.alpha, problem.beta), other)
+        if bool((masses != 0.0).any()):
+            moved = moved + self._of_masses(side, masses)
+        return torch.where(here.weights > 0.0, own, -moved / self._of_unit(side))
+
+    def _of_masses(self, side: int, masses: Tensor) -> Tensor:
+        """Σ_j exp((f_i + g_j − C_ij)/ε) of masses, for rows (side 0) or columns."""
+        problem = self.solver.problem
+        alpha, beta = (Measure(m.points, torch.ones_like(m.weights)) for m in (problem.alpha, problem.beta))
+        return self._products(side, (alpha, beta), masses)
+
+    def _products(self, side: int, measures: tuple[Measure, Measure], w: Tensor) -> Tensor:
+        problem, state = self.solver.problem, self.solver.state
+        sums = FullSums(problem.pair, *measures)
+        products = (sums.row_products, sums.column_products)[side]
+        return products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
+
+    def _solved(self, r: Tensor, s: Tensor, enough: Enough | None) -> tuple[Tensor, Tensor]:
         if self._sketched is not None and (corrected := self._corrected(r, s)) is not None:
             return corrected
         found = super().solve(r, s, enough)
@@ -101,7 +146,7 @@ class ImplicitOperator(NewtonOperator):
         sums = self.solver.sums
         if self._given is not None or self.is_stored or not isinstance(sums, SketchedSums):
             return None
-        return ImplicitOperator(self.solver, self._clouds, sums.weighted(*self._floored), ROOM * self._expected)
+        return ImplicitOperator(self.solver, self._clouds, sums, ROOM * self._expected)
 
     def _corrected(self, r: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
         """A solution made of corrections, each the one between sketches for what all pairs leave so far; None if they
@@ -142,7 +187,7 @@ class ImplicitOperator(NewtonOperator):
         left, whole = torch.zeros_like(r[0]), torch.zeros_like(r[0])
         for side, right in enumerate((r,) if one_side else (r, s)):
             turn = 1 - 2 * side
-            rows, columns = self._floored[::turn]
+            rows, columns = (problem.alpha, problem.beta)[::turn]
             here, there = found[::turn]
             pair = problem.pair if side == 0 else problem.pair.T
             audited = Audited(rows, columns, pair)
@@ -155,7 +200,7 @@ class ImplicitOperator(NewtonOperator):
                 rest = rest - self._share[drawn] * (rest / chance).mean()
             sizes = rest.square() / heavy[drawn] / chance
             left = left + sizes.mean() + 3.0 * sizes.std() / math.sqrt(len(sizes))
-            whole = whole + (right.square() / heavy)[rows.weights > LITTLE].sum()
+            whole = whole + (right.square() / heavy)[rows.weights > 0.0].sum()
         return float((left / whole.clamp(min=1e-300)).sqrt())
 
     def _preconditioned(self, residual: Tensor) -> Tensor:

@@ -10,9 +10,35 @@ from torch import Tensor
 
 from ..copies import Constant
 from ..costs import Cost
-from ..engine import Pair, Pairs, bounded
+from ..engine import Pair, Pairs, bounded_with_room
 from ..measures import Measure
 from ..solver import SAFE, Balanced, Penalty, log_sums
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One of both potentials; at points without weight, where what counts is aλ, that may be any number.
+
+    Attributes
+    ----------
+    lam, mu : Tensor, shapes (..., N) and (..., M)
+    rows, columns : Tensor, of the same shapes
+        What aλ and bμ are besides there; 0 elsewhere.
+    """
+
+    lam: Tensor
+    mu: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @property
+    def T(self) -> Direction:
+        """The same with the measures exchanged."""
+        return Direction(self.mu, self.lam, self.columns, self.rows)
+
+    def of_rows(self, a: Tensor) -> Tensor:
+        """aλ."""
+        return a * self.lam + self.rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +102,7 @@ class Terms(Constant):
 
         def kernel(x: Any, y: Any, u: Any, v: Any, inverse: Any, *parameters: Any) -> Any:
             cost = expression(x, y, *parameters)
-            weight = bounded(u + v - cost * inverse, points).exp()  # where weights are 0, e^∞ must not be NaN
+            weight = bounded_with_room(u + v - cost * inverse, points).exp()  # where weights are 0, ∞ · 0 is none
             return weight * cost if costs else weight
 
         inverse = (1.0 / self.epsilon).to(dtype).reshape(1)
@@ -90,7 +116,9 @@ class Terms(Constant):
         parameters = (p.to(self.x.dtype).reshape(-1) for p in self.parameters)
         C = self.cost.expression(self.x[..., :, None, :], self.y[..., None, :, :], *parameters)
         u, v = (f / self.epsilon)[..., :, None], (g / self.epsilon)[..., None, :]
-        found: Tensor = self.a[..., :, None] * self.b[..., None, :] * (u + v - C / self.epsilon).exp()
+        exponents = u + v - C / self.epsilon
+        weights = self.a[..., :, None] * self.b[..., None, :]
+        found: Tensor = weights * bounded_with_room(exponents, exponents).exp()
         return found
 
     def product(self, f: Tensor, g: Tensor, w: Tensor) -> Tensor:
@@ -118,22 +146,28 @@ class Terms(Constant):
             value = value + second.primal(self.b, self.T.sums(g, f, self.a[..., None])[..., 0])
         return value
 
-    def stationarity(self, f: Tensor, g: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
+    def stationarity(self, f: Tensor, g: Tensor, to: Direction) -> Tensor:
         """⟨λ, ∂D/∂f⟩ + ⟨μ, ∂D/∂g⟩, which vanishes at the optimum for all λ and μ."""
         first, second = self.penalties
-        z = self.sums(f, g, torch.stack((self.b, self.b * mu), -1))
-        pairs = (self.a * (lam * z[..., 0] + z[..., 1])).sum(-1)
-        return (self.a * lam * first.density(f)).sum(-1) + (self.b * mu * second.density(g)).sum(-1) - pairs
+        a_lam, b_mu = to.of_rows(self.a), to.T.of_rows(self.b)
+        z = self.sums(f, g, torch.stack((self.b, b_mu), -1))
+        pairs = (a_lam * z[..., 0] + self.a * z[..., 1]).sum(-1)
+        return (a_lam * first.density(f)).sum(-1) + (b_mu * second.density(g)).sum(-1) - pairs
 
-    def curvature(self, f: Tensor, g: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-        """−D″ as a bilinear form of two directions (λ, μ)."""
-        (lam, mu), (lam2, mu2) = first, second
-        z = self.sums(f, g, self.b[..., None] * torch.stack((torch.ones_like(mu), mu, mu2, mu * mu2), -1))
-        pairs = lam * lam2 * z[..., 0] + lam2 * z[..., 1] + lam * z[..., 2] + z[..., 3]
+    def curvature(self, f: Tensor, g: Tensor, one: Direction, other: Direction) -> Tensor:
+        """−D″ as a bilinear form of two directions, without what is of second order at points without weight."""
+        a_both, b_both = _both(self.a, one, other), _both(self.b, one.T, other.T)
+        z = self.sums(f, g, torch.stack((self.b, one.T.of_rows(self.b), other.T.of_rows(self.b), b_both), -1))
+        pairs = a_both * z[..., 0] + other.of_rows(self.a) * z[..., 1] + one.of_rows(self.a) * z[..., 2]
         rows, columns = self.penalties
-        soft = (self.a * rows.softness(f) * rows.density(f) * lam * lam2).sum(-1)
-        soft = soft + (self.b * columns.softness(g) * columns.density(g) * mu * mu2).sum(-1)
-        return (self.a * pairs).sum(-1) / self.epsilon + soft
+        soft = (rows.softness(f) * rows.density(f) * a_both).sum(-1)
+        soft = soft + (columns.softness(g) * columns.density(g) * b_both).sum(-1)
+        return (pairs + self.a * z[..., 3]).sum(-1) / self.epsilon + soft
+
+
+def _both(a: Tensor, one: Direction, other: Direction) -> Tensor:
+    """a λ λ₂."""
+    return a * one.lam * other.lam + one.rows * other.lam + other.rows * one.lam
 
 
 def softmin(terms: Terms, pair: Pair, guess: Tensor, g: Tensor) -> Tensor:

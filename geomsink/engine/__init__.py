@@ -24,7 +24,7 @@ from .build import BuildError
 from .dense import DensePair, costs, in_single, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
-from .exponents import bounded
+from .exponents import bounded_with_room
 from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
@@ -42,7 +42,7 @@ __all__ = [
     "Gibbs",
     "Pair",
     "Pairs",
-    "bounded",
+    "bounded_with_room",
     "certain",
     "check_name",
     "chosen_points",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Protocol
@@ -238,12 +237,6 @@ class SketchedSums:
         solver, state = Iterate(self._problem, tol, progress, self._inner, self), self.state
         solver.state = state
         return solver
-
-    def weighted(self, alpha: Measure, beta: Measure) -> SketchedSums:
-        """The same with other weights of the points, at the same potentials."""
-        other = copy(self)
-        other._problem = replace(self._problem, alpha=alpha, beta=beta)
-        return other
 
     @property
     def accuracy(self) -> Accuracy | None:

@@ -13,7 +13,7 @@ from .iterate import Iterate, State
 from .judged import Correction, Judged
 from .kept import Kernel
 from .limit import Limit
-from .newton import LITTLE, Enough, LinearSolve, NewtonOperator, floored
+from .newton import Enough, LinearSolve, NewtonOperator
 from .onelevel import OneLevel
 from .penalties import KL, L2, TV, Balanced, Partial, Penalty, pair_of_penalties
 from .problem import Problem, Step, free_constant
@@ -26,7 +26,6 @@ __all__ = [
     "KL",
     "L2",
     "LIMIT",
-    "LITTLE",
     "SAFE",
     "TV",
     "Accuracy",
@@ -56,7 +55,6 @@ __all__ = [
     "accuracy",
     "change",
     "draw",
-    "floored",
     "free_constant",
     "largest_cost",
     "log_sums",

@@ -41,10 +41,13 @@ FEW = 4
 """Iterations from which on their rate of convergence is believed."""
 EXACT = 1e-12
 """Or a floor, up to which it is whatever it costs."""
-KINKS = 4.0
+KINKS = 10.0
 """Margin for potentials with a range: which are at its end changes on the way."""
 LEFT = 0.1
 """Share of the error that a value may have, and of each point's mass, which Newton's equation may leave."""
+SMALLER, CHEAP = 1e-4, 2**19
+"""Square of what it is to become smaller by where the plan has up to so many entries, in memory: between clusters that
+exchange less mass than is missing, potentials are off by more than the value says."""
 
 
 class Equation(Protocol):
@@ -87,6 +90,7 @@ def accuracy(
     s = torch.zeros_like(r) if problem.is_self else solver.missing(1, state.log_columns)
     operator: Equation = equation or NewtonOperator(solver, sums)
 
+    finely = _finely(solver, operator)
     sizes: list[Tensor] = []
 
     def size_of(left: Tensor) -> Tensor:
@@ -106,18 +110,30 @@ def accuracy(
     def enough(left: Tensor) -> Tensor:
         sizes.append(size_of(left))
         matched = (left.abs() <= LEFT * operator.rows).all(-1)
-        return matched & (cost_of(left) <= LEFT * allowed)
+        cheap = matched & (cost_of(left) <= LEFT * allowed)
+        return cheap & (sizes[-1] <= SMALLER * sizes[0]) if finely else cheap
 
     step = operator.solve(r, s, enough)
     left = operator.left.abs().sum(-1)
-    cost, kinks = cost_of(operator.left, _spread_thin(solver, operator)), _at_kinks(solver)
+    cost = cost_of(operator.left, 1.0 if sharp else _spread_thin(solver, operator))
+    kinks = _at_kinks(solver)
     cheap = cost <= SMALL * _rounding(solver)
     noise = (left <= NOISE * problem.floor() * solver.mass) & (cheap | (problem.floor() <= EXACT))
     left, rounded = torch.where(noise, 0.0, cost) + kinks, torch.where(noise, cost, 0.0)
     found = judged(solver, (r, r if problem.is_self else s), step, left)
     # Points that are left without a match say so, however light they are.
     unmatched = (operator.left.abs() / operator.rows).amax(-1)
-    return replace(found, decrement=torch.where(unmatched <= MODEL, found.decrement, math.inf), rounded=rounded)
+    decrement, potentials = torch.where(unmatched <= MODEL, found.decrement, math.inf), found.potentials
+    if finely and sizes:
+        potentials = torch.where((size_of(operator.left) > SMALLER * sizes[0]) & ~noise, math.inf, potentials)
+    return replace(found, decrement=decrement, rounded=rounded, potentials=potentials)
+
+
+def _finely(solver: Iterate, equation: Equation) -> bool:
+    """Whether Newton's equation is solved further than the value needs, and a part of it that no step of use mends says
+    that potentials are not known: where that is cheap, and something else can be done."""
+    smooth = not any(penalty.kinked for penalty in solver.problem.penalties)
+    return smooth and equation.is_stored and solver.problem.pairs <= CHEAP and solver.dtype == "float64"
 
 
 def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor], left: Tensor) -> Accuracy:

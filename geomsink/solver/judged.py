@@ -27,7 +27,7 @@ FURTHER = 0.1
 """Error of potentials, in units of ``tol`` and of their spread, from which on one more step follows a value that is
 right: gradients are of first order in what the value is of second order in. It is 0.3 to 3 between clusters that
 exchange little mass, and where marginal errors end near ``tol``, which a step makes a thousand times smaller; elsewhere
-it is less than 0.08."""
+it is less than 0.08. However large the spread, entries of the plan are off by no more than `LOOSE` is, relatively."""
 TIGHTER = 0.3
 """Share of a marginal error, at which the value was not right, to go on to."""
 
@@ -87,10 +87,14 @@ class Judged(Iterate):
         return False
 
     def _go_further(self, found: Accuracy | None) -> None:
-        """One more step from potentials that are looser than most, if marginals stay as right as they should be."""
+        """One more step from potentials that are looser than most, in the mean or at a point that weighs little, if
+        marginals stay as right as they should be."""
         if found is None or self.problem.is_self or not self.goal.further:  # updates of self problems have no slow ways
             return
-        if not bool((found.potentials > FURTHER * self.tol * spread_of_potentials(self)).any()):
+        spread = spread_of_potentials(self)
+        largest = torch.stack([h.abs().amax(-1) for h in found.step]).amax(0)
+        loose = (found.potentials > self.tol * (FURTHER * spread).clamp(max=LOOSE)) | (largest > self.tol * spread)
+        if not bool(loose.any()):
             return
         state = self.state
         before = state.f, state.g, state.log_rows, state.log_columns
@@ -121,7 +125,7 @@ class Judged(Iterate):
         stored = full and plan_is_stored(problem.pairs, pair.name, pair.x.device)
         if problem.is_self and pair.cost.quadratic is not None and not stored:
             return of_self(self)
-        if self._smoother is not None:
+        if self._smoother is not None and not stored:
             surplus = self.surplus(1, state.log_columns.clamp(max=50.0))
             smooth = self._smoother.step(state.f, state.g, -problem.beta.weights * surplus, 0.0)
             if smooth is not None and bool(smooth.isfinite().all()):

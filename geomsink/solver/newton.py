@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..choose import plan_is_stored
 from ..engine import Gibbs, matrix
-from ..measures import Measure
 from .iterate import Iterate
 from .kept import KeptSums
 from .penalties import Balanced
@@ -61,11 +60,6 @@ class LinearSolve:
     sketched: bool = False
 
 
-def floored(weights: Tensor) -> Tensor:
-    """Weights with a little in place of zeros, so that potentials there have derivatives, too."""
-    return torch.where(weights > 0.0, weights, LITTLE)
-
-
 class NewtonOperator:
     """Newton's system at the state that a solver is in; the state must not move while it is used.
 
@@ -92,25 +86,22 @@ class NewtonOperator:
         self.left = torch.zeros_like(solver.state.f)
 
     def solve(self, r: Tensor, s: Tensor, enough: Enough | None = None) -> tuple[Tensor, Tensor]:
-        """λ, shape (..., N), and μ, shape (..., M); of a self problem λ alone, twice, with r + s on the right.
+        """λ, shape (..., N), and μ, shape (..., M), 0 where there is no weight; of a self problem λ alone, twice, with
+        r + s on the right.
 
         As far as rounding goes, or until what is left is ``enough``.
         """
         if self.solver.problem.is_self:
             r = s = r + s
-        # Rows without weight, which nothing but their own right-hand side moves, would spoil the scaling of the others.
+        # Rows without weight, on which nothing depends, would spoil the scaling of the others.
         free = [m.weights > 0.0 for m in (self.solver.problem.alpha, self.solver.problem.beta)]
-        lam0, mu0 = torch.where(free[0], 0.0, r / self.rows), torch.where(free[1], 0.0, s / self._columns)
-        if bool((lam0 != 0.0).any() | (mu0 != 0.0).any()):
-            r, s = r - self._times(0, mu0), s - self._times(1, lam0)
         r, s = torch.where(free[0], r, 0.0), torch.where(free[1], s, 0.0)
         if self.solver.problem.is_self:
-            found = lam0 + self._conjugate_gradients(r, enough)
+            found = torch.where(free[0], self._conjugate_gradients(r, enough), 0.0)
             return found, found
         right = r - torch.where(free[0], self._times(0, s / self._columns), 0.0)
-        lam = self._conjugate_gradients(right, enough)
-        mu = torch.where(free[1], s - self._times(1, lam), 0.0) / self._columns
-        return lam0 + lam, mu0 + mu
+        lam = torch.where(free[0], self._conjugate_gradients(right, enough), 0.0)
+        return lam, torch.where(free[1], s - self._times(1, lam), 0.0) / self._columns
 
     @cached_property
     def rows(self) -> Tensor:
@@ -122,10 +113,13 @@ class NewtonOperator:
         return self._diagonal(1)
 
     def _diagonal(self, side: int) -> Tensor:
-        problem, state = self.solver.problem, self.solver.state
-        log_sums = (state.log_rows, state.log_columns)[side].clamp(-300.0, 300.0)
-        weights = (problem.alpha, problem.beta)[side].weights
-        return floored(weights) * log_sums.exp() * self._kappa(side)
+        weights = (self.solver.problem.alpha, self.solver.problem.beta)[side].weights
+        return torch.where(weights > 0.0, weights, LITTLE) * self._of_unit(side)
+
+    def _of_unit(self, side: int) -> Tensor:
+        """The diagonal, a unit of weight."""
+        log_sums = (self.solver.state.log_rows, self.solver.state.log_columns)[side].clamp(-300.0, 300.0)
+        return log_sums.exp() * self._kappa(side)
 
     def _heavy(self, side: int) -> Tensor:
         """The diagonal as norms of residuals have it: rows of little weight, which solved by themselves say nothing of
@@ -146,12 +140,6 @@ class NewtonOperator:
         return self._scaled is not None or self._stored is not None
 
     @cached_property
-    def _floored(self) -> tuple[Measure, Measure]:
-        problem = self.solver.problem
-        first, second = (Measure(m.points, floored(m.weights)) for m in (problem.alpha, problem.beta))
-        return first, second
-
-    @cached_property
     def _scaled(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """The plan as a kept kernel between two scalings."""
         problem, state, sums = self.solver.problem, self.solver.state, self._given or self.solver.sums
@@ -159,7 +147,8 @@ class NewtonOperator:
             return None
         kernel = sums.kernel(state.f, state.g, problem.epsilon)
         left, right = (
-            m.weights * h.exp() for m, h in zip(self._floored, kernel.scalings(state.f, state.g), strict=True)
+            m.weights * h.exp()
+            for m, h in zip((problem.alpha, problem.beta), kernel.scalings(state.f, state.g), strict=True)
         )
         whole = bool((kernel.entries @ right[..., None]).isfinite().all())
         return (left, kernel.entries, right) if whole else None
@@ -170,8 +159,8 @@ class NewtonOperator:
         problem, state = self.solver.problem, self.solver.state
         if not plan_is_stored(problem.pairs, problem.pair.name, problem.pair.x.device):
             return None
-        alpha, beta = self._floored
-        u, v = state.f / problem.epsilon + alpha.log_weights, state.g / problem.epsilon + beta.log_weights
+        u = state.f / problem.epsilon + problem.alpha.log_weights
+        v = state.g / problem.epsilon + problem.beta.log_weights
         dtype = problem.pair.x.dtype
         return matrix(Gibbs(problem.pair, u.to(dtype), v.to(dtype), problem.epsilon)).double()
 
@@ -185,10 +174,10 @@ class NewtonOperator:
             return right * (entries.mT @ (left * w)[..., None])[..., 0]
         if self._stored is not None:
             return ((self._stored, self._stored.mT)[side] @ w[..., None])[..., 0]
-        alpha, beta = self._floored
-        sums = self._given or FullSums(problem.pair, alpha, beta)
+        sums = self._given or FullSums(problem.pair, problem.alpha, problem.beta)
         products = (sums.row_products, sums.column_products)[side]
-        return (alpha, beta)[side].weights * products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
+        weights = (problem.alpha, problem.beta)[side].weights
+        return weights * products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
 
     def _apply(self, z: Tensor) -> Tensor:
         """The system with μ eliminated; of a self problem, diag(κ P1) + P."""

@@ -11,8 +11,9 @@ from cuda_sources import derivatives, recorded, reductions
 from pages import ROOT
 
 from geomsink import costs
-from geomsink.engine import bounded, build, cuda, diagonal, operations
+from geomsink.engine import build, cuda, diagonal, operations
 from geomsink.engine.batch import ROWS
+from geomsink.engine.exponents import bounded, bounded_with_room
 
 
 @pytest.fixture
@@ -61,7 +62,12 @@ def test_exponents_are_bounded_where_the_compiled_exponential_is_not(dtype, high
     on_gpu, on_cpu = (SimpleNamespace(dtype=dtype, is_cuda=there) for there in (True, False))
     assert bounded(lazy, on_gpu).formula.startswith("ClampInt(") and f",{highest})" in bounded(lazy, on_gpu).formula
     assert "Clamp" not in bounded(lazy, on_cpu).formula
-    assert bounded(torch.tensor([1e9, 0.0], dtype=dtype), on_gpu).exp().isfinite().all()
+    assert "Clamp" in bounded_with_room(lazy, on_cpu).formula
+    large = torch.tensor([1e9, 0.0], dtype=dtype)
+    assert (
+        bounded(large, on_gpu).exp().isfinite().all()
+        and (1e6 * bounded_with_room(large, on_gpu).exp()).isfinite().all()
+    )
 
 
 @pytest.mark.parametrize("cost", ["power:1.5", "power:0.5", "power:1"])
