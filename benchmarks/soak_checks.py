@@ -23,6 +23,8 @@ LIMIT = 60
 """Seconds of a processor that the package may take for one problem."""
 SINGLE = 2.0**-24
 """Rounding to float32."""
+ANGLES = "cosine", "geodesic"
+"""Costs that are rounded like numbers of about 1, however small they are."""
 LINK, SEEN = 1e-12, 2.0**-46
 """Share of a row and of a column, and of the whole mass, up to which an entry of a plan connects nothing."""
 VALUE, GRADIENT, SHARP = 1e-5, 1e-2, 1e-2
@@ -234,8 +236,11 @@ def check_values(outcome: Outcome, result: Any, found: list[Truth]) -> None:
     if drawn.sharp:
         bars = SHARP * drawn.tol / 1e-3
     for k, (value, t) in enumerate(zip(values, found, strict=True)):
-        off = abs(value - t.value)
-        rounding = SLACK * t.size + 4.0 * t.rounding + 2.0 * output_rounding(drawn) * abs(t.value)
+        off, natural = abs(value - t.value), t.size
+        angles = drawn.ground.kind in ANGLES
+        if angles or len(drawn.items) > 1:  # ε is to be compared with the largest cost that there may be
+            natural = natural + angles + (drawn.epsilon if drawn.epsilon < math.inf else 0.0)
+        rounding = SLACK * natural + 4.0 * t.rounding + 2.0 * output_rounding(drawn) * abs(t.value)
         if result.dtype == "float32":
             rounding += SINGLE * t.size
         allowed = max(bars * abs(t.value), rounding) + t.error
@@ -249,7 +254,7 @@ def check_values(outcome: Outcome, result: Any, found: list[Truth]) -> None:
         if stated is not None:
             own = float(numbers(stated)[min(k, numbers(stated).size - 1)])
             outcome.numbers.setdefault("stated", []).append(own)
-            safe = own + t.error + 4.0 * t.rounding + SLACK * t.size + 2.0 * output_rounding(drawn) * abs(t.value)
+            safe = own + t.error + 4.0 * t.rounding + SLACK * natural + 2.0 * output_rounding(drawn) * abs(t.value)
             if math.isnan(own) or (math.isfinite(own) and not off <= safe):
                 outcome.fault("stated", f"{value:.9g} ± {own:.3g} stated for {t.value:.9g} ± {t.error:.1g}")
     if outcome.state == "converged" and outcome.known:

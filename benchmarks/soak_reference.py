@@ -149,8 +149,9 @@ def solve(dual: Dual, epsilon: float, seconds: float) -> tuple:
     centred = (f - np.median(f), g - np.median(g)) if dual.fixed else (f, g)
     moved = float((a * np.abs(centred[0])).sum() + (b * np.abs(centred[1])).sum())
     rounding = 4 * U * (moved + float((P * np.abs(dual.full)).sum()) + abs(value))
-    if dual.fixed:  # constants cancel, in the precision of the base
+    if dual.fixed:  # constants cancel, in the precision of the base, but for what masses differ by
         rounding += float(np.finfo(np.longdouble).eps) * (a @ np.abs(f) + b @ np.abs(g))
+        rounding += 2 * U * float(min(abs(np.median(f)), abs(np.median(g))))
     else:
         rounding += 8 * U * coldest * dual.masses[0] * dual.masses[1]
     converged = state.residual <= 1e-8 and state.decrement <= 1e-9 * coldest * sum(dual.masses)

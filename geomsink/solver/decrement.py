@@ -243,7 +243,7 @@ def rounding(solver: Iterate, sharp: bool = False) -> Tensor:
         found = found + solver.accuracy.rounded
     if not sharp or solver.problem.epsilon == math.inf:
         return found
-    return found + solver.problem.floor() * spread(solver)
+    return found + 2.0 * solver.problem.floor() * spread(solver)  # of the exponents, and of the sums of them
 
 
 def _rounding(solver: Iterate) -> Tensor:
