@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..copies import Constant
 from ..costs import Cost
-from ..engine import Pair, Pairs, bounded_with_room
+from ..engine import Pair, Pairs, bounded_with_room, room
 from ..measures import Measure
 from ..solver import SAFE, Balanced, Penalty, log_sums
 
@@ -175,9 +176,11 @@ def softmin(terms: Terms, pair: Pair, guess: Tensor, g: Tensor) -> Tensor:
 
     That is ``guess``, where it is near enough. ``pair`` are the points of the terms on an engine.
     """
-    near, safe = guess.detach(), SAFE[terms.x.dtype]
+    near, weights = guess.detach(), terms.b.detach()
     sums = terms.sums(near, g, terms.b[..., None])[..., 0]
-    if not bool(((sums > 1 / safe) & (sums < safe)).all()):
+    # As large as an exponential that is bounded makes them, or larger.
+    full = room(terms.x.dtype) * torch.where(weights > 0.0, weights, math.inf).amin()
+    if not bool(((sums > 1 / SAFE[terms.x.dtype]) & (sums < full)).all()):
         epsilon = float(terms.epsilon.detach())
         v = g.detach() / epsilon + Measure(terms.y, terms.b.detach()).log_weights
         near = near - epsilon * log_sums(pair, near / epsilon, v, epsilon)

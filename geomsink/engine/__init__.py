@@ -24,7 +24,7 @@ from .build import BuildError
 from .dense import DensePair, costs, in_single, matrix
 from .diagnosis import describe, speed
 from .differentiable import Pairs
-from .exponents import bounded_with_room
+from .exponents import bounded_with_room, room
 from .flow import shortest_paths
 from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
@@ -54,6 +54,7 @@ __all__ = [
     "matrix",
     "pair",
     "passed",
+    "room",
     "rounding",
     "shortest_paths",
     "speed",

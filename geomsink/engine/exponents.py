@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -27,3 +28,8 @@ def bounded_with_room(exponent: Any, like: Tensor) -> Any:
     """The same for exponentials whose derivatives are multiplied by 0 as well."""
     highest = ROOMY[like.dtype]
     return exponent.clamp(max=highest) if isinstance(exponent, Tensor) else exponent.clamp(LOWEST, highest)
+
+
+def room(dtype: torch.dtype) -> float:
+    """The largest of these exponentials, in a precision."""
+    return math.exp(ROOMY[dtype])

@@ -78,6 +78,14 @@ def test_hard_minima_of_points_with_weight():
     assert gradient.tolist() == pytest.approx([-0.5, -0.5, 0.0], rel=1e-6)  # of two minima the mean
 
 
+@pytest.mark.parametrize("engine", ["dense", "keops"])
+def test_light_points_far_above_all_others(engine):
+    """e^800 leaves what numbers hold, and the weight makes the sum look like any other."""
+    g, b = np.array([8.0, 0.0]), np.array([1e-100, 1.0])
+    found = c_transform(np.zeros((1, 1)), np.array([[0.0], [1.0]]), g, b, epsilon=0.01, engine=engine)
+    assert found[0] == pytest.approx(-8.0 + 0.01 * np.log(1e100), rel=1e-12)
+
+
 def test_temperatures_far_above_all_costs():
     """Also where all costs are 0."""
     g = np.array([3.0, -2.0])
