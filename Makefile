@@ -51,7 +51,7 @@ package:
 
 docs: .venv/writers
 	rm -rf docs/generated/api
-	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+	OMP_WAIT_POLICY=passive $(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 .venv/writers: $(STAMP)
 	$(RUN) -m pip install -c constraints.txt -e '.[docs]'

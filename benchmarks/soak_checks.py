@@ -23,6 +23,8 @@ LIMIT = 60
 """Seconds of a processor that the package may take for one problem."""
 SINGLE = 2.0**-24
 """Rounding to float32."""
+ROUNDED = 16.0
+"""Roundings of the numbers that a value is made of."""
 ANGLES = "cosine", "geodesic"
 """Costs that are rounded like numbers of about 1, however small they are."""
 LINK, SEEN = 1e-12, 2.0**-46
@@ -240,7 +242,7 @@ def check_values(outcome: Outcome, result: Any, found: list[Truth]) -> None:
         angles = drawn.ground.kind in ANGLES
         if angles or len(drawn.items) > 1:  # ε is to be compared with the largest cost that there may be
             natural = natural + angles + (drawn.epsilon if drawn.epsilon < math.inf else 0.0)
-        rounding = SLACK * natural + 4.0 * t.rounding + 2.0 * output_rounding(drawn) * abs(t.value)
+        rounding = SLACK * natural + ROUNDED * t.rounding + 2.0 * output_rounding(drawn) * abs(t.value)
         if result.dtype == "float32":
             rounding += SINGLE * t.size
         allowed = max(bars * abs(t.value), rounding) + t.error
@@ -340,7 +342,9 @@ def check_gradients(outcome: Outcome, gradients: dict[str, list[Array]], result:
                     mean = float(w @ difference)
                     most = GRADIENT * max(drawn.epsilon, spread, abs(float(w @ right))) + unit * t.sizes[name]
                     difference = difference - (mean if abs(mean) <= most else 0.0)
-                if sum(s.loose for s in t.parts.values()) > 1e-3 * max(drawn.epsilon, spread):
+                # Exponents are rounded like C/ε, where that is more than weights are.
+                loose = max(1.0, largest / drawn.epsilon / 16.0) * sum(s.loose for s in t.parts.values())
+                if loose > 1e-3 * max(drawn.epsilon, spread):
                     continue
                 off, bar = math.sqrt(float(w @ difference**2)), GRADIENT * max(drawn.epsilon, spread)
                 bar += unit * t.sizes[name]
