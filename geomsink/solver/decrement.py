@@ -124,8 +124,9 @@ def accuracy(
     # Points that are left without a match say so, however light they are.
     unmatched = (operator.left.abs() / operator.rows).amax(-1)
     decrement, potentials = torch.where(unmatched <= MODEL, found.decrement, math.inf), found.potentials
-    if finely and sizes:
-        potentials = torch.where((size_of(operator.left) > SMALLER * sizes[0]) & ~noise, math.inf, potentials)
+    if finely:
+        before = sizes[0] if sizes else size_of(r) + (s.square() / marginal(solver, 1)).sum(-1)
+        potentials = torch.where((size_of(operator.left) > SMALLER * before) & ~noise, math.inf, potentials)
     return replace(found, decrement=decrement, rounded=rounded, potentials=potentials)
 
 

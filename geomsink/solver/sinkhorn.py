@@ -115,7 +115,7 @@ class Solver(Judged):
                 return f"{FLOOR} {self.dtype} is reached"
             late = self._first is not None and self.cycles - self._first > PATIENT + self._first - self.cycles_before
             if self._judged >= JUDGED or late:
-                return "the error of the value does not fall"
+                return "the errors of value and potentials do not fall"
             if math.isnan(error):
                 return "the marginal error is not a number"
             best, since = (error, 0) if error < 0.9 * best else (best, since + 1)
