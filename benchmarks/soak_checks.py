@@ -342,8 +342,8 @@ def check_gradients(outcome: Outcome, gradients: dict[str, list[Array]], result:
                     mean = float(w @ difference)
                     most = GRADIENT * max(drawn.epsilon, spread, abs(float(w @ right))) + unit * t.sizes[name]
                     difference = difference - (mean if abs(mean) <= most else 0.0)
-                # Exponents are rounded like C/ε, where that is more than weights are.
-                loose = max(1.0, largest / drawn.epsilon / 16.0) * sum(s.loose for s in t.parts.values())
+                # Marginals are right to ten roundings, or to those of the exponents, C/ε.
+                loose = 10.0 * max(1.0, largest / drawn.epsilon / 16.0) * sum(s.loose for s in t.parts.values())
                 if loose > 1e-3 * max(drawn.epsilon, spread):
                     continue
                 off, bar = math.sqrt(float(w @ difference**2)), GRADIENT * max(drawn.epsilon, spread)

@@ -133,8 +133,10 @@ def accuracy(
 def _finely(solver: Iterate, equation: Equation) -> bool:
     """Whether Newton's equation is solved further than the value needs, and a part of it that no step of use mends says
     that potentials are not known: where that is cheap, and something else can be done."""
-    smooth = not any(penalty.kinked for penalty in solver.problem.penalties)
-    return smooth and equation.is_stored and solver.problem.pairs <= CHEAP and solver.dtype == "float64"
+    problem = solver.problem
+    definite = problem.is_self and problem.pair.cost.quadratic is not None  # M is diag(P1), or more
+    smooth = not any(penalty.kinked for penalty in problem.penalties)
+    return smooth and not definite and equation.is_stored and problem.pairs <= CHEAP and solver.dtype == "float64"
 
 
 def judged(solver: Iterate, missing: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor], left: Tensor) -> Accuracy:

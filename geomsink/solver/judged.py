@@ -112,8 +112,10 @@ class Judged(Iterate):
             return False, None
         found = self._accuracy(allowed)
         right = value_error(self, found, goal.sharp) <= allowed
-        if self.marginal_error > ROUNDED * self.problem.floor():
-            right = right & (found.potentials <= LOOSE * goal.tol * spread_of_potentials(self))
+        known = found.potentials <= LOOSE * goal.tol * spread_of_potentials(self)
+        if self.marginal_error <= ROUNDED * self.problem.floor():
+            known = known | found.potentials.isfinite()
+        right = right & known
         if self.marginal_error <= self.tol and bool(right.all()):
             self.accuracy = found
             return True, found
