@@ -118,7 +118,8 @@ def accuracy(
     cost = cost_of(operator.left, 1.0 if sharp else _spread_thin(solver, operator))
     kinks = _at_kinks(solver)
     cheap = cost <= SMALL * _rounding(solver)
-    noise = (left <= NOISE * problem.floor() * solver.mass) & (cheap | (problem.floor() <= EXACT))
+    least = left <= NOISE * problem.floor() * solver.mass
+    noise = least & (cheap | (problem.floor() <= EXACT))
     left, rounded = torch.where(noise, 0.0, cost) + kinks, torch.where(noise, cost, 0.0)
     found = judged(solver, (r, r if problem.is_self else s), step, left)
     # Points that are left without a match say so, however light they are.
@@ -126,7 +127,7 @@ def accuracy(
     decrement, potentials = torch.where(unmatched <= MODEL, found.decrement, math.inf), found.potentials
     if finely:
         before = sizes[0] if sizes else size_of(r) + (s.square() / marginal(solver, 1)).sum(-1)
-        potentials = torch.where((size_of(operator.left) > SMALLER * before) & ~noise, math.inf, potentials)
+        potentials = torch.where((size_of(operator.left) > SMALLER * before) & ~least, math.inf, potentials)
     return replace(found, decrement=decrement, rounded=rounded, potentials=potentials)
 
 
