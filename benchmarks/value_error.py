@@ -19,7 +19,7 @@ from typing import Any
 from common import RESULTS, SPENT, clouds, default_shapes, machine, table, write
 
 import geomsink
-from geomsink.solver import Solver
+from geomsink.solver.judged import Judged
 
 HEAD = ("σ", "points", "strategy", "solve, s", "estimates", "their share", "stated error", "error found")
 REPEATS = 5
@@ -28,24 +28,24 @@ LARGE = 50_000
 
 
 class Watch:
-    """Seconds in estimates, taken from the outside: `Solver` is as it was afterwards."""
+    """Seconds in estimates, taken from the outside: `Judged` is as it was afterwards."""
 
     def __enter__(self) -> Watch:
-        self.seconds, self.calls, self._original = 0.0, 0, Solver._is_right
+        self.seconds, self.calls, self._original = 0.0, 0, Judged._is_right
         watch, original = self, self._original
 
-        def timed(solver: Solver, error: float) -> bool:
+        def timed(solver: Judged, error: float) -> bool:
             began = time.perf_counter()
             try:
                 return original(solver, error)
             finally:
                 watch.seconds, watch.calls = watch.seconds + time.perf_counter() - began, watch.calls + 1
 
-        Solver._is_right = timed  # type: ignore[method-assign]
+        Judged._is_right = timed  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        Solver._is_right = self._original  # type: ignore[method-assign]
+        Judged._is_right = self._original  # type: ignore[method-assign]
 
 
 def measured(n: int, blur: float) -> dict[str, Any]:
