@@ -105,7 +105,7 @@ class ImplicitOperator(NewtonOperator):
         here = (problem.alpha, problem.beta)[side]
         if bool((here.weights > 0.0).all()):
             return own
-        moved = self._products(side, (problem.alpha, problem.beta), other)
+        moved = self._products(side, FullSums(problem.pair, problem.alpha, problem.beta), other)
         if bool((masses != 0.0).any()):
             moved = moved + self._of_masses(side, masses)
         return torch.where(here.weights > 0.0, own, -moved / self._of_unit(side))
@@ -114,13 +114,7 @@ class ImplicitOperator(NewtonOperator):
         """Σ_j exp((f_i + g_j − C_ij)/ε) of masses, for rows (side 0) or columns."""
         problem = self.solver.problem
         alpha, beta = (Measure(m.points, torch.ones_like(m.weights)) for m in (problem.alpha, problem.beta))
-        return self._products(side, (alpha, beta), masses)
-
-    def _products(self, side: int, measures: tuple[Measure, Measure], w: Tensor) -> Tensor:
-        problem, state = self.solver.problem, self.solver.state
-        sums = FullSums(problem.pair, *measures)
-        products = (sums.row_products, sums.column_products)[side]
-        return products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
+        return self._products(side, FullSums(problem.pair, alpha, beta), masses)
 
     def _solved(self, r: Tensor, s: Tensor, enough: Enough | None) -> tuple[Tensor, Tensor]:
         if self._sketched is not None and (corrected := self._corrected(r, s)) is not None:

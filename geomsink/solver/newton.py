@@ -166,7 +166,7 @@ class NewtonOperator:
 
     def _times(self, side: int, w: Tensor) -> Tensor:
         """P w (side 0) or Pᵀ w."""
-        problem, state = self.solver.problem, self.solver.state
+        problem = self.solver.problem
         if self._scaled is not None:
             left, entries, right = self._scaled
             if side == 0:
@@ -175,9 +175,12 @@ class NewtonOperator:
         if self._stored is not None:
             return ((self._stored, self._stored.mT)[side] @ w[..., None])[..., 0]
         sums = self._given or FullSums(problem.pair, problem.alpha, problem.beta)
-        products = (sums.row_products, sums.column_products)[side]
-        weights = (problem.alpha, problem.beta)[side].weights
-        return weights * products(state.f, state.g, problem.epsilon, w[..., None])[..., 0]
+        return (problem.alpha, problem.beta)[side].weights * self._products(side, sums, w)
+
+    def _products(self, side: int, sums: Sums, w: Tensor) -> Tensor:
+        """Of one vector, at the present potentials: Σ_j b_j exp((f_i + g_j − C_ij)/ε) w_j for rows (side 0)."""
+        state, products = self.solver.state, (sums.row_products, sums.column_products)[side]
+        return products(state.f, state.g, self.solver.problem.epsilon, w[..., None])[..., 0]
 
     def _apply(self, z: Tensor) -> Tensor:
         """The system with μ eliminated; of a self problem, diag(κ P1) + P."""
