@@ -101,6 +101,14 @@ def soak(seed: int, minutes: float, only: str | None, problems: int | None = Non
     return {"about": machine(), "seed": seed, "minutes": minutes, "outcomes": outcomes}
 
 
+def kept(report: dict[str, Any]) -> dict[str, Any]:
+    """What is written: how many problems ended how, and those with a fault or that did not converge; all others can be
+    drawn again."""
+    outcomes = report["outcomes"]
+    ended = dict(Counter(f"{o['kind']}: {o['state']}" for o in outcomes))
+    return report | {"ended": ended, "outcomes": [o for o in outcomes if o["faults"] or o["state"] != "converged"]}
+
+
 def main() -> int:
     import torch
 
@@ -120,7 +128,7 @@ def main() -> int:
     text = markdown(report)
     if options.out is not None:
         path = options.out if options.out.is_absolute() else RESULTS / options.out
-        write(path.with_suffix(".json"), json.loads(json.dumps(report, default=str)), text)
+        write(path.with_suffix(".json"), json.loads(json.dumps(kept(report), default=str)), text)
     print(text)
     return int(any(o["faults"] for o in report["outcomes"]))
 
