@@ -1,7 +1,7 @@
 """A GPU's first day: how fast and right whole solves are on it, how fast sums are, and whether everything is right.
 
     python benchmarks/gpu.py --quick            under 4 minutes
-    python benchmarks/gpu.py --full             under 8
+    python benchmarks/gpu.py --full             under 7
     python benchmarks/gpu.py --tiny             small sizes, also on a CPU
 
 Each part is a process of its own with a time of its own, and what crashes or hangs loses its row alone. Rows are in
@@ -103,6 +103,8 @@ def main() -> int:
         parts = table(size, str(options.shared), folder)
         parts = [part for part in parts if part.name in (PARTS[0], *options.parts)]
         report = Report(options.out, options.size, device, sum(len(part.rows) for part in parts))
+        with contextlib.suppress(ImportError):  # the first row says why
+            report.facts["surfaces"] = " and ".join(gpu_points.surfaces(str(options.shared)))
         with _drawing(size, parts, str(options.shared), folder):
             for row in run(parts, device, size.budget, options.cache or Path(folder) / "keops"):
                 report.add(row)

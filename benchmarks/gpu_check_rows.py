@@ -88,6 +88,7 @@ def uses(size: Size) -> Iterator[Row]:
         given = dict(name=name, form="padded", cost="sqeuclidean", n=several, sharp=True)
         yield Row(f"batch, padded, sharp, {name}", "gpu_checks.batch", given)
     yield Row("small blurs and clusters", "gpu_uses.paths", dict(n=n))
+    yield Row("a group of one process", "gpu_uses.group", dict(n=n))
     for name in engines:
         for what, function in (
             ("plan", "plan"), ("strongest entries and samples of a plan", "entries"), ("maps", "maps"),

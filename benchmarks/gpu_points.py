@@ -20,16 +20,24 @@ points; at σ = 0.05 it would be a matching, at σ = 0.5 half of W₂² and less
 COORDINATES, CLUSTERS, LATENT = 64, 16, 4
 
 
+def surfaces(shared: str) -> tuple[str, str]:
+    """The names of the two, as the folder of shapes allows."""
+    common.SHARED = Path(shared)
+    names = common.default_shapes()
+    try:
+        for name in names:
+            common.cloud(name, 1, 0)
+    except ImportError:  # what reads their files is not installed
+        return "knot", "star"
+    return names[0], names[1]
+
+
 def draw(shape: str, side: str, n: int, shared: str) -> Array:
     """Points of the side "x" or "y", float32, as the folder of shapes allows."""
     if shape == "mixtures":
         return mixture(side, n)
-    common.SHARED = Path(shared)
     seed = "xy".index(side)
-    try:
-        return common.cloud(common.default_shapes()[seed], n, seed)
-    except ImportError:  # what reads their files is not installed
-        return common.cloud(("knot", "star")[seed], n, seed)
+    return common.cloud(surfaces(shared)[seed], n, seed)
 
 
 def mixture(side: str, n: int) -> Array:

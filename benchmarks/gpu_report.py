@@ -187,7 +187,7 @@ EQUAL = (
 )
 SOLVES = (
     "S_ε for ‖x − y‖² at ε = 2σ² between float32 points with uniform weights; headings say how many a side. Surfaces: "
-    "points drawn from two scanned surfaces in the unit cube (bunny and igea, where their files are), σ = 0.05. "
+    "points drawn from two surfaces in the unit cube, which are named below, with the machine, σ = 0.05. "
     "Mixtures: two mixtures of 16 Gaussians in 64 coordinates, each of 4 dimensions and some noise, one moved by half "
     "of the way to the next, σ = 0.15, at which S_ε is 10 to 20 ε and 0.9 of W₂².\n\n"
     "*First* are the seconds of a first value and gradient (value, where a method has no gradient), with what is "

@@ -33,7 +33,7 @@ SIZES = {
         dict(zip(PARTS, (30, 65, 15, 20, 50, 15, 20, 15), strict=True)), 15, 300, (100_000, 1_000_000), (20_000,)
     ),
     "full": Size(
-        dict(zip(PARTS, (30, 170, 20, 35, 140, 20, 30, 20), strict=True)), 30, 300,
+        dict(zip(PARTS, (30, 125, 20, 35, 80, 12, 40, 35), strict=True)), 30, 300,
         (100_000, 1_000_000, 10_000_000), (20_000, 50_000), whole=True,
     ),
     "tiny": Size(dict.fromkeys(PARTS, 60.0), 60, 40, (400, 700), (200, 300), tiny=True),

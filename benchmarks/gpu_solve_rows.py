@@ -138,7 +138,7 @@ def flash(size: Size, shared: str, folder: str) -> Iterator[Row]:
     for name in dense if size.whole else dense[:2]:
         yield _solve(name, "surfaces", small, 60 if name == dense[0] else 20, folders)
     for n in size.surfaces:
-        yield _solve(levels[0], "surfaces", n, 60, folders)
+        yield _solve(levels[0], "surfaces", n, 30, folders)
     if not size.whole:
         return
     few, *many = size.mixtures

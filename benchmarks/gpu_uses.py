@@ -199,6 +199,32 @@ def paths(device: str, n: int) -> dict[str, Any]:
     return compared.result("; ".join(told))
 
 
+def group(device: str, n: int) -> dict[str, Any]:
+    """Divergences and a discrepancy of a group of one process, by NCCL on a GPU, beside those without a group."""
+    import torch.distributed as dist
+
+    if not dist.is_available() or (device == "cuda" and not dist.is_nccl_available()):
+        raise Missing("torch was built without what processes talk by")
+    x, y = (points.to(device) for points in clouds(n, n - n // 10))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        together, compared = geomsink.Group(timeout=20.0), Comparisons(device)
+        for what, given in (("all pairs", {}), ("euclidean", dict(cost="euclidean")), ("reach", dict(reach=0.5))):
+            values, gradients = [], []
+            for options in (dict(group=together), {}):
+                p = x.clone().requires_grad_()
+                found = geomsink.sinkhorn_divergence(p, y, epsilon=EPSILON, tol=1e-8, **given, **options)
+                values.append(found.value)
+                gradients += grad(found.value, p)
+            compared.add(f"value, {what}", values[0], values[1].cpu(), 1e-8)
+            compared.add(f"gradient, {what}", gradients[0], gradients[1].cpu(), 1e-5)
+        discrepancies = [geomsink.mmd(x, y, blur=0.5, **options).value for options in (dict(group=together), {})]
+        compared.add("mmd", discrepancies[0], discrepancies[1].cpu(), 1e-9)
+        return compared.result(dist.get_backend())
+    finally:
+        dist.destroy_process_group()
+
+
 # --------------------------------------------------------------------------- training
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/soak.py --minutes 5 --seed 1
     python benchmarks/soak.py --seed 1 --index 17          # one problem, all its numbers
+    python benchmarks/soak.py --minutes 5 --device cuda    # the same problems on a GPU
 
 A fault is a crash, NaN, a value, gradient or marginal that is wrong although the solve says that it converged, a stated
 error that is too small, or a certified interval without the truth. Problems are determined by seed and index alone.
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,8 @@ def markdown(report: dict[str, Any]) -> str:
     head = ["kind", "problems", *STATES, *FAULTS.values(), "no reference"]
     parts = [
         "# Soak: random problems against dense float64 solutions", "",
-        f"{report['about']}. `python benchmarks/soak.py --seed {report['seed']} --minutes {report['minutes']:g}`.", "",
+        f"{report['about']}. `python benchmarks/soak.py --seed {report['seed']} --minutes {report['minutes']:g}"
+        f"{' --device cuda' if report['device'] == 'cuda' else ''}`.", "",
         table(head, rows), "",
     ]  # fmt: skip
     errors = sorted(o["error"] for o in outcomes if o["error"] is not None)
@@ -73,32 +76,34 @@ def line(outcome: dict[str, Any]) -> str:
     return f"- `--seed {outcome['seed']} --index {outcome['index']}` ({outcome['kind']}) {what}. {outcome['about']}"
 
 
-def recorded(seed: int, index: int) -> dict[str, Any]:
-    """Draw, solve, check."""
+def recorded(seed: int, index: int, device: str = "cpu") -> dict[str, Any]:
+    """Draw, solve, check. On another device than the CPU all is given as tensors."""
     from soak_checks import run
 
     drawn = problem(seed, index)
-    o = run(drawn)
+    o = run(drawn if device == "cpu" else replace(drawn, torch=True), device)
     return {
         "seed": seed, "index": index, "kind": drawn.kind, "state": o.state, "known": o.known, "error": o.error,
         "faults": o.faults, "seconds": o.seconds, "about": drawn.describe(), "numbers": o.numbers,
     }  # fmt: skip
 
 
-def soak(seed: int, minutes: float, only: str | None, problems: int | None = None) -> dict[str, Any]:
+def soak(
+    seed: int, minutes: float, only: str | None, problems: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """All problems that there is time for."""
     began, index, outcomes = time.monotonic(), -1, []
     while time.monotonic() - began < 60.0 * minutes and (problems is None or len(outcomes) < problems):
         index += 1
         if only is not None and kind_of(seed, index) != only:
             continue
-        outcome = recorded(seed, index)
+        outcome = recorded(seed, index, device)
         if outcome["faults"]:
             print(line(outcome), flush=True)
         if not outcome["faults"]:
             outcome["numbers"] = {}
         outcomes.append(outcome)
-    return {"about": machine(), "seed": seed, "minutes": minutes, "outcomes": outcomes}
+    return {"about": machine(device), "seed": seed, "minutes": minutes, "device": device, "outcomes": outcomes}
 
 
 def kept(report: dict[str, Any]) -> dict[str, Any]:
@@ -116,15 +121,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--index", type=int, help="one problem alone, with all its numbers")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=list(KINDS), help="one kind alone")
     parser.add_argument("--out", type=Path, help="name of the report in benchmarks/results, or a path (default: none)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.index is not None:
-        outcome = recorded(options.seed, options.index)
+        outcome = recorded(options.seed, options.index, options.device)
         print(json.dumps(outcome, indent=1, default=str))
         return int(bool(outcome["faults"]))
-    report = soak(options.seed, options.minutes, options.only)
+    report = soak(options.seed, options.minutes, options.only, device=options.device)
     text = markdown(report)
     if options.out is not None:
         path = options.out if options.out.is_absolute() else RESULTS / options.out

@@ -54,7 +54,7 @@ class Outcome:
         self.faults.setdefault(kind, text)
 
 
-def cost_of(drawn: Drawn) -> Any:
+def cost_of(drawn: Drawn, device: str = "cpu") -> Any:
     """The package's cost for a `Ground`."""
     import torch
 
@@ -71,7 +71,7 @@ def cost_of(drawn: Drawn) -> Any:
         with torch.no_grad():
             phi.weight.copy_(torch.from_numpy(W))
             phi.bias.fill_(float(shift))
-        phi.requires_grad_(False)
+        phi.requires_grad_(False).to(device)
         return geomsink.FeatureCost(phi)
     make = functools.partial(geomsink.costs.Cost, name=ground.kind, degree=ground.degree)
     if ground.kind == "manhattan":
@@ -82,7 +82,7 @@ def cost_of(drawn: Drawn) -> Any:
     return make(expression=lambda x, y: ((x - y).relu() * up + (y - x).relu() * down).sum(-1), symmetric=False)
 
 
-def arguments(drawn: Drawn) -> tuple[list[Any], dict[str, list[Any]]]:
+def arguments(drawn: Drawn, device: str = "cpu") -> tuple[list[Any], dict[str, list[Any]]]:
     """x, y, a, b as the caller gives them, and the tensors that gradients are taken in."""
     import torch
 
@@ -97,7 +97,7 @@ def arguments(drawn: Drawn) -> tuple[list[Any], dict[str, list[Any]]]:
         if drawn.container == "tensor":
             arrays = [np.stack(arrays)]
         if drawn.torch:
-            arrays = [torch.from_numpy(part).requires_grad_(name in drawn.live) for part in arrays]
+            arrays = [torch.from_numpy(part).to(device).requires_grad_(name in drawn.live) for part in arrays]
         if name in drawn.live:
             leaves[name] = arrays
         given.append(arrays if drawn.container == "list" else arrays[0])
@@ -120,11 +120,11 @@ def truths(drawn: Drawn, seconds: float = 6.0) -> list[Truth]:
     return found
 
 
-def run(drawn: Drawn) -> Outcome:
+def run(drawn: Drawn, device: str = "cpu") -> Outcome:
     """Solve it, and check."""
     import geomsink
 
-    outcome, (given, leaves), began = Outcome(drawn), arguments(drawn), time.perf_counter()
+    outcome, (given, leaves), began = Outcome(drawn), arguments(drawn, device), time.perf_counter()
     result: Any = None
     gradients: dict[str, list[Array]] = {}
 
@@ -137,7 +137,7 @@ def run(drawn: Drawn) -> Outcome:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             function = getattr(geomsink, drawn.function)
-            result = function(*given, cost=cost_of(drawn), **drawn.options)
+            result = function(*given, cost=cost_of(drawn, device), **drawn.options)
             if drawn.live:
                 result.value.sum().backward()
                 gradients = {name: [gradient_of(t) for t in leaves[name]] for name in drawn.live}
@@ -206,7 +206,7 @@ def lost(drawn: Drawn, item: Any, t: Truth, name: str, working: str) -> float:
 
 
 def gradient_of(t: Any) -> Array:
-    return np.zeros(t.shape) if t.grad is None else t.grad.double().numpy()
+    return np.zeros(t.shape) if t.grad is None else t.grad.double().cpu().numpy()
 
 
 def numbers(value: Any) -> Array:

@@ -151,9 +151,11 @@ from the start: for a squared distance, σ of 0.35 spacings where a kernel is in
 and of 1.4 spacings with more pairs. Between uniform points of a cube, path following takes 3.5 times as long as one
 level at half a spacing and 0.2 times at a quarter with 1,000 points; with 2,500, 1.2 times at a spacing. Between
 surfaces of 20,000 and 40,000 points it takes 1.2 and 1.5 times as long as levels at 1.8 and 2 spacings; of 100,000,
-less than a quarter at 1.2 (by hand). On a GPU the first of these until cells pay, then the last (not measured). With
-points on several processes by the pairs of all; but the first of these for other costs than squared distances, whose
-plans have many pairs far out."""
+less than a quarter at 1.2 (by hand). With points on several processes by the pairs of all; but the first of these for
+other costs than squared distances, whose plans have many pairs far out. On a GPU the first of these where costs are in
+memory, where updates are quicker (`--device cuda`, thresholds-nvidia-h200.md): at 0.35 spacings path following takes
+2.1 to 2.3 times as long with up to 4,000 points and 0.3 times with 8,000. With 20,000 it takes 0.8 times as long at a
+spacing: the second, until cells pay, and then the last (not measured)."""
 IN_MEMORY = {"cpu": 2**24, "cuda": 2**26}
 """Pairs up to which costs are kept for it: 134 MB; on a GPU 0.5 GB, and some times as much in use (not measured)."""
 TRIED, TRIED_ON_GPU = 60, 200
@@ -309,7 +311,9 @@ def _dealt(problem: Facts, options: Wanted, device: torch.device, dtype: torch.d
 
 def _wide(pairs: int, device: torch.device) -> int:
     """Which of `NEAR` so many pairs have."""
-    return 2 * (pairs >= PAYS_ON_GPU) if device.type == "cuda" else (pairs > KEPT) + (pairs > IN_MEMORY["cpu"])
+    if device.type == "cuda":
+        return (pairs > IN_MEMORY["cuda"]) + (pairs >= PAYS_ON_GPU)
+    return (pairs > KEPT) + (pairs > IN_MEMORY["cpu"])
 
 
 def _path_fits(problem: Facts, options: Wanted, device: torch.device, on_one_level: bool = False) -> bool:

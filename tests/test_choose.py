@@ -56,6 +56,7 @@ DEALT_UPDATED = replace(SHARDED, otherwise=(FOLLOWED, SHARDED))
 EACH = Choice("item-by-item", DOUBLE)
 HERE, THERE = IN_MEMORY["cpu"], IN_MEMORY["cuda"]
 NEXT = lambda: 1.01 * NEAR[2] * 0.005  # noqa: E731
+SECOND = lambda: 1.01 * NEAR[1] * 0.005  # noqa: E731
 
 
 def updated(dtype, newton=True):
@@ -93,6 +94,8 @@ def wants(**what):
         (replace(CLOSE, pairs=THERE), AUTO, GPU, followed("one-level", newton=True)),
         (replace(CLOSE, pairs=THERE + 1), AUTO, GPU, Choice("one-level", SINGLE, newton=True)),
         (replace(CLOSE, pairs=THERE + 1, bounded=True), AUTO, GPU, followed("one-level", newton=True)),
+        (replace(CLOSE, pairs=THERE, nearest=SECOND, bounded=True), AUTO, GPU, updated(SINGLE)),
+        (replace(CLOSE, pairs=THERE + 1, nearest=SECOND, bounded=True), AUTO, GPU, followed("one-level", newton=True)),
         (replace(CLOSE, pairs=PAYS_ON_GPU - 1, nearest=NEXT, bounded=True), AUTO, GPU, updated(SINGLE)),
         (replace(CLOSE, pairs=PAYS_ON_GPU, nearest=NEXT, bounded=True), AUTO, GPU, followed("coarse-to-fine")),
         (replace(LARGE, pairs=PAYS - 1, is_self=True), AUTO, CPU, Choice("one-level", SINGLE)),

@@ -30,7 +30,7 @@ from types import ModuleType
 
 import torch
 
-from . import codegen, operations
+from . import codegen, cpplibrary, operations
 
 HEADERS = Path(__file__).parent
 BASE_FLAGS = ("-std=c++11", "-shared", "-fPIC", "-O3", "-fopenmp")
@@ -64,26 +64,41 @@ def keops() -> ModuleType:
 
 @functools.cache
 def _imported() -> ModuleType:
-    # KeOps creates its cache folder on import, and fails where it cannot; it reads the variable only then.
-    elsewhere = "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache")
-    if elsewhere:
-        os.environ["KEOPS_CACHE_FOLDER"] = tempfile.mkdtemp(prefix="keops-")
+    # KeOps creates its cache folder on import, and fails where it cannot; it reads these variables only then.
+    chosen = {}
+    if "KEOPS_CACHE_FOLDER" not in os.environ and not _writable(Path.home() / ".cache"):
+        chosen["KEOPS_CACHE_FOLDER"] = tempfile.mkdtemp(prefix="keops-")
+    if torch.cuda.is_available() and (other := cpplibrary.other_compiler()):
+        chosen["CXX"] = other
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update(chosen)
     try:
         with redirect_stdout(io.StringIO()):
             import pykeops.torch
     except Exception as error:
         raise BuildError(f"pykeops cannot be imported: {error}.") from error
     finally:
-        if elsewhere:
-            del os.environ["KEOPS_CACHE_FOLDER"]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     operations.mend()
     module: ModuleType = pykeops.torch
+    if torch.cuda.is_available() and (spoilt := cpplibrary.spoilt(Path(_keeps(module)))):
+        raise BuildError(
+            f"{spoilt} was built by a compiler that links its C++ library into it, with which KeOps ends the process: "
+            "delete that folder, and set CXX to the system's g++."
+        )
     return module
 
 
 def keops_folder() -> str:
     """Where KeOps itself keeps what it compiles."""
-    keops()
+    return _keeps(keops())
+
+
+def _keeps(keops: ModuleType) -> str:
     from keopscore.config import config
 
     return str(config.get_build_folder())

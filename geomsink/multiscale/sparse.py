@@ -4,6 +4,7 @@ torch's.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -211,6 +212,8 @@ class _Stored:
         if side:  # torch would sort again for each product
             places, order = places.transposed
             entries = entries[order]
-        return torch.sparse_csr_tensor(
-            places.starts, places.columns, entries, places.shape, check_invariants=False, device=entries.device
-        )
+        with warnings.catch_warnings():  # torch says once that this is in beta, and does not check
+            warnings.filterwarnings("ignore", message="Sparse ")
+            return torch.sparse_csr_tensor(
+                places.starts, places.columns, entries, places.shape, check_invariants=False, device=entries.device
+            )

@@ -246,7 +246,7 @@ def test_solves_are_compared_with_what_comes_later(tmp_path):
 def test_times_and_names_of_the_table():
     import gpu
 
-    assert gpu.SIZES["quick"].budget == 230 and gpu.SIZES["full"].budget == 465
+    assert gpu.SIZES["quick"].budget == 230 and gpu.SIZES["full"].budget == 377
     for size in gpu.SIZES.values():
         for part in gpu.table(size, "", ""):
             names = [row.name for row in part.rows]
