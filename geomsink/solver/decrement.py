@@ -128,7 +128,46 @@ def accuracy(
     if finely:
         before = sizes[0] if sizes else size_of(r) + (s.square() / marginal(solver, 1)).sum(-1)
         potentials = torch.where((size_of(operator.left) > SMALLER * before) & ~least, math.inf, potentials)
+    gap = duality_gap(solver)
+    if gap is not None:  # Newton's equation has potentials at the ends of their ranges fixed
+        known = gap.isfinite() & ~_far_from_kinks(solver, found.step)
+        potentials = torch.where(decrement.isfinite(), potentials, math.inf)
+        decrement, kept = torch.where(known, gap, decrement), torch.where(known, 0.0, found.left)
+        found, rounded = replace(found, left=kept), torch.where(known, 0.0, rounded)
     return replace(found, decrement=decrement, rounded=rounded, potentials=potentials)
+
+
+def duality_gap(solver: Iterate) -> Tensor | None:
+    """What the primal value of the plan is above the dual one, of penalties with kinks and few pairs, shape () or (B,);
+    infinite where it does not tell: the plan has marginals that are not allowed, or are right but for rounding.
+
+    It is Σ_i D(P1_i | a_i) + D*(−f_i) + f_i P1_i for both marginals: |P1_i − a_i| times what f_i is away from the end
+    of its range that belongs to such a marginal.
+    """
+    problem, state = solver.problem, solver.state
+    if not any(p.kinked for p in problem.penalties) or problem.pairs > CHEAP or solver.dtype != "float64":
+        return None
+    gap, kinked = torch.zeros_like(state.f[..., 0]), torch.zeros_like(state.f[..., 0])
+    noise = NOISE * problem.floor() * solver.mass
+    sides = ((problem.alpha, state.f, state.log_rows), (problem.beta, state.g, state.log_columns))
+    for penalty, (measure, potential, log_sums) in zip(problem.penalties, sides, strict=True):
+        off = measure.sizes * log_sums.clamp(max=700.0).expm1()
+        if not penalty.kinked:  # and fixed: it is met where it was updated last
+            gap = torch.where(off.abs().sum(-1) <= noise, gap, math.inf)
+            continue
+        room = torch.where(off < 0.0, penalty.high - potential, potential - penalty.low)
+        kinked = kinked + torch.where(room > 0.0, off.abs(), 0.0).sum(-1)
+        gap = gap + torch.where(off == 0.0, 0.0, off.abs() * room).sum(-1)
+    return torch.where(kinked <= noise, math.inf, gap)
+
+
+def _far_from_kinks(solver: Iterate, step: tuple[Tensor, Tensor]) -> Tensor:
+    """Whether no potential comes near the end of its range in some of Newton's steps, which know of no ranges then."""
+    problem, state, far = solver.problem, solver.state, torch.ones_like(solver.state.f[..., 0], dtype=torch.bool)
+    for penalty, potential, h in zip(problem.penalties, (state.f, state.g), step, strict=True):
+        away = (penalty.high - potential).minimum(potential - penalty.low)
+        far = far & (KINKS * problem.epsilon * h.abs() < away).all(-1)
+    return far
 
 
 def _finely(solver: Iterate, equation: Equation) -> bool:
