@@ -183,8 +183,8 @@ def settled(difference: Array, w: Array, t: Truth, name: str) -> Array:
         least = np.maximum(LINK * np.minimum(P.sum(1)[:, None], P.sum(0)), SEEN * P.sum())
         n = len(P)
         linked = scipy.sparse.csr_array(np.greater(P, least))
-        links = scipy.sparse.block_array([[None, linked], [linked.T, None]])
-        _, found = scipy.sparse.csgraph.connected_components(links.tocsr(), directed=False)
+        links = scipy.sparse.bmat([[None, linked], [linked.T, None]], format="csr")
+        _, found = scipy.sparse.csgraph.connected_components(links, directed=False)
         labels = labels * (found.max() + 1) + found[:n]
     out = np.array(difference, np.float64)
     for label in np.unique(labels):

@@ -363,7 +363,9 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         kept = min(float(matrix.data.sum(dtype=np.float64)) / total, 1.0)  # both are rounded
         if self.container.is_numpy:  # SciPy knows no half precision
             return Entries(matrix.astype(str(self.container.working).removeprefix("torch.")), kept)
-        parts = [torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)]
+        # Copies: an array of nothing may have strides that torch refuses.
+        whole = torch.contiguous_format
+        parts = [torch.from_numpy(p).clone(memory_format=whole) for p in (matrix.indptr, matrix.indices, matrix.data)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             tensor = torch.sparse_csr_tensor(

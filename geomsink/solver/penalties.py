@@ -231,7 +231,7 @@ class TV(_Rigid):
         return self.rho * (weights * (density - 1.0).abs()).sum(-1)
 
     def curvature(self, f: Tensor, epsilon: float) -> Tensor:
-        return torch.where((f > self.low) & (f < self.high), 1.0, FIXED).to(f)
+        return torch.full_like(f, FIXED).masked_fill((f > self.low) & (f < self.high), 1.0)
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Partial(_Rigid):
         return (self.rho * weights * (1.0 - density)).sum(-1)
 
     def curvature(self, f: Tensor, epsilon: float) -> Tensor:
-        return torch.where(f < self.rho, 1.0, FIXED).to(f)
+        return torch.full_like(f, FIXED).masked_fill(f < self.rho, 1.0)
 
 
 KINDS: dict[str, Callable[[float], Penalty]] = {"kl": KL, "tv": TV, "l2": L2, "partial": Partial}

@@ -29,7 +29,7 @@ OPERATIONS = {
     "all numbers": lambda x, a: x.sum() + x.mean(),
     "normalised": lambda x, a: a / a.sum(-1)[..., None],
     "extremes": lambda x, a: torch.cat((x.amax(0), x.amin(0), x.amax((-2, -1))[None], a.max()[None], a.min()[None])),
-    "both extremes": lambda x, a: torch.stack(a.log().aminmax()),
+    "both extremes": lambda x, a: torch.stack(a.detach().log().aminmax()),
     "norms": lambda x, a: x.norm(dim=-1).amax(-1) + x.norm(),
     "logarithm of a sum": lambda x, a: (a.log() - x[..., 0]).logsumexp(-1),
     "spread": lambda x, a: (x.square().sum(-1) - 2.0 * (x @ x.mean(0))).clamp(min=0.1),
