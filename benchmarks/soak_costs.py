@@ -46,9 +46,13 @@ class Ground:
     def transposed(self) -> Ground:
         return replace(self, numbers=self.numbers[::-1]) if self.kind == "sloped" else self
 
-    def rounding(self, largest: float) -> float:
+    def rounding(self, largest: float, x: Array, y: Array) -> float:
         """What rounding of features does to costs up to the largest."""
-        return {"cosine": 8e-16 * np.sqrt(largest), "geodesic": 8e-16}.get(self.kind, 0.0)
+        if self.kind == "features":
+            W, shift = self.numbers
+            size = max(float(np.linalg.norm(points @ W.T + shift, axis=1).max()) for points in (x, y))
+            return float(8e-16 * size * np.sqrt(largest))
+        return {"cosine": 8e-16 * float(np.sqrt(largest)), "geodesic": 8e-16}.get(self.kind, 0.0)
 
     def matrix(self, x: Array, y: Array) -> Array:
         """C, in float64, from float64 points."""

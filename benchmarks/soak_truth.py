@@ -86,7 +86,9 @@ def truth(asked: Asked, seconds: float = 6.0) -> Truth:
         one, off = (solved.sharp, solved.sharp_error) if asked.sharp else (solved.value, solved.error)
         value, error, rounding = value + share * one, error + abs(share) * off, rounding + abs(share) * solved.rounding
         size += abs(share) * (abs(solved.sharp) + abs(solved.value if np.isfinite(asked.epsilon) else 0.0))
-        rounding += abs(share) * solved.plan.sum() * asked.ground.rounding(float(np.abs(costs[name]).max()))
+        rounding += (
+            abs(share) * solved.plan.sum() * asked.ground.rounding(float(np.abs(costs[name]).max()), asked.x, asked.y)
+        )
     balanced = first.kind == second.kind == "fixed"
     masses = float(a.sum()), float(b.sum())
     if asked.divergence and not asked.sharp and not balanced:
