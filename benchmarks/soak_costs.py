@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+PRODUCTS = 32
+"""Coordinates from which on squared distances are ‖x‖² + ‖y‖² − 2⟨x, y⟩."""
 EXTENDED = 2**22
 """Differences, pairs times coordinates, up to which costs of directions are computed in extended precision."""
 
@@ -47,7 +49,11 @@ class Ground:
         return replace(self, numbers=self.numbers[::-1]) if self.kind == "sloped" else self
 
     def rounding(self, largest: float, x: Array, y: Array) -> float:
-        """What rounding of features does to costs up to the largest."""
+        """What rounding of features does to costs up to the largest; or of squares, where squared distances are made of
+        them."""
+        if self.kind == "power" and self.numbers[0] == 2.0 and x.shape[1] >= PRODUCTS:
+            middle = np.concatenate((x, y)).mean(0)
+            return 8e-16 * max(float(((points - middle) ** 2).sum(1).max()) for points in (x, y))
         if self.kind == "features":
             W, shift = self.numbers
             size = max(float(np.linalg.norm(points @ W.T + shift, axis=1).max()) for points in (x, y))

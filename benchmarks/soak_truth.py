@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import logsumexp
 from soak_costs import Ground
 from soak_dual import FIXED, Penalty, U
 from soak_reference import NEARLY, Solved, transport
@@ -146,6 +147,11 @@ def of_weights(found: Truth, name: str, asked: Asked) -> tuple[Array, Array]:
     P = solved.plan
     for penalty, w, h, sums, other in ((p, a, solved.f, P.sum(1), b), (q, b, solved.g, P.sum(0), a)):
         ratio = np.divide(sums, w, out=np.ones_like(w), where=w > 0)
+        if penalty.kind == "tv" and not (w > 0).all():  # what mass would come with any weight
+            C, potential = (found.costs[name], solved.g) if h is solved.f else (found.costs[name].T, solved.f)
+            with np.errstate(divide="ignore", over="ignore"):
+                softmins = -asked.epsilon * logsumexp((potential - C) / asked.epsilon + np.log(other), axis=1)
+                ratio = np.where(w > 0, ratio, np.exp((h - softmins) / asked.epsilon))
         dual = -penalty.rho * np.expm1(-h / penalty.rho) if penalty.kind == "kl" else h
         sides.append(dual - asked.epsilon * (ratio - other.sum()))
     return sides[0], sides[1]
