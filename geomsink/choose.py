@@ -200,9 +200,9 @@ SINGLE = 2**15, 80.0
 quarter of the time, where nothing underflows to denormal numbers, which are slow."""
 
 
-def anneals_in_single(pairs: int, largest: float) -> bool:
-    """Whether kernels at high temperatures are in float32, between so many pairs and for costs of so many ε."""
-    return pairs >= SINGLE[0] and largest <= SINGLE[1]
+def anneals_in_single(pairs: int, cost_scale: float, epsilon: float, coldest: float) -> bool:
+    """Whether kernels at a high temperature are in float32, between so many pairs, on the way to the ``coldest``."""
+    return pairs >= SINGLE[0] and cost_scale <= SINGLE[1] * epsilon and in_range(cost_scale, coldest, torch.float32)
 
 
 HALVED, HALVED_ON_GPU = 2**16, 2**24

@@ -302,4 +302,4 @@ def get(kernel: str | Kernel) -> Kernel:
             return negative(kernel[1:])
         except ValueError as error:
             raise ValueError(f"kernel: {kernel!r} is the negative of no cost that there is; {error}") from None
-    raise ValueError(unknown("kernel", kernel, _kernels, names()))
+    raise ValueError(unknown("kernel", kernel, _kernels, names(), "kernels"))

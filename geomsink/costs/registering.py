@@ -33,11 +33,12 @@ def tried(given: Callable[[Tensor, Tensor], Any], what: str, width: float) -> tu
     return x, y, found
 
 
-def unknown(kind: str, name: str, known: Iterable[str], names: Iterable[str]) -> str:
-    """A sentence about a cost or a kernel, whichever ``kind`` says, that is none of the ``known`` ones."""
+def unknown(kind: str, name: str, known: Iterable[str], names: Iterable[str], where: str) -> str:
+    """A sentence about a cost or a kernel, given as the argument ``kind``, that is none of the ``known`` ones, and
+    where one's own get a name."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return (
         f"{kind}: unknown name {name!r}{hint}; expected one of {', '.join(names)}, or one's own, which "
-        f"geomsink.{kind}s.register gives a name."
+        f"geomsink.{where}.register gives a name."
     )

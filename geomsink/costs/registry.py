@@ -302,6 +302,12 @@ def unregister(name: str) -> None:
     del _costs[name]
 
 
+@functools.lru_cache(maxsize=64)
+def _of_family(family: str, numbers: tuple[float, ...]) -> Cost:
+    """One cost for all names that have these numbers, which are then equal."""
+    return _families[family](list(numbers))
+
+
 def get(cost: str | Cost, name: str = "cost") -> Cost:
     """The cost of that name, or the cost itself.
 
@@ -342,7 +348,7 @@ def get(cost: str | Cost, name: str = "cost") -> Cost:
         if family == "power" and len(values) != 1:
             raise ValueError(f"{name}: {cost!r} has {len(values)} exponents, expected one.")
         try:
-            return _families[family](values)
+            return _of_family(family, tuple(values))
         except ValueError as error:
             raise ValueError(f"{name}: {cost!r} is none that there is; {error}") from None
-    raise ValueError(unknown(name, cost, _costs, names()))
+    raise ValueError(unknown(name, cost, _costs, names(), "costs"))

@@ -47,10 +47,10 @@ class _Transport(nn.Module):
         """A copy or a pickle starts afresh: reports have autograd history."""
         return self.__dict__ | {"report": None, "_memory": None}
 
-    def _warn(self, solutions: dict[str, Solution]) -> None:
-        if not self._warned and not all(s.converged for s in solutions.values()):
+    def _warn(self, solutions: dict[str, Solution], shortfall: str = "") -> None:
+        if not self._warned and (shortfall or not all(s.converged for s in solutions.values())):
             self._warned = True
-            warn_of(solutions, self.options, stacklevel=8)
+            warn_of(solutions, self.options, stacklevel=8, shortfall=shortfall)
 
 
 class SinkhornDivergence(_Transport):
@@ -173,7 +173,7 @@ engine, dtype, multiscale, normalize, nan_policy
         # Tensors of inference mode cannot be used in a training step.
         self._memory = memory if keep and not torch.is_inference_mode_enabled() else None
         self.report = report  # of whichever thread comes last
-        self._warn({"xy: ": report.xy, "xx: ": report.xx, "yy: ": report.yy})
+        self._warn({"xy: ": report.xy, "xx: ": report.xx, "yy: ": report.yy}, report.shortfall)
         value: Tensor = report.value
         return value
 

@@ -173,7 +173,7 @@ def pairwise(
         values=rows.array(table.values),
         solved=rows.array(table.solved),
         marginal_errors=rows.array(table.marginal_errors),
-        value_errors=rows.array(table.value_errors),
+        value_errors=rows.errors(table.value_errors, table.values),
         epsilon=float(options.live_epsilon()),
         seconds=time.perf_counter() - began,
     )
@@ -226,8 +226,14 @@ class _Clouds:
         """As the clouds are."""
         if self.container.is_numpy:
             return numbers
-        whole = torch.from_numpy(numbers).to(self.container.device)
-        return whole if whole.dtype == torch.bool else whole.to(self.container.dtype)
+        whole = torch.from_numpy(numbers)
+        return whole.to(self.container.device) if whole.dtype == torch.bool else self.container.number(whole)
+
+    def errors(self, sizes: NDArray[Any], values: NDArray[Any]) -> Any:
+        """What values are off by in the precision of the clouds."""
+        if self.container.is_numpy:
+            return sizes
+        return self.container.error(torch.from_numpy(sizes), torch.from_numpy(values))
 
     def some(self, which: Sequence[int] | Cells) -> tuple[Any, Any]:
         """Points and weights of one cloud, or a batch of several."""

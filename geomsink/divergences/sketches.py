@@ -16,7 +16,7 @@ from .. import costs
 from ..costs import Cost
 from ..counts import flag, number
 from ..guards import guarded
-from ..measures import Container, Measure, measure
+from ..measures import Container, Measure, measure, working
 from ..multiscale import FINEST, merged
 from ..progress import Progress
 from ..shown import Facts, Shown, Words
@@ -391,4 +391,4 @@ def _check_mergeable(one: Sketch, other: Any, name: str) -> None:
 
 
 def _on_host(array: Any) -> Any:
-    return array.cpu().numpy() if isinstance(array, Tensor) else array
+    return array.to(working(array.dtype)).cpu().numpy() if isinstance(array, Tensor) else array

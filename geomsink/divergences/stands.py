@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import costs
 from ..costs import Cost, kernels
 from ..costs.kernels import Kernel
-from ..measures import Container, check_masses, pair_of_measures
+from ..measures import Container, check_masses, pair_of_measures, working
 from ..multiscale import width
 from .options import Options
 from .sketches import SAME, Sketch, as_measure, same_cost
@@ -143,7 +143,9 @@ def check_gaussian(stand: Sketch, name: str, kernel: Kernel, scales: Sequence[fl
 def _check_kernel(stand: Sketch, name: str, cost: str | Cost, epsilon: float) -> None:
     if not same_cost(stand.cost, cost):
         found = f"{name}: a sketch for the cost {stand.ground.name!r} was given"
-        raise ValueError(f"{found}, expected one for {costs.get(cost).name!r}.")
+        other = costs.get(cost).name
+        asked = "another one of that name" if other == stand.ground.name else repr(other)
+        raise ValueError(f"{found}, expected one for {asked}.")
     if epsilon < (1.0 - SAME) * stand.epsilon:
         found = f"{name}: a sketch for epsilon {stand.epsilon:.4g} was given"
         if stand.blur is not None:
@@ -156,4 +158,4 @@ def _like(array: Any, other: Any) -> Any:
     if isinstance(other, Tensor):
         found = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
         return found.to(other.device)
-    return array.cpu().numpy() if isinstance(array, Tensor) else array
+    return array.to(working(array.dtype)).cpu().numpy() if isinstance(array, Tensor) else array

@@ -105,7 +105,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     if isinstance(x, Sharded) or isinstance(y, Sharded):
         return _sharded(x, y, cost, engine.removesuffix(SUFFIX))
     check_name(engine)
-    chosen = _chosen(x, y, cost, engine, x[..., 0].numel() * y.shape[-2])
+    chosen = _chosen(x, cost, engine, x[..., 0].numel() * y.shape[-2])
     if chosen == "keops" and x.ndim > 2:
         try:
             every = tuple(torch.full(p.shape[:1], p.shape[1], device="cpu") for p in (x, y))
@@ -117,7 +117,7 @@ def pair(x: Tensor, y: Tensor, cost: Cost, engine: str = "auto", lengths: tuple[
     return _single(engine, chosen, x, y, cost)
 
 
-def _chosen(x: Tensor, y: Tensor, cost: Cost, engine: str, pairs: int) -> str:
+def _chosen(x: Tensor, cost: Cost, engine: str, pairs: int) -> str:
     """``"dense"`` or ``"keops"``, for so many pairs in a reduction."""
     if cost.looked_up:
         if engine == "keops":
@@ -155,7 +155,7 @@ def _sharded(x: Tensor, y: Tensor, cost: Cost, engine: str) -> ShardedPair:
     """Of clouds that are dealt out to processes."""
     check_name(engine)
     most = [max(p.parts.counts) if isinstance(p, Sharded) else len(p) for p in (x, y)]
-    chosen = _chosen(x, y, cost, engine, most[0] * most[1])
+    chosen = _chosen(x, cost, engine, most[0] * most[1])
     return ShardedPair(x, y, cost, chosen, partial(_single, engine, chosen))
 
 

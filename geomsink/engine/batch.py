@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..costs import Cost
 from .blocks import Blocks
+from .gibbs import Pair
 from .tiled import compiled
 
 ROWS = 192
@@ -30,7 +33,7 @@ class BatchPair:
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, lengths: tuple[Tensor, Tensor]):
         self.x, self.y, self.cost, self.lengths = x, y, cost, lengths
-        self._flat = compiled(x.flatten(0, 1), y.flatten(0, 1), cost)
+        self._flat: Pair = compiled(x.flatten(0, 1), y.flatten(0, 1), cost)
         self._blocks = diagonal(x.shape[1], y.shape[1], lengths[1])
         self._transpose: BatchPair | None = None
 
@@ -40,6 +43,13 @@ class BatchPair:
             self._transpose = BatchPair(self.y, self.x, self.cost.transpose(), self.lengths[::-1])
             self._transpose._transpose = self
         return self._transpose
+
+    def certain(self, of: Callable[[Pair], Pair]) -> BatchPair:
+        """The same on the engines that ``of`` gives for those of all items' points."""
+        found = BatchPair(self.x, self.y, self.cost, self.lengths)
+        for one in (found, found.T):
+            one._flat = of(one._flat)
+        return found
 
     @property
     def blocks(self) -> tuple[Blocks, Blocks]:

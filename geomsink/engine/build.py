@@ -85,7 +85,7 @@ def _imported() -> ModuleType:
                 os.environ[name] = value
     operations.mend()
     module: ModuleType = pykeops.torch
-    if torch.cuda.is_available() and (spoilt := cpplibrary.spoilt(Path(_keeps(module)))):
+    if torch.cuda.is_available() and (spoilt := cpplibrary.spoilt(Path(_kept_at()))):
         raise BuildError(
             f"{spoilt} was built by a compiler that links its C++ library into it, with which KeOps ends the process: "
             "delete that folder, and set CXX to the system's g++."
@@ -95,10 +95,11 @@ def _imported() -> ModuleType:
 
 def keops_folder() -> str:
     """Where KeOps itself keeps what it compiles."""
-    return _keeps(keops())
+    keops()
+    return _kept_at()
 
 
-def _keeps(keops: ModuleType) -> str:
+def _kept_at() -> str:
     from keopscore.config import config
 
     return str(config.get_build_folder())
@@ -147,7 +148,7 @@ def flags() -> tuple[str, ...]:
 
 
 def _compile(source: str, target: Path, options: tuple[str, ...]) -> str:
-    """Compile; returns the last line that the compiler printed if it failed, else an empty string."""
+    """Compile; returns the first error that the compiler printed, if it failed, else an empty string."""
     command = [compiler(), *options, f"-I{HEADERS}", "-x", "c++", "-", "-o", str(target)]
     done = subprocess.run(command, input=source, capture_output=True, text=True)
     if done.returncode == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from . import codegen
+from .batch import BatchPair
 from .gibbs import Pair
 from .keops import KeopsPair
 from .sharded import SUFFIX, ShardedPair
@@ -21,7 +22,7 @@ place (CUDA C++ Programming Guide), and not 0 for |x| ≤ 104."""
 
 def certain(pair: Pair) -> Pair:
     """The same on an engine whose rounding has a bound here: exponents of tiles have one that depends on them."""
-    if isinstance(pair, ShardedPair):
+    if isinstance(pair, (BatchPair, ShardedPair)):
         return pair.certain(certain)
     return KeopsPair(pair.x, pair.y, pair.cost) if isinstance(pair, TiledPair) else pair
 

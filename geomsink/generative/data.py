@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, default_collate
 
 from ..counts import whole
+from ..measures import tensor
 from ..shapes import Columns, Points, Triangles, fit_unit_cube, load, procedural, shape_name
 from . import arguments, processes
 from .randomness import DATA, HELD_OUT, ORDER, SPLIT, seed_of, seeded
@@ -149,7 +150,7 @@ class Drawn:
     def batch(self, k: int) -> Tensor:
         with seeded(self.seed, DATA, k, device=self.device) as seed:
             drawn = self.draw(self.size, seed % 2**32)
-        points = arguments.points("data", drawn if isinstance(drawn, Tensor) else torch.from_numpy(np.asarray(drawn)))
+        points = arguments.points("data", drawn if isinstance(drawn, Tensor) else tensor("data", drawn))
         if len(points) != self.size:
             raise ValueError(f"data: {len(points)} points were drawn, expected {self.size}.")
         return points[processes.part(self.size)]
@@ -274,8 +275,8 @@ def set_apart(given: Source, amount: Any, seed: int) -> tuple[Source, Tensor]:
         )
     order = np.random.default_rng(seed_of(seed, SPLIT)).permutation(total)
     apart, rest = order[:n], np.sort(order[n:])
-    tensor = isinstance(given.items, Tensor)
-    items: Any = given.items[torch.from_numpy(rest)] if tensor else Subset(given.items, rest.tolist())
+    held = given.items
+    items: Any = held[torch.from_numpy(rest)] if isinstance(held, Tensor) else Subset(held, rest.tolist())
     return replace(given, items=items), given.take(apart, HELD_OUT)
 
 
@@ -304,7 +305,7 @@ def _array(name: str, data: Any) -> Any:
     if not isinstance(data, (np.ndarray, list, tuple)):
         kinds = "a tensor, an array, a Dataset, a DataLoader, a shape or a function of a number of points"
         raise TypeError(f"{name}: a {type(data).__name__} was given, expected {kinds}.")
-    return torch.from_numpy(np.array(data))
+    return tensor(name, data)
 
 
 def _mine(points: Tensor, loader: DataLoader[Any]) -> Tensor:
@@ -321,5 +322,6 @@ def _digest(items: Any) -> str:
     """A few characters that tell one set of points from another; of a Dataset, nothing."""
     if isinstance(items, Dataset):
         return ""
-    numbers = items.detach().cpu().numpy() if isinstance(items, Tensor) else np.asarray(items)
-    return f" ({hashlib.blake2b(np.ascontiguousarray(numbers).tobytes(), digest_size=6).hexdigest()})"
+    if isinstance(items, Tensor):
+        items = items.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()  # NumPy has no bfloat16
+    return f" ({hashlib.blake2b(np.ascontiguousarray(items).tobytes(), digest_size=6).hexdigest()})"

@@ -119,6 +119,8 @@ average, seed, held_out, score, evaluate_every, patience, folder, checkpoint_eve
             raise TypeError(f"targets: a {type(targets).__name__} was given, expected Targets or None.")
         self._latent, learned = latent, LearnedCost.of(features)
         schedule = _schedule(self.loss, blur, epsilon, self.steps)
+        if schedule is not None:  # which sets the loss's temperature, and not the caller's own
+            self.loss = copy.copy(self.loss)
         if not (lr is None or isinstance(lr, numbers.Real) or isinstance(optimizer, str)):
             raise ValueError(f"lr: {lr} given with an optimiser that has its own; expected None.")
         rates = None if lr is None or isinstance(lr, numbers.Real) else Course("lr", lr, self.steps, half_cosine)
@@ -391,7 +393,7 @@ def _score(loss: Any, given: Any, schedule: Schedule | None, steps: int, wanted:
         raise ValueError(
             "score: None given with features, whose cost is another at each step; expected a loss for held-out data."
         )
-    score = objective.forgetful("loss", loss)
+    score = copy.copy(loss)  # with a temperature of its own
     if schedule is not None:
         setattr(score, schedule.name, schedule(steps - 1))
     return score

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,7 +82,7 @@ class Container:
     device: torch.device
     layouts: tuple[Layout, Layout] | None = None
     mass_tolerance: float = MASS_TOLERANCE[torch.float64]
-    lost: Tensor | None = None
+    lost: Tensor | None = field(default=None, compare=False)
 
     @property
     def working(self) -> torch.dtype:
@@ -167,6 +167,8 @@ class Container:
             items = [tensor(f"{name}[{k}]", item) for k, item in enumerate(given)]
         else:
             whole = tensor(name, given)
+            if not whole.ndim:
+                raise ValueError(f"{name}: a single number was given, expected one a point.")
             items = list(whole.split(list(layout.lengths))) if len(whole) == sum(layout.lengths) else [whole]
         found = tuple(len(item) for item in items)
         if found != layout.lengths:

@@ -81,12 +81,12 @@ class Side:
             lost = (self._pattern.bound * drift.clamp(max=700.0).exp()).max()
             safe = ((sums > 1 / SAFE[dtype]) & (sums < SAFE[dtype])).all()
             is_safe, self.lost = torch.stack((safe.double(), lost)).tolist()  # at once: a GPU is waited for
-            if not is_safe:
-                self._pattern = None  # it may be what left rows without sums
-                return None
+            if not is_safe:  # the pattern may be what left rows without sums
+                break
             if self.lost <= self.skipped:
                 return log_sums[self.rows.tree.rank]
             self._build(u - log_sums, v, epsilon)
+        self._pattern, self.lost = None, 0.0  # all pairs are summed
         return None
 
     def products(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Tensor | None:

@@ -109,15 +109,14 @@ class DealtSide:
             worst = torch.stack((lost.max() if len(lost) else u.new_zeros(()), (~safe).double()))
             self.lost, unsafe = told_largest(worst, self.rows.parts).tolist()
             if unsafe:
-                self._patterns = []
-                return None
+                break
             log_sums = sums.log() + (u - rounded.double())
             if self.lost <= self.skipped:
                 pairs = told_sum(torch.tensor(float(computed), dtype=torch.float64, device=u.device), self.rows.parts)
                 self._share = float(pairs) / (self.rows.parts.total * self.columns.parts.total)
                 return self.rows.back(log_sums)
             near = u - log_sums
-        self._patterns = []
+        self._patterns, self._share, self.lost = [], 1.0, 0.0  # all pairs are summed
         return None
 
     def products(self, u: Tensor, v: Tensor, epsilon: float, w: Tensor) -> Tensor | None:

@@ -77,11 +77,11 @@ class Levels:
 def _finest(cloud: Cloud, deep: bool) -> tuple[int, float] | None:
     """The level of a cloud whose cells are fine enough, or its last one, and their width; None for too few points."""
     n = len(cloud.measure.points)
-    if n <= 2**LOWEST:
+    finest = min(HIGHEST, cloud.tree.depth if deep else cloud.tree.depth - FULL) if n > 2**LOWEST else -1
+    if finest < LOWEST:
         return None
     level, width, step = LOWEST, float("inf"), -(-n // SAMPLE)
     points = cloud.tree.measure.points[::step]
-    finest = min(HIGHEST, cloud.tree.depth if deep else cloud.tree.depth - FULL)
     for level in range(LOWEST, finest + 1):
         cells = cloud.tree.coarse(level).points[cloud.tree.cell_of(level)[::step]]
         costs = cloud.cost.between(cells, points)

@@ -153,7 +153,7 @@ class Sketched:
                 if right or not inner.converged or found.uncertain < found.off * UNCERTAIN:
                     break
             state = solver.state
-            solver.approximation = _approximation(problem, inner.solver, (alpha, beta), share * wanted, found)
+            solver.approximation = _approximation(inner.solver, (alpha, beta), share * wanted, found)
             if right or not inner.converged or not (alpha.is_sketch or beta.is_sketch):
                 break
             start, earlier = (state.f, state.g), replace(inner, solver=solver)
@@ -353,9 +353,7 @@ def _at_points(found: Accuracy | None, solver: Iterate) -> Accuracy | None:
     return replace(found, decrement=found.decrement.maximum(0.5 * problem.epsilon * squares))
 
 
-def _approximation(
-    problem: Problem, inner: Iterate, stands: tuple[Stand, Stand], accuracy: float, found: Audit
-) -> Approximation:
+def _approximation(inner: Iterate, stands: tuple[Stand, Stand], accuracy: float, found: Audit) -> Approximation:
     """What stood for what."""
     sizes = len(stands[0].measure.points), len(stands[1].measure.points)
     assert inner.approximation is not None

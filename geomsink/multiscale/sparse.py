@@ -4,7 +4,6 @@ torch's.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
+
+from ..guards import own_filters
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,7 @@ class _Stored:
         if side:  # torch would sort again for each product
             places, order = places.transposed
             entries = entries[order]
-        with warnings.catch_warnings():  # torch says once that this is in beta, and does not check
-            warnings.filterwarnings("ignore", message="Sparse ")
+        with own_filters():  # torch says once that this is in beta, and does not check
             return torch.sparse_csr_tensor(
                 places.starts, places.columns, entries, places.shape, check_invariants=False, device=entries.device
             )

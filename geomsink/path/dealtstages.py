@@ -41,7 +41,8 @@ def stages_across(problem: Problem) -> list[Stage]:
     if problem.pair.x.shape[-1] > WIDEST or cost.looked_up or wide or fewest < FINER * 2 ** CELLS[0]:
         return [points]
     first, second = (cells_of(cloud) for cloud in clouds)
-    coarse = replace(problem, alpha=first, beta=second, pair=engine.pair(first.points, second.points, cost))
+    pair = engine.pair(first.points, second.points, cost, problem.pair.name.removesuffix(engine.SUFFIX))
+    coarse = replace(problem, alpha=first, beta=second, pair=pair)
     return [*stages_of(coarse, (Cloud(first, cost, problem.epsilon), Cloud(second, cost, problem.epsilon))), points]
 
 

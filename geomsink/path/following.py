@@ -89,7 +89,7 @@ class PathFollowing:
         final.take_solved(solved)
         final.finish(is_batch=False)
         final.allowance = of_exponents(final)
-        if solved.converged and final.marginal_error > self.goal.tol:
+        if solved.converged and not final.marginal_error <= self.goal.tol:
             status = "sums over all pairs do not agree with those of the pairs that carry mass"
         return Solved(final, status, time.perf_counter() - began, self.name).after(before)
 

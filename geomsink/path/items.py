@@ -46,6 +46,6 @@ class ItemByItem:
         gathered.evaluations += slowest
         gathered.finish(is_batch=True)
         gathered.allowance = of_exponents(gathered)
-        if status == "converged" and gathered.marginal_error > self.goal.tol:
+        if status == "converged" and not gathered.marginal_error <= self.goal.tol:
             status = "the sums of the batch do not agree with those of its items"
         return Solved(gathered, status, time.perf_counter() - began, self.name).after(before)

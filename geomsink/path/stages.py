@@ -69,9 +69,9 @@ class Stage:
         """Potentials of a finer stage: softmins against these points."""
         mine, other, cost = self.problem, finer.problem, self.problem.pair.cost
         sides = (other.alpha, mine.beta, cost, potentials[1]), (other.beta, mine.alpha, cost.transpose(), potentials[0])
-        found = []
+        found, name = [], mine.pair.name.removesuffix(engine.SUFFIX)
         for penalty, (fine, coarse, ground, potential) in zip(mine.penalties, sides, strict=True):
-            pair = engine.pair(fine.points.double(), coarse.points.double(), ground)
+            pair = engine.pair(fine.points.double(), coarse.points.double(), ground, name)
             sums = log_sums(pair, torch.zeros_like(fine.weights), potential / epsilon + coarse.log_weights, epsilon)
             found.append(penalty.update(-epsilon * sums, epsilon))
         return found[0], found[1]
@@ -99,4 +99,4 @@ def _stage(problem: Problem, clouds: tuple[Cloud, Cloud] | None) -> Stage:
         return Stage(problem, AllPairs(engine.costs(problem.pair)), nearest)
     rows, columns = clouds or (Cloud(alpha, cost, problem.epsilon), Cloud(beta, cost, problem.epsilon))
     groups = groups_of(rows.tree.order), groups_of(columns.tree.order)
-    return Stage(problem, TreePairs(rows, columns, cost), nearest, groups)
+    return Stage(problem, TreePairs(rows, columns, cost, problem.pair.name), nearest, groups)

@@ -29,13 +29,13 @@ class TreePairs:
         From rows to columns.
     """
 
-    def __init__(self, rows: Cloud, columns: Cloud, cost: Cost):
-        self._rows, self._columns, self._cost = rows, columns, cost
+    def __init__(self, rows: Cloud, columns: Cloud, cost: Cost, engine: str):
+        self._rows, self._columns, self._cost, self._engine = rows, columns, cost, engine
 
     def highest(self, g: Tensor, epsilon: float) -> Tensor:
         """See `Source`: over all pairs."""
         x, y = (cloud.measure.points.double() for cloud in (self._rows, self._columns))
-        return pair(x, y, self._cost).row_max(g / epsilon, epsilon)
+        return pair(x, y, self._cost, self._engine).row_max(g / epsilon, epsilon)
 
     def near(self, f: Tensor, g: Tensor, slack: float) -> KeptPairs:
         """See `Source`.
@@ -46,7 +46,8 @@ class TreePairs:
         """
         trees, boxes = (self._rows.tree, self._columns.tree), (self._rows.small_boxes, self._columns.small_boxes)
         f, g = f[trees[0].order], g[trees[1].order]
-        kept, total = [], 0
+        nothing = torch.zeros(0, dtype=torch.int64, device=f.device)
+        kept, total = [(nothing, nothing, f[:0].double())], 0
         for found in pairs_below(boxes, self._points, (f, g), self._cost, slack):
             kept.append(found)
             total += len(found[0])

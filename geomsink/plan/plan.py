@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from ..copies import Constant
 from ..counts import whole
 from ..derivatives import Terms
 from ..engine import Gibbs, matrix
+from ..guards import own_filters
 from ..measures import Array, Container, Value, tensor
 from ..processes import Sharded
 from ..shown import Facts, Shown, sizes
@@ -366,8 +366,7 @@ class Plan(Shown, Constant, Generic[Value, Array]):
         # Copies: an array of nothing may have strides that torch refuses.
         whole = torch.contiguous_format
         parts = [torch.from_numpy(p).clone(memory_format=whole) for p in (matrix.indptr, matrix.indices, matrix.data)]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        with own_filters():  # torch says once that this is in beta
             tensor = torch.sparse_csr_tensor(
                 parts[0], parts[1], parts[2].to(self.container.dtype), self.shape, check_invariants=True, device="cpu"
             )

@@ -1,7 +1,7 @@
 """One transport problem on one level: what it is, the updates, and the loop that runs them until it is solved.
 
-Imports `engine`, `costs`, `measures`. Hands on `Problem`; what a `Strategy` is, and two, `OneLevel` and `Limit`; and
-what others are made of: `Solver`, penalties, sums, temperatures.
+Imports `engine`, `costs`, `measures`, `processes`. Hands on `Problem`; what a `Strategy` is, and two, `OneLevel` and
+`Limit`; and what others are made of: `Solver`, penalties, sums, temperatures.
 """
 
 from .accuracy import Accuracy

@@ -75,7 +75,7 @@ class Approach(Judged):
             return False
         for _ in range(JUDGED):
             error = self.marginal_error
-            if error > self._target:
+            if not error <= self._target:
                 return False
             if self._is_right(error):
                 return True
@@ -155,7 +155,7 @@ class Approach(Judged):
         memory, single = None, None
         for epsilon in problem.temperatures[:-1]:
             pair = problem.pair
-            if anneals_in_single(problem.pairs, problem.cost_scale / epsilon):
+            if anneals_in_single(problem.pairs, problem.cost_scale, epsilon, problem.epsilon):
                 pair = single = single or in_single(pair)
             elif single is not None:
                 memory, single = None, None

@@ -23,6 +23,8 @@ Made = TypeVar("Made")
 
 LEAST = 1e-290
 """Transported mass below which marginal errors are relative to this."""
+TOLD = 7.0
+"""log of a density over the faintest one that a potential tells, from which on that is no rounding."""
 
 
 @dataclass
@@ -216,8 +218,11 @@ class Iterate:
         """log of the marginal that the potentials ask for, over the weight: 0 where it is fixed."""
 
         def wanted() -> Tensor:
-            left = residual(self.problem.penalties[side], potential, log_sums, epsilon)
-            return (log_sums.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
+            penalty = self.problem.penalties[side]
+            left = residual(penalty, potential, log_sums, epsilon)
+            # Where potentials ask for more than the faintest mass, what is there is as good as that.
+            known = torch.where(left < -TOLD, log_sums.clamp(min=penalty.faintest), log_sums)
+            return (known.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
 
         present = ((self.state.f, self.state.log_rows), (self.state.g, self.state.log_columns))[side]
         if potential is present[0] and log_sums is present[1]:

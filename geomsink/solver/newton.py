@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..choose import plan_is_stored
-from ..engine import Gibbs, matrix
+from ..engine import matrix
 from .iterate import Iterate
 from .kept import KeptSums
 from .penalties import Balanced
@@ -156,13 +156,8 @@ class NewtonOperator:
     @cached_property
     def _stored(self) -> Tensor | None:
         """The plan as a matrix, where it is small."""
-        problem, state = self.solver.problem, self.solver.state
-        if not plan_is_stored(problem.pairs, problem.pair.name, problem.pair.x.device):
-            return None
-        u = state.f / problem.epsilon + problem.alpha.log_weights
-        v = state.g / problem.epsilon + problem.beta.log_weights
-        dtype = problem.pair.x.dtype
-        return matrix(Gibbs(problem.pair, u.to(dtype), v.to(dtype), problem.epsilon)).double()
+        pair, pairs = self.solver.problem.pair, self.solver.problem.pairs
+        return matrix(self.solver.plan()).double() if plan_is_stored(pairs, pair.name, pair.x.device) else None
 
     def _times(self, side: int, w: Tensor) -> Tensor:
         """P w (side 0) or Pᵀ w."""

@@ -248,7 +248,7 @@ def quantize(
         equal = torch.full_like(shares, float(total) / k)
         return FittedMeasure(container.array(flow.points, 0), container.array(equal, 0), flow.history)
     # In units of the cells, about which the points are then spread: all parameters are about 1.
-    a, centre = mass / total, cloud.double().mean(0)
+    a, mass_of_all, centre = mass / total, float(total), cloud.double().mean(0)
     x, heat = (cloud.double() - centre) / length, epsilon / length**2
     c = ((centres.double() - centre) / length).requires_grad_()
     log_mu = shares.clamp(min=1e-3 / k).log().requires_grad_()
@@ -256,11 +256,11 @@ def quantize(
     def evaluate() -> Tensor:
         data: Tensor = _LogSums.apply(c, log_mu, x, a, heat)[0]
         kernel = (log_mu[:, None] + log_mu - ((c[:, None] - c) ** 2).sum(-1) / heat).exp().sum()
-        return epsilon * (0.5 * (kernel - 1.0) - data)
+        return mass_of_all * epsilon * (0.5 * (kernel - 1.0) - data)
 
     history = descend(
-        [c, log_mu], evaluate, optimizer="lbfgs", steps=steps, tol=tol, scale=k / length**2, size=length**2,
-        span=math.sqrt(k), progress=progress, name="quantisation",
+        [c, log_mu], evaluate, optimizer="lbfgs", steps=steps, tol=tol, scale=k / (mass_of_all * length**2),
+        size=mass_of_all * length**2, span=math.sqrt(k), progress=progress, name="quantisation",
     )  # fmt: skip
     _, found = _LogSums.apply(c, log_mu, x, a, heat)
     return FittedMeasure(container.array((centre + length * c).detach(), 0), container.array(total * found, 0), history)

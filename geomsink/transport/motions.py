@@ -166,7 +166,8 @@ class Smooth:
 
 def gaussian(points: Tensor, controls: Tensor, width: float) -> Tensor:
     """exp(−‖z_i − c_k‖² / (2 w²)), shape (N, K)."""
-    return torch.exp(-torch.cdist(points, controls).square() / (2.0 * width**2))
+    away = torch.cdist(points, controls, compute_mode="donot_use_mm_for_euclid_dist")  # right far from the origin, too
+    return torch.exp(-away.square() / (2.0 * width**2))
 
 
 def nearest_rotation(matrix: Tensor) -> Tensor:

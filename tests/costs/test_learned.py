@@ -110,3 +110,8 @@ def test_bad_features_are_refused():
         phi.answer = answer
         with pytest.raises(error, match=sentence):
             sinkhorn_divergence(x, y, blur=0.3, cost=FeatureCost(phi))
+
+
+def test_a_ground_of_another_name_is_told_where_names_are_given():
+    with pytest.raises(ValueError, match=r"^ground: unknown name 'foo'.*geomsink\.costs\.register"):
+        FeatureCost(torch.nn.Linear(2, 2), ground="foo")

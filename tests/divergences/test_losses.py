@@ -348,3 +348,15 @@ def test_data_parallel():
     x, y, *_ = clouds()
     loss = SinkhornDivergence(blur=0.1)
     assert torch.nn.DataParallel(loss)(x, y).item() == pytest.approx(loss(x, y).item(), rel=1e-5)
+
+
+def test_a_loss_says_what_a_function_says(monkeypatch):
+    """A divergence that is not as exact as it should be although its problems are solved: losses were silent."""
+    monkeypatch.setattr(comparison, "inexact", lambda *_, **__: "as an example")
+    x, y = torch.rand(30, 2), torch.rand(30, 2)
+    with pytest.warns(geomsink.ConvergenceWarning, match="not converged, as an example"):
+        geomsink.sinkhorn_divergence(x, y, blur=0.3)
+    for loss in (geomsink.SinkhornDivergence(blur=0.3), geomsink.compat.geomloss.SamplesLoss("sinkhorn", blur=0.3)):
+        with pytest.warns(geomsink.ConvergenceWarning, match="not converged, as an example"):
+            loss(x, y)
+        assert not loss.report.converged

@@ -159,3 +159,15 @@ def test_sentences_about_blurs_suggest_one():
         sinkhorn_divergence(x, x)
     with pytest.raises(ValueError, match="both were .* expected one of them\\.$"):
         sinkhorn_divergence(x, x, blur=0.1, epsilon=0.1)
+
+
+def test_half_precision_holds_what_it_says():
+    """Values beyond float16 were infinite and converged, and stated errors left its rounding out."""
+    drawn = torch.Generator().manual_seed(0)
+    clouds = [(torch.rand(20, 2, generator=drawn) + 300.0 * k).half() for k in range(2)]
+    with pytest.raises(ValueError, match="float16"):
+        pairwise(clouds, blur=0.1)
+    near = [(torch.rand(20, 2, generator=drawn)).half() for _ in range(3)]
+    found, exact = (pairwise([c.to(t) for c in near], blur=0.1) for t in (torch.float16, torch.float64))
+    off = (found.values.double() - exact.values).abs()
+    assert bool((off <= found.value_errors.double() + exact.value_errors).all()) and float(off.max()) > 1e-7

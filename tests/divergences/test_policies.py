@@ -127,3 +127,18 @@ def test_masses_of_what_has_no_penalties(function):
     x, y, a, b = (t[0] for t in batch())
     with pytest.raises(ValueError, match=r"^a, b: they sum to .* expected the same mass\.$"):
         function(x, y, a, b)
+
+
+def test_a_loss_goes_on_after_items_that_are_lost():
+    """From call to call it compares what it has kept, which items are lost included: the second call failed."""
+    x, y, _, _ = (t.clone() for t in batch())
+    loss = SinkhornDivergence(nan_policy="propagate", **TIGHT)
+    right = loss(x, y)
+    for wrong in (1, 0, None, 1):
+        given = x.clone()
+        if wrong is not None:
+            given[wrong, 0, 0] = math.nan
+        found = loss(given, y)
+        lost = torch.arange(len(x)) == (-1 if wrong is None else wrong)
+        assert torch.equal(found.isnan(), lost)
+        torch.testing.assert_close(found[~lost], right[~lost], rtol=1e-9, atol=1e-12)

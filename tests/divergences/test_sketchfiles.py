@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import geomsink
 from geomsink import Sketch, sinkhorn_divergence, sketch
@@ -57,3 +58,24 @@ def test_only_costs_with_names_are_in_files(tmp_path):
     y = cloud("shape:star", 1)
     value = sinkhorn_divergence(found, y, blur=0.3, cost="mahalanobis:1,2,0.5").value
     assert value == pytest.approx(sinkhorn_divergence(x, y, blur=0.3, cost=own, tol=1e-5).value, rel=1e-5)
+
+
+def test_sketches_of_bfloat16(tmp_path):
+    """NumPy has no such numbers; they are kept, and stand beside arrays, in single precision."""
+    points = torch.from_numpy(cloud("shape:knot", 0)).bfloat16()
+    small = sketch(points, blur=0.3)
+    small.save(tmp_path / "small.npz")
+    again = Sketch.load(tmp_path / "small.npz")
+    assert np.array_equal(again.points, small.points.float().numpy())
+    other = cloud("shape:star", 1)
+    one, two = (float(sinkhorn_divergence(s, other, blur=0.3).value) for s in (small, again))
+    assert one == pytest.approx(two, rel=1e-3)
+
+
+def test_costs_of_the_same_numbers_are_the_same():
+    x, y = cloud("shape:knot", 0), cloud("shape:star", 1)
+    small = sketch(x, blur=0.3, cost="mahalanobis:1,2,3")
+    found = sinkhorn_divergence(small, y, blur=0.3, cost="mahalanobis:1.0,2.0,3.0")
+    assert found.value == pytest.approx(sinkhorn_divergence(x, y, blur=0.3, cost="mahalanobis:1,2,3").value, rel=1e-4)
+    with pytest.raises(ValueError, match="for the cost 'mahalanobis' was given, expected one for another one of that"):
+        sinkhorn_divergence(small, y, blur=0.3, cost="mahalanobis:1,2,4")

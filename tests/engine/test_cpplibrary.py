@@ -55,7 +55,7 @@ def test_keops_is_imported_with_another_compiler_and_the_environment_stays(stati
     monkeypatch.setenv("CXX", static)
     monkeypatch.setattr(build.torch.cuda, "is_available", lambda: True)
     build.keops()
-    monkeypatch.setattr(build, "_keeps", lambda module: str(tmp_path))
+    monkeypatch.setattr(build, "_kept_at", lambda: str(tmp_path))
     build._imported.cache_clear()
     try:
         build.keops()

@@ -33,3 +33,14 @@ def test_sums_keep_to_the_bound(name, dtype):
     found = between.row_sums(u, v, 1e30).double()
     exact = (v.double() - 3.0).exp().sum()
     assert float((found / exact - 1.0).abs().max()) <= rounding(between)
+
+
+def test_batches_are_summed_with_a_bound_too(monkeypatch):
+    """What adds all items' points may be tiles, whose exponents have none."""
+    monkeypatch.setattr(engine.tiled.TiledPair, "takes", staticmethod(lambda x, cost: True))
+    x, lengths = torch.rand(2, 50, 3), (torch.tensor([50, 50]),) * 2
+    between = engine.batch.BatchPair(x, x, costs.get("sqeuclidean"), lengths)
+    assert isinstance(between._flat, engine.tiled.TiledPair)
+    found = engine.certain(between)
+    for one in (found, found.T, found.T.T):
+        assert isinstance(one, engine.batch.BatchPair) and isinstance(one._flat, engine.keops.KeopsPair)

@@ -193,3 +193,18 @@ def test_bad_amounts_are_refused(data, batch, amount, error, sentence):
         set_apart(source(data, batch, 0, LIKE), amount, 0)
     with pytest.raises(TypeError, match="^held_out: data that are drawn anew were given"):
         all_of("held_out", "shape:cube", 0, LIKE)
+
+
+def test_arrays_of_all_kinds_are_read_as_elsewhere():
+    """Masked points were learned from, other byte orders refused in torch's words, and bfloat16 had no checksum."""
+    masked = np.ma.masked_array(POINTS.numpy(), mask=np.zeros((10, 2), bool))
+    masked[3] = np.ma.masked
+    with pytest.raises(ValueError, match="^data: 2 of 20 numbers are masked"):
+        source(masked, 3, 0, LIKE)
+    with pytest.raises(ValueError, match="^data: 2 of 20 numbers are masked"):
+        batches(lambda n: masked, 10, [0])
+    swapped = POINTS.numpy().astype(POINTS.numpy().dtype.newbyteorder())
+    for data in (swapped, lambda n: swapped):
+        assert torch.equal(batches(data, 10, [0])[0].sort(0).values, POINTS)
+    half, other = (source(POINTS.bfloat16() + k, 3, 0, torch.zeros(1, dtype=torch.bfloat16)) for k in (0, 1))
+    assert half.describe() != other.describe()

@@ -393,3 +393,20 @@ def test_fit_and_trainer_take_the_same_arguments():
     for call in (fit, Trainer):
         with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
             call(Ellipse(), target(20), distance, step=3)
+
+
+def test_held_out_data_are_scored_at_the_last_temperature():
+    """Of any loss with a blur, the caller's own object left as it was: one that was no module was set by each step."""
+
+    class Loss:
+        blur = 1.0
+
+        def __call__(self, x, y):
+            seen.append((self.blur, len(y)))
+            return SinkhornDivergence(blur=self.blur)(x, y)
+
+    loss, data, seen = Loss(), torch.rand(40, 2), []
+    generative.fit(MLP(2, 2, width=4), data, loss, batch=10, steps=3, blur=(1.0, 0.1), held_out=13, seed=0)
+    assert loss.blur == 1.0
+    assert {blur for blur, n in seen if n == 13} == {0.1}
+    assert [round(blur, 3) for blur, n in seen if n == 10] == [1.0, 0.316, 0.1]

@@ -129,7 +129,10 @@ def test_pairs_of_trees_are_those_of_all_pairs():
     alpha, beta = measures()
     cost = costs.get("sqeuclidean")
     f, g = 0.1 * alpha.points[:, 0], -0.05 * beta.points[:, 1]
-    every, trees = AllPairs(costs_of(alpha, beta)), TreePairs(*(Cloud(m, cost, 1e-3) for m in (alpha, beta)), cost)
+    every, trees = (
+        AllPairs(costs_of(alpha, beta)),
+        TreePairs(*(Cloud(m, cost, 1e-3) for m in (alpha, beta)), cost, "dense"),
+    )
     few, found = every.near(f, g, 0.02), trees.near(f, g, 0.02)
     inside = lambda p: int((p.costs - f[p.places.rows] - g[p.places.columns] < 0.02).sum())  # noqa: E731
     assert inside(found) == inside(few) == len(few.costs) and len(few.costs) > 1000
@@ -235,3 +238,12 @@ def test_points_without_weight_change_nothing_at_low_temperatures(seed):
     np.testing.assert_allclose(f[a == 0], softmin[a == 0], rtol=0, atol=1e-12)
     softmin = -s.epsilon * logsumexp((f[:, None] - C) / s.epsilon, axis=0, b=a[:, None])
     np.testing.assert_allclose(g[b == 0], softmin[b == 0], rtol=0, atol=1e-12)
+
+
+def test_trees_of_potentials_that_no_pair_is_near():
+    """As those of an earlier call may be, from which clouds have moved far away: nothing was no answer."""
+    alpha, beta = measures()
+    cost = costs.get("sqeuclidean")
+    trees = TreePairs(*(Cloud(m, cost, 1e-3) for m in (alpha, beta)), cost, "dense")
+    few = trees.near(alpha.points[:, 0] - 50.0, beta.points[:, 0] - 50.0, 0.02)
+    assert few.places.shape == (700, 600) and not len(few.costs)

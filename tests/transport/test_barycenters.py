@@ -247,3 +247,11 @@ def test_blocks_of_rows(monkeypatch):
 def test_bad_input_of_quantisation(arguments, options, error, sentence):
     with pytest.raises(error, match=sentence):
         quantize(*arguments, **options)
+
+
+def test_a_quantisation_reports_values_of_the_mass_that_was_given():
+    cloud = np.random.default_rng(0).random((60, 2))
+    one, two = (quantize(cloud, 4, blur=0.2, weights=np.full(60, mass / 60.0), steps=60) for mass in (1.0, 2.0))
+    np.testing.assert_allclose(two.points, one.points, atol=1e-3)
+    assert two.history.values[-1] == pytest.approx(2.0 * one.history.values[-1], rel=1e-3)
+    assert two.weights.sum() == pytest.approx(2.0)

@@ -119,3 +119,10 @@ def test_bad_input_is_refused_in_a_sentence(options, sentence):
     x, y = options.pop("x", X[:10]), options.pop("y", Y[:10])
     with pytest.raises((TypeError, ValueError), match=sentence):
         matching(x, y, **options)
+
+
+def test_a_matrix_of_bfloat16():
+    """NumPy has no such numbers."""
+    x, y = (torch.rand(6, 2, generator=torch.Generator().manual_seed(k)).bfloat16() for k in (0, 1))
+    found = matching(x, y).matrix
+    assert found.shape == (6, 6) and found.sum() == pytest.approx(1.0, rel=1e-2)

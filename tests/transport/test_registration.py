@@ -269,3 +269,13 @@ def test_points_of_other_coordinates_are_refused():
     np.testing.assert_array_equal(found(whole), found(whole.astype(float)))
     with pytest.raises(ValueError, match="^init: 'search' given with 4 coordinates"):
         register(np.eye(4), np.eye(4), blur=0.1, init="search")
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 5e6])
+def test_free_motions_far_from_the_origin(offset):
+    """As coordinates of maps are: distances between the control points were made of squares of what they are far by."""
+    drawn = np.random.default_rng(0)
+    x = drawn.random((150, 2)) + offset
+    y = x + 0.02 * np.sin(6.0 * (x[:, ::-1] - offset))
+    found = register(x, y, blur=0.05, transform="free", steps=10)
+    assert np.abs(found(x) - y).mean() < 0.015

@@ -304,7 +304,7 @@ class SamplesLoss(nn.Module):
         if self.debias:
             report, _ = compare(x, y, a, b, options, progress=progress)
             self.report, (xy, xx, yy) = report, (report.xy, report.xx, report.yy)
-            warn_of({"xy: ": xy, "xx: ": xx, "yy: ": yy}, options, stacklevel=8)
+            warn_of({"xy: ": xy, "xx: ": xx, "yy: ": yy}, options, stacklevel=8, shortfall=report.shortfall)
             potentials = xy.potentials[0] - xx.potentials[0], xy.potentials[1] - yy.potentials[1]
             return report.value, potentials
         solution, _ = transport(x, y, a, b, options, progress=progress)
