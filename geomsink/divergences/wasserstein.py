@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..certificates import Interval, Scaled, Sides, Total, balanced, rest_cost
-from ..copies import detached
 from ..costs import power
 from ..counts import flag, number
 from ..guards import guarded
@@ -157,24 +156,17 @@ def wasserstein_bounds(
     p = number("p", p)
     cost = power(p)
     flag("exact", exact)
-    if blur is not None and epsilon is not None:
-        raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     how: dict[str, Any] = dict(
         cost=cost, tol=tol, max_iter=max_iter, scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale
     )
-    x, y, a, b, blur, epsilon = detached((x, y, a, b, blur, epsilon))
+    request = Request.single(x, y, a, b, blur, epsilon, how)
     if blur is None and epsilon is None:
-        request = _single(Request.of(x, y, a, b, Options(epsilon=1.0, **how), remedy=""))
         scale = request.cost_scale
         if exact:
             rough = {name: value for name, value in PROPOSED.items() if how[name] == getattr(Options, name)}
             request = proposing(request, how | rough)
         else:  # points that are all in one place have no scale, and any temperature will do
             request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
-    else:
-        options = Options(blur=blur, epsilon=epsilon, **how)
-        options.check_finite()
-        request = _single(Request.of(x, y, a, b, options, remedy=""))
     solution, lower, upper = (_exactly if exact else _between)(request, progress)
     container, mass = request.container, request.mass
     lengths = [bound.clamp(min=0.0) ** (1.0 / p) for bound in (lower, upper)]
@@ -187,12 +179,6 @@ def wasserstein_bounds(
         solution,
         time.perf_counter() - began,
     )
-
-
-def _single(request: Request) -> Request:
-    if request.batched:
-        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
-    return request
 
 
 def _between(request: Request, progress: bool) -> tuple[Solution, Tensor, Tensor]:
