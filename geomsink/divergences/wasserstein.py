@@ -233,21 +233,21 @@ def _cost_above(sides: Sides, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 def _below(sides: Sides, g: Tensor) -> Tensor:
     """The dual value of g and its c-transform, or of the transform and its own."""
     a, b = _weights(sides)
-    f = _transform(sides, 0, g)
+    f = _transform(sides, g)
     once = Total(a, f).plus(b, g)
     # In columns without weight g is free, and any other is not above the transform of f.
-    twice = Total(a, f).plus(b, _transform(sides.T, 0, f))
+    twice = Total(a, f).plus(b, _transform(sides.T, f))
     return torch.maximum(once.low, twice.low)
 
 
-def _transform(sides: Sides, side: int, g: Tensor) -> Tensor:
+def _transform(sides: Sides, g: Tensor) -> Tensor:
     """A lower bound of min_j (C_ij − g_j), over columns that have weight."""
     epsilon, there = sides.problem.epsilon, sides.problem.beta.weights > 0.0
     exponents = (g / epsilon).masked_fill(~there, -1e30)
     # Rounded up, exponents belong to a larger g, whose transform is smaller.
     rounded = exponents.to(sides.dtype)
     rounded = torch.where(rounded.double() < exponents, torch.nextafter(rounded, rounded.new_tensor(math.inf)), rounded)
-    return -epsilon * sides.costs[side].largest(rounded.double())
+    return -epsilon * sides.costs[0].largest(rounded.double())
 
 
 def _weights(sides: Sides) -> tuple[Tensor, Tensor]:
