@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from .. import engine
-from ..choose import skips_pairs
 from ..costs import Cost
-from ..engine import Blocks, Pair
+from ..engine import Blocks, Pair, can_skip, row_by_row, rows_at_once
 from ..multiscale import Boxes
 from .bounds import below, between_centres
 
-CHUNK = 2**21
-"""Numbers in memory at a time, of the cost's largest temporary, (rows, columns, D)."""
 NEAR = 768
 """Columns that each row's candidates are looked for among, about: those of the blocks that look best."""
 
@@ -53,20 +48,15 @@ class Pricing:
     def cost(self) -> Cost:
         return self.pair.cost
 
-    @cached_property
-    def _bounded(self) -> bool:
-        """Whether blocks of pairs can be skipped."""
-        pairs = len(self.pair.x) * len(self.pair.y)
-        return skips_pairs(pairs, self.pair.x.device, self.cost.lower_bound is not None)
-
     def costs(self, i: Tensor, j: Tensor) -> Tensor:
         """Of some pairs."""
-        parts = zip(i.split(CHUNK), j.split(CHUNK), strict=True)
+        at_once = rows_at_once(self.pair, 1)
+        parts = zip(i.split(at_once), j.split(at_once), strict=True)
         return torch.cat([self.cost.between(self.pair.x[rows], self.pair.y[columns]) for rows, columns in parts])
 
     def blocks(self, f: Tensor, g: Tensor) -> Blocks | None:
         """The pairs that may have a reduced cost below 0: all others are certain to have none; None is all pairs."""
-        if not self._bounded:
+        if not can_skip(self.pair):
             return None
         keep = below(self.rows, self.columns, f, g, self.cost) < 0.0
         keep[:, 0] |= ~keep.any(1)
@@ -99,7 +89,7 @@ class Pricing:
         """Some rows' k pairs of the least reduced costs, if below a number; of equal ones those after ``first``."""
         nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
         found = [(nothing, nothing)]
-        for rows, columns in self._chunks(blocks, wanted):
+        for rows, columns in row_by_row(self.pair, blocks, wanted):
             reduced = self.cost.between(self.pair.x[rows, None], self.pair.y[None, columns]) - g[columns]
             # Among equals each row takes others: in one place, all columns are to be candidates.
             turn = columns.to(reduced.dtype) / len(g) - first[rows, None].to(reduced.dtype) / len(g)
@@ -110,16 +100,3 @@ class Pricing:
             found.append((rows[some], columns[place[some_of]]))
         i, j = (torch.cat(parts) for parts in zip(*found, strict=True))
         return i, j, self.costs(i, j)  # those above may be made of inner products, which are rounded otherwise
-
-    def _chunks(self, blocks: Blocks, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some rows and the columns that they see, a bounded number of pairs at a time."""
-        cuts = torch.searchsorted(wanted, torch.stack((blocks.row_begin, blocks.row_end))).tolist()
-        first, begin, end = blocks.first.tolist(), blocks.begin.tolist(), blocks.end.tolist()
-        temporaries = self.cost.temporaries(self.pair.x.shape[1])
-        for k, (low, high) in enumerate(zip(*cuts, strict=True)):
-            if low == high:
-                continue
-            seen = [torch.arange(begin[r], end[r], device="cpu") for r in range(first[k], first[k + 1])]
-            columns = torch.cat(seen)
-            for rows in wanted[low:high].split(max(1, CHUNK // (len(columns) * temporaries))):
-                yield rows, columns

@@ -16,7 +16,7 @@ from ..guards import guarded
 from ..processes import group_of
 from .comparison import Memory, check_symmetric, compare, transport, warn_of
 from .functions import Reach
-from .mmd import TRUNCATE, Discrepancy, mmd, scales_of, share_of
+from .mmd import TRUNCATE, Discrepancy, mmd, scales_of, truncation
 from .options import MAX_ITER, TOL, Options
 from .solution import Divergence, Solution
 
@@ -333,7 +333,7 @@ class MMD(nn.Module):
         super().__init__()
         scales_of(kernels.get(kernel), blur)
         Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused now, as `mmd` does
-        share_of(truncate)
+        truncation(truncate)
         self.kernel, self.blur, self.engine, self.dtype, self.truncate = kernel, blur, engine, dtype, truncate
         self.nan_policy = nan_policy
         self.group = None if group is None else group_of(group)

@@ -25,6 +25,7 @@ from ..choose import engine_of, precision, skips_pairs, squares_in_range
 from ..copies import Constant
 from ..costs import kernels
 from ..costs.kernels import Kernel
+from ..counts import number
 from ..engine import SUFFIX, Blocks, BuildError, Pairs, diagonal
 from ..guards import guarded
 from ..measures import Array, Measure, Value
@@ -181,7 +182,7 @@ def mmd(
         form = kernels.get(kernel)
         scales = scales_of(form, blur)
         options = Options(epsilon=1.0, engine=engine, dtype=dtype, nan_policy=nan_policy)  # refused as a solve does
-        left_out = share_of(truncate)
+        left_out = truncation(truncate)
         index = x_batch, y_batch
         if together is None:
             clouds = pair_of_clouds(x, y, a, b, False, *index, options.nan_policy == "propagate")
@@ -253,10 +254,17 @@ def _holds(dtype: torch.dtype, most: float, kernel: Kernel) -> bool:
     return (most < 1.0 and kernel.takes_blur) or squares_in_range(most, dtype)
 
 
-def share_of(truncate: Any) -> float:
-    if not (isinstance(truncate, numbers.Real) and 0 <= float(truncate) < 1):
+def truncation(truncate: Any) -> float:
+    """The share of the kernel's bound up to which pairs are left out.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    found = number("truncate", truncate, "a share from 0 up to 1")
+    if not 0 <= found < 1:
         raise ValueError(f"truncate: {truncate!r} given, expected a share from 0 up to 1.")
-    return float(truncate)
+    return found
 
 
 def scales_of(kernel: Kernel, blur: Any) -> list[Tensor]:
@@ -270,8 +278,8 @@ def scales_of(kernel: Kernel, blur: Any) -> list[Tensor]:
     several = isinstance(blur, (list, tuple)) or (isinstance(blur, (np.ndarray, Tensor)) and blur.ndim == 1)
     scales = []
     for length in blur if several else [blur]:
-        number = isinstance(length, numbers.Real) and not isinstance(length, bool)
-        if not number and not (isinstance(length, Tensor) and length.numel() == 1 and length.is_floating_point()):
+        real = isinstance(length, numbers.Real) and not isinstance(length, bool)
+        if not real and not (isinstance(length, Tensor) and length.numel() == 1 and length.is_floating_point()):
             raise TypeError(f"blur: a {type(length).__name__} was given, expected a number or a sequence of numbers.")
         live = length if isinstance(length, Tensor) else torch.tensor(float(length), dtype=torch.float64, device="cpu")
         scales.append(live.double().reshape(()))

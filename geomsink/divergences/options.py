@@ -84,7 +84,7 @@ class Options:
             whole("iterations", self.iterations)
         if unrolled and self.multiscale:
             raise ValueError("multiscale: True given with differentiation='unrolled', which is on one level.")
-        if flag("recompute", self.recompute) and not unrolled:
+        if self.recompute and not unrolled:
             raise ValueError("recompute: True given, which is for differentiation='unrolled' alone.")
 
     def _check_certificate(self) -> None:

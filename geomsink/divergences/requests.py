@@ -94,6 +94,23 @@ class Request:
         return cls._of(given, Inputs.of(given.points, given.weights, options, centre), options)
 
     @classmethod
+    def single(cls, x: Any, y: Any, a: Any, b: Any, blur: Any, epsilon: Any, how: dict[str, Any]) -> Request:
+        """Of two single clouds as constants, at one temperature at most: ε = 1 without any, until the points say more.
+
+        Raises
+        ------
+        TypeError, ValueError
+        """
+        if blur is not None and epsilon is not None:
+            raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
+        x, y, a, b, blur, epsilon = detached((x, y, a, b, blur, epsilon))
+        options = Options(blur=blur, epsilon=1.0 if blur is None and epsilon is None else epsilon, **how)
+        options.check_finite()
+        request = cls.of(x, y, a, b, options, remedy="")
+        request.container.check_single()
+        return request
+
+    @classmethod
     def over(
         cls,
         group: Group,

@@ -57,8 +57,7 @@ def suggest_blur(x: Any, y: Any, a: Any = None, b: Any = None) -> float:
     0.03
     """
     points, weights, container = pair_of_measures(x, y, a, b, equal_masses=False)
-    if container.layouts is not None:
-        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
+    container.check_single()
     alive, means, squares = [], [], 0.0
     origin = points[0].detach()[weights[0] > 0.0][0].double()  # where all points are the same, nothing is rounded
     for given, w in zip(points, weights, strict=True):

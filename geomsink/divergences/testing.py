@@ -135,8 +135,7 @@ def two_sample_test(
     options = Options(blur=blur, epsilon=epsilon, cost=cost, tol=tol, max_iter=max_iter, engine=engine, dtype=dtype)
     check_symmetric(options)
     (first, second), _, container = pair_of_measures(x, y)
-    if container.layouts is not None:
-        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
+    container.check_single()
     pooled, n = torch.cat((first, second)), len(first)
     null, solved = np.empty(count), np.empty(count, dtype=bool)
     with torch.no_grad(), Progress(progress) as bar:

@@ -13,7 +13,7 @@ from ..choose import precision
 from ..costs import Cost
 from ..derivatives import Terms, softmin
 from ..guards import guarded
-from ..measures import tensor
+from ..measures import check_finite, tensor
 from ..solver import Balanced
 from .options import Options
 from .requests import Request
@@ -119,7 +119,5 @@ def _potential(given: Any, request: Request) -> Tensor:
     if potential.shape != expected:
         found = f"a {potential.dtype} tensor of shape {tuple(potential.shape)} was given"
         raise ValueError(f"g: {found}, expected {tuple(expected)}, one number a point of y.")
-    wrong = int((~potential.isfinite()).sum())
-    if wrong:
-        raise ValueError(f"g: {wrong} of {potential.numel()} numbers are NaN or infinite; expected finite numbers.")
+    check_finite("g", potential)
     return potential.to(request.beta.weights.device).double()

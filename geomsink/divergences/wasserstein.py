@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..certificates import Interval, Scaled, Sides, Total, balanced, rest_cost
-from ..copies import detached
 from ..costs import power
 from ..counts import flag, number
 from ..guards import guarded
@@ -157,24 +156,17 @@ def wasserstein_bounds(
     p = number("p", p)
     cost = power(p)
     flag("exact", exact)
-    if blur is not None and epsilon is not None:
-        raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
     how: dict[str, Any] = dict(
         cost=cost, tol=tol, max_iter=max_iter, scaling=scaling, engine=engine, dtype=dtype, multiscale=multiscale
     )
-    x, y, a, b, blur, epsilon = detached((x, y, a, b, blur, epsilon))
+    request = Request.single(x, y, a, b, blur, epsilon, how)
     if blur is None and epsilon is None:
-        request = _single(Request.of(x, y, a, b, Options(epsilon=1.0, **how), remedy=""))
         scale = request.cost_scale
         if exact:
             rough = {name: value for name, value in PROPOSED.items() if how[name] == getattr(Options, name)}
             request = proposing(request, how | rough)
         else:  # points that are all in one place have no scale, and any temperature will do
             request = request.at(Options(blur=FRACTION * scale ** (1.0 / p) if scale > 0.0 else 1.0, **how))
-    else:
-        options = Options(blur=blur, epsilon=epsilon, **how)
-        options.check_finite()
-        request = _single(Request.of(x, y, a, b, options, remedy=""))
     solution, lower, upper = (_exactly if exact else _between)(request, progress)
     container, mass = request.container, request.mass
     lengths = [bound.clamp(min=0.0) ** (1.0 / p) for bound in (lower, upper)]
@@ -187,12 +179,6 @@ def wasserstein_bounds(
         solution,
         time.perf_counter() - began,
     )
-
-
-def _single(request: Request) -> Request:
-    if request.batched:
-        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
-    return request
 
 
 def _between(request: Request, progress: bool) -> tuple[Solution, Tensor, Tensor]:
@@ -247,21 +233,21 @@ def _cost_above(sides: Sides, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 def _below(sides: Sides, g: Tensor) -> Tensor:
     """The dual value of g and its c-transform, or of the transform and its own."""
     a, b = _weights(sides)
-    f = _transform(sides, 0, g)
+    f = _transform(sides, g)
     once = Total(a, f).plus(b, g)
     # In columns without weight g is free, and any other is not above the transform of f.
-    twice = Total(a, f).plus(b, _transform(sides.T, 0, f))
+    twice = Total(a, f).plus(b, _transform(sides.T, f))
     return torch.maximum(once.low, twice.low)
 
 
-def _transform(sides: Sides, side: int, g: Tensor) -> Tensor:
+def _transform(sides: Sides, g: Tensor) -> Tensor:
     """A lower bound of min_j (C_ij − g_j), over columns that have weight."""
     epsilon, there = sides.problem.epsilon, sides.problem.beta.weights > 0.0
     exponents = (g / epsilon).masked_fill(~there, -1e30)
     # Rounded up, exponents belong to a larger g, whose transform is smaller.
     rounded = exponents.to(sides.dtype)
     rounded = torch.where(rounded.double() < exponents, torch.nextafter(rounded, rounded.new_tensor(math.inf)), rounded)
-    return -epsilon * sides.costs[side].largest(rounded.double())
+    return -epsilon * sides.costs[0].largest(rounded.double())
 
 
 def _weights(sides: Sides) -> tuple[Tensor, Tensor]:

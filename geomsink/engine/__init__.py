@@ -1,7 +1,7 @@
 """The Gibbs operator on KeOps or in plain torch, and sums over pairs with derivatives. Nothing else knows KeOps.
 
 Imports `costs` and `processes`, and asks `choose`. Hands on `pair` and `Gibbs`, `Pairs` for what is differentiated,
-patterns of `Blocks`, and how sums are rounded.
+patterns of `Blocks`, how they are walked row by row, and how sums are rounded.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .gibbs import Gibbs, Pair
 from .keops import KeopsPair
 from .pivots import chosen_points, gaussian
 from .rounding import UNIT, certain, rounding
+from .rows import can_skip, row_by_row, rows_at_once
 from .sharded import SUFFIX, ShardedPair, passed
 from .tiled import TiledPair, compiled
 
@@ -43,6 +44,7 @@ __all__ = [
     "Pair",
     "Pairs",
     "bounded_with_room",
+    "can_skip",
     "certain",
     "check_name",
     "chosen_points",
@@ -56,6 +58,8 @@ __all__ = [
     "passed",
     "room",
     "rounding",
+    "row_by_row",
+    "rows_at_once",
     "shortest_paths",
     "speed",
 ]

@@ -1,7 +1,8 @@
 """Generators that are fitted to data with Sinkhorn divergences (arXiv:1706.00292, Algorithm 1).
 
-Imports `shapes` and `atomic`: losses are whatever module it is given. Hands on what users call; and to the commands,
-how numbers are checked, which checkpoints a folder has, names of optimisers, and seeds.
+Imports `measures`, `processes`, `progress`, `shapes` and what is below them: losses are whatever module it is given.
+Hands on what users call; and to the commands, how numbers are checked, which checkpoints a folder has, names of
+optimisers, and seeds.
 """
 
 from .adversary import Clip, GradientPenalty, LearnedCost, SpectralNorm

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..counts import number, positive
-from ..measures import tensor, working
+from ..measures import check_finite, tensor, working
 
 
 def finite(value: Any) -> bool:
@@ -42,7 +42,5 @@ def points(name: str, value: Any) -> Tensor:
     found = tensor(name, value)
     if found.ndim < 2 or 0 in found.shape:
         raise ValueError(f"{name}: shape is {tuple(found.shape)}, expected (points, coordinates) or (points, ...).")
-    wrong = int((~found.isfinite()).sum())
-    if wrong:
-        raise ValueError(f"{name}: {wrong} of {found.numel()} numbers are NaN or infinite; expected finite numbers.")
+    check_finite(name, found)
     return found.to(working(found.dtype))

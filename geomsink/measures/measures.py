@@ -99,6 +99,16 @@ class Container:
         layouts = self.layouts
         return self if layouts is None else replace(self, layouts=(layouts[first], layouts[second]))
 
+    def check_single(self) -> None:
+        """Refuse batches.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.layouts is not None:
+            raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
+
     def array(self, t: Tensor, side: int) -> Any:
         """Numbers over the points of a side, (..., N) or (..., N, E), as the caller's kind of arrays and precision."""
         t = self._narrowed(t)

@@ -17,14 +17,11 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from ..choose import skips_pairs
-from ..engine import Blocks, Gibbs
+from ..engine import Blocks, Gibbs, can_skip, row_by_row, rows_at_once
 from ..measures import Measure
 from ..multiscale import Boxes, Tree, nearby, pattern
 from ..shown import Facts, Shown, Words, sizes
 
-CHUNK = 2**21
-"""Numbers in memory at a time, of the cost's largest temporary, (rows, columns, D)."""
 MOST_BLOCKS, FEWEST = 2048, 8
 """Of blocks and of points of a block: smaller ones bound entries better, but bounds take time, too."""
 SAMPLED = 128
@@ -109,8 +106,7 @@ class Reader:
     @cached_property
     def _bounded(self) -> bool:
         """Whether blocks of pairs can be skipped."""
-        pair = self.operator.pair
-        return skips_pairs(math.prod(self.shape), pair.x.device, pair.cost.lower_bound is not None)
+        return can_skip(self.operator.pair)
 
     @cached_property
     def _order(self) -> tuple[Tensor, Tensor]:
@@ -169,24 +165,13 @@ class Reader:
             size += cost.quadratic * squares / self.operator.epsilon
         return ROUNDED * torch.finfo(u.dtype).eps * size
 
-    def _rows_at_once(self, columns: int) -> int:
-        pair = self.operator.pair
-        return max(1, CHUNK // (columns * pair.cost.temporaries(pair.x.shape[1])))
-
     def _chunks(self, blocks: Blocks, only: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Rows (all, or some, in order), the columns that they see, and their exponents: a bounded number at a time."""
         x, y, u, v = self._ordered
         wanted = torch.arange(self.shape[0], device=x.device) if only is None else only
-        cuts = torch.searchsorted(wanted, torch.stack((blocks.row_begin, blocks.row_end)).to(x.device)).tolist()
-        first, begin, end = blocks.first.tolist(), blocks.begin.tolist(), blocks.end.tolist()
-        for k, (low, high) in enumerate(zip(*cuts, strict=True)):
-            seen = [torch.arange(begin[r], end[r], device=x.device) for r in range(first[k], first[k + 1])]
-            if low == high or not seen:
-                continue
-            columns = torch.cat(seen)
-            for rows in wanted[low:high].split(self._rows_at_once(len(columns))):
-                some = _some(x, rows), _some(y, columns), u[rows], v[columns]
-                yield rows, columns, _exponents(self.operator, *some)
+        for rows, columns in row_by_row(self.operator.pair, blocks, wanted):
+            some = _some(x, rows), _some(y, columns), u[rows], v[columns]
+            yield rows, columns, _exponents(self.operator, *some)
 
     def top(self, k: int) -> Any:
         """The k largest entries of each row, without those that are zero: a csr_array in the working precision."""
@@ -207,7 +192,7 @@ class Reader:
         if len(some) < k:
             return None
         y, v = _some(y, some), v[some]
-        at_once = self._rows_at_once(len(some))
+        at_once = rows_at_once(self.operator.pair, len(some))
         parts = zip(x.split(at_once), u.split(at_once), strict=True)
         bounds = [_exponents(self.operator, p, y, w, v).topk(k, dim=1).values[:, -1] for p, w in parts]
         return torch.cat(bounds).double()
@@ -271,7 +256,7 @@ class Reader:
             if len(beyond):
                 far = torch.ones(self.shape[1], dtype=torch.bool, device=near.device).index_fill_(0, near, False)
                 every = torch.cat((near, far.nonzero()[:, 0]))
-                for part in beyond.split(self._rows_at_once(len(every))):
+                for part in beyond.split(rows_at_once(self.operator.pair, len(every))):
                     pairs = _some(x, rows[part]), _some(y, every), u[rows[part]], v[every]
                     place = _inverse(_exponents(self.operator, *pairs), None, shares[part], torch.ones_like(part))
                     drawn[part] = every[place.clamp(max=len(every) - 1)]

@@ -128,12 +128,12 @@ def barycenter(
     True
     """
     check_steps(steps, tol)
-    whole("seed", seed, 0)
+    seed = whole("seed", seed, 0)
     measure = loss_of(loss, blur)
     measures, container = _measures(clouds, masses)
     shares = _shares(weights, len(measures))
     heaviest = max(range(len(shares)), key=shares.__getitem__)
-    start = _drawn(*measures[heaviest], n, seed) if init is None else _given(init, n, clouds[0], measures[0][0])
+    start = _drawn(*measures[heaviest], n, seed) if init is None else _given(init, n, clouds[0])
     own = torch.full((len(start),), float(measures[0][1].sum()) / len(start), dtype=torch.float64, device=start.device)
     particles, own = Particles(start, own), own.to(start)
     terms = [(w, copy.deepcopy(measure), *m) for w, m in zip(shares, measures, strict=True) if w > 0]
@@ -235,7 +235,7 @@ def quantize(
     if cloud.ndim != 2:
         raise ValueError(f"points: a batch of {len(cloud)} clouds was given, expected one cloud.")
     whole("k", k, most=len(cloud))
-    whole("seed", seed, 0)
+    seed = whole("seed", seed, 0)
     flag("fit_weights", fit_weights)
     cloud, mass = cloud.detach(), mass.detach()
     centres, shares, length = _seeds(cloud, mass, int(k), seed)
@@ -320,7 +320,7 @@ def _shares(weights: Any, count: int) -> list[float]:
     return [float(w) for w in given / given.sum()]
 
 
-def _given(init: Any, n: Any, first: Any, cloud: Tensor) -> Tensor:
+def _given(init: Any, n: Any, first: Any) -> Tensor:
     """The caller's own start, of the same kind as the clouds."""
     if n is not None:
         raise ValueError(f"n: {n!r} given with init, expected one of the two.")
@@ -333,7 +333,7 @@ def _given(init: Any, n: Any, first: Any, cloud: Tensor) -> Tensor:
 def _drawn(points: Tensor, mass: Tensor, n: Any, seed: int) -> Tensor:
     """n points of a cloud, each as often as its weight says, to within one; those drawn again are moved a little."""
     n = len(points) if n is None else whole("n", n)
-    random = np.random.default_rng(whole("seed", seed, 0))
+    random = np.random.default_rng(seed)
     order = random.permutation(len(points))
     filled = np.cumsum(mass.cpu().numpy()[order])
     levels = (np.arange(n) + 0.5) / n * filled[-1]
@@ -348,7 +348,7 @@ def _drawn(points: Tensor, mass: Tensor, n: Any, seed: int) -> Tensor:
 
 def _seeds(points: Tensor, mass: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, float]:
     """Centres by k-means++, the share of the mass nearest to each, and the root mean square distance to them."""
-    random = np.random.default_rng(whole("seed", seed, 0))
+    random = np.random.default_rng(seed)
     cloud, weights = points.double().cpu().numpy(), mass.cpu().numpy()
     squares, chosen = np.ones(len(cloud)), []
     for _ in range(k):

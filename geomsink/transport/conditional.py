@@ -23,7 +23,7 @@ from ..counts import flag
 from ..derivatives import Terms
 from ..divergences import Divergence, Solution
 from ..engine import Gibbs, Pair, Pairs
-from ..measures import Arrays, Container, Layout, Measure, is_list, promoted
+from ..measures import Arrays, Container, Layout, Measure, check_finite, is_list, promoted
 from ..plan import Plan
 from ..solver import largest_cost
 
@@ -154,9 +154,7 @@ def _new_points(points: Any, plan: Plan) -> tuple[Tensor, Container]:
         if item.ndim != len(leading) + 2 or item.shape[:-2] != leading or item.shape[-1] != d or 0 in item.shape:
             expected = ", ".join([*map(str, leading), "points", str(d)])
             raise ValueError(f"{name}: shape is {tuple(item.shape)}, expected ({expected}).")
-        if not bool(item.isfinite().all()):
-            wrong = int((~item.isfinite()).sum())
-            raise ValueError(f"{name}: {wrong} of {item.numel()} numbers are NaN or infinite; expected finite numbers.")
+        check_finite(name, item)
     if container.layouts is None:
         return items[0].double(), container
     layout = Layout("list", tuple(map(len, items))) if listed else Layout("tensor", (items[0].shape[1],) * batch[0])

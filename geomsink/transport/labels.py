@@ -14,7 +14,7 @@ from ..copies import detached
 from ..counts import flag
 from ..divergences import Solution
 from ..guards import guarded
-from ..measures import tensor
+from ..measures import check_finite, tensor
 from ..plan import Plan
 from ..shown import Words, line
 from .conditional import Conditional, solution_plan
@@ -167,9 +167,7 @@ def _labels(labels: Any, plan: Plan) -> tuple[Tensor, _Classes | None]:
     if shape[: len(wanted)] != wanted or more not in ((0, 1) if classes is None else (0,)):
         form = f"{wanted} or {(*wanted, 'E')}".replace("'", "") if classes is None else f"{wanted}"
         raise ValueError(f"labels: {kind} of shape {shape} were given, expected shape {form}.")
-    if not bool(columns.isfinite().all()):
-        wrong = int((~columns.isfinite()).sum())
-        raise ValueError(f"labels: {wrong} of {columns.numel()} numbers are NaN or infinite; expected finite numbers.")
+    check_finite("labels", columns)
     return columns, classes
 
 

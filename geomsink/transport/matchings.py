@@ -11,10 +11,10 @@ import scipy.sparse
 import torch
 
 from ..assignment import CANDIDATES, Optimum
-from ..copies import Constant, detached
+from ..copies import Constant
 from ..costs import Cost
 from ..counts import number, whole
-from ..divergences import PROPOSED, Options, Request, exact_transport, proposing
+from ..divergences import PROPOSED, Request, exact_transport, proposing
 from ..guards import guarded
 from ..progress import Progress
 from ..shown import Facts, Valued, Words, seconds, sizes
@@ -177,19 +177,10 @@ def matching(
     began = time.perf_counter()
     _check(tol_gap, candidates, one_to_one)
     how: dict[str, Any] = dict(cost=cost, engine=engine, **PROPOSED)
-    x, y, a, b, blur, epsilon = detached((x, y, a, b, blur, epsilon))
-    if blur is not None and epsilon is not None:
-        raise ValueError(f"blur, epsilon: both were ({blur} and {epsilon}) given, expected one of them at most.")
-    given = blur is not None or epsilon is not None
-    temperature = dict(blur=blur, epsilon=epsilon) if given else dict(epsilon=1.0)
-    options = Options(**how, **temperature)
-    options.check_finite()
-    request = Request.of(x, y, a, b, options, remedy="")
-    if request.batched:
-        raise ValueError("x, y: batches were given, expected two clouds (points, coordinates).")
+    request = Request.single(x, y, a, b, blur, epsilon, how)
     shape = len(request.alpha.weights), len(request.beta.weights)
     single = _one_to_one(request, one_to_one)
-    request = request if given else proposing(request, how)
+    request = proposing(request, how) if blur is None and epsilon is None else request
     with Progress(progress) as bar:
         optimum, *_ = exact_transport(request, bar, candidates=int(candidates), tol_gap=tol_gap)
     container, mass = request.container, float(request.mass)

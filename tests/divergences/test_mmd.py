@@ -273,6 +273,8 @@ def test_kernels_that_the_engines_disagree_on():
         (dict(blur=torch.ones(2, 2)), TypeError, r"^blur: a Tensor was given"),
         (dict(blur=1e-160), ValueError, r"^x, y, blur: coordinates reach .* in units of the blur"),
         (dict(blur=0.1, truncate=1.0), ValueError, r"^truncate: 1.0 given, expected a share from 0 up to 1"),
+        (dict(blur=0.1, truncate="a"), TypeError, r"^truncate: a str was given, expected a share from 0 up to 1"),
+        (dict(blur=0.1, truncate=False), TypeError, r"^truncate: a bool was given, expected a share from 0 up to 1"),
         (dict(blur=0.1, engine="cuda"), ValueError, r"^engine: unknown name 'cuda'"),
         (dict(blur=0.1, dtype="float16"), ValueError, r"^dtype: 'float16' given"),
         (dict(blur=0.1, kernel="gauss"), ValueError, r"^kernel: unknown name 'gauss'"),

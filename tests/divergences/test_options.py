@@ -50,6 +50,7 @@ def test_infinite_temperatures_without_a_limit(call):
         (lambda: transport.register(X, Y, blur=0.1, seed=-1), "seed: -1 given, expected a whole number of at least 0"),
         (lambda: geomsink.MMD(blur=0.1, engine="cuda"), "engine: "),
         (lambda: geomsink.MMD(blur=0.1, truncate=2), "truncate: 2 given, expected a share from 0 up to 1"),
+        (lambda: geomsink.MMD(blur=0.1, truncate="a"), "truncate: a str was given, expected a share from 0 up to 1"),
         (lambda: geomsink.MMD(blur=0.1, dtype="int8"), "dtype: 'int8' given, expected None"),
     ],
 )  # fmt: skip

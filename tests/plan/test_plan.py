@@ -72,7 +72,7 @@ def matrix(sparse) -> np.ndarray:
 
 def in_blocks(monkeypatch, always=True):
     """Whatever the size, where the cost has a bound."""
-    monkeypatch.setattr(entries, "skips_pairs", lambda pairs, device, bounded: always and bounded)
+    monkeypatch.setattr("geomsink.engine.rows.skips_pairs", lambda pairs, device, bounded: always and bounded)
 
 
 @pytest.fixture(params=[False, True], ids=["all pairs", "blocks"])
