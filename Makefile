@@ -50,7 +50,7 @@ package:
 	PYTHON=$(PYTHON) .ci/package
 
 docs: .venv/writers
-	rm -rf docs/generated/api
+	rm -rf docs/generated/api docs/generated/results
 	OMP_WAIT_POLICY=passive $(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 .venv/writers: $(STAMP)
