@@ -218,10 +218,10 @@ class Iterate:
         """log of the marginal that the potentials ask for, over the weight: 0 where it is fixed."""
 
         def wanted() -> Tensor:
-            penalty = self.problem.penalties[side]
+            penalty, known = self.problem.penalties[side], log_sums
             left = residual(penalty, potential, log_sums, epsilon)
-            # Where potentials ask for more than the faintest mass, what is there is as good as that.
-            known = torch.where(left < -TOLD, log_sums.clamp(min=penalty.faintest), log_sums)
+            if penalty.faintest > -math.inf:  # where more is asked for than that, what is there is as good as it
+                known = torch.where(left < -TOLD, log_sums.clamp(min=penalty.faintest), log_sums)
             return (known.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
 
         present = ((self.state.f, self.state.log_rows), (self.state.g, self.state.log_columns))[side]

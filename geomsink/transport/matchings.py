@@ -7,8 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import scipy.sparse
 import torch
+from torch import Tensor
 
 from ..assignment import CANDIDATES, Optimum
 from ..copies import Constant
@@ -100,7 +102,10 @@ class Matching(Valued, Constant):
     @property
     def matrix(self) -> Any:
         """The plan as a scipy.sparse.csr_array, shape (N, M), float64."""
-        mass, rows, columns = (torch.as_tensor(item).cpu() for item in (self.mass, self.rows, self.columns))
+        mass, rows, columns = (
+            item.cpu() if isinstance(item, Tensor) else torch.from_numpy(np.asarray(item))
+            for item in (self.mass, self.rows, self.columns)
+        )
         return scipy.sparse.csr_array((mass.double().numpy(), (rows.numpy(), columns.numpy())), shape=self.shape)
 
 
