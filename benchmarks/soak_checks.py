@@ -342,6 +342,7 @@ def check_gradients(outcome: Outcome, gradients: dict[str, list[Array]], result:
             else:
                 w = np.asarray(getattr(item, name), np.float64)
                 w = w / w.sum()
+                right, gradient = (np.where(w > 0.0, part, 0.0) for part in (right, gradient))
                 difference = gradient - right
                 spread = math.sqrt(max(float(w @ (right - w @ right) ** 2), 0.0))
                 if all(p.kind != "kl" for p in drawn.penalties):  # of parts that exchange no mass, constants are free
