@@ -26,8 +26,8 @@ INTERRUPTED = """
         return float(found)
     expected, left = value(), 0
     for _ in range(12):
-        threading.Timer(draw.uniform(0.001, 0.1), lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(draw.uniform(0.001, 0.1), lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             while True:
                 loss.blur = draw.uniform(0.03, 0.2)
                 value()
