@@ -1,34 +1,18 @@
 """Fitting generators: that they learn, and that each option does what it says."""
 
-import copy
 import inspect
-import json
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
+from fitting_cases import distance, gaussian, target, weights
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from geomsink import MMD, EntropicOT, SinkhornDivergence, generative
 from geomsink.generative import MLP, Ellipse, Trainer, fit
 from geomsink.generative.randomness import LATENTS, seed_of
-
-
-def target(n, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 2, generator=random) @ torch.tensor([[1.5, 0.4], [0.0, 0.6]]) + torch.tensor([2.0, -1.0])
-
-
-def gaussian():
-    return Ellipse(base="gaussian")
-
-
-def distance(x, y):
-    """Cheap, smooth, and zero for equal means and second moments: for tests of the loop around the loss."""
-    return (x.mean(0) - y.mean(0)).square().sum() + (x.T @ x / len(x) - y.T @ y / len(y)).square().sum()
 
 
 def shared_loss():
@@ -111,10 +95,6 @@ def test_steps_are_those_of_the_algorithm():
                 weight -= 0.01 * gradient
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
-
-
-def weights(generator):
-    return torch.cat([p.detach().reshape(-1) for p in generator.parameters()])
 
 
 def test_all_randomness_follows_from_the_seed():
@@ -223,95 +203,6 @@ def test_images_are_flattened_for_the_loss():
     assert fitted.sample(5).shape == (5, 1, 8, 8) and fitted.held_out > 0
 
 
-# ------------------------------------------------------------------- held-out data
-
-
-def test_held_out_data_choose_the_weights():
-    """Steps that are far too long: the best weights are kept, and training ends after two worse ones."""
-    generator, data = gaussian(), target(200)
-    trainer = Trainer(
-        generator, data[:100], distance, steps=50, lr=0.5, held_out=data[100:], evaluate_every=2, patience=2
-    )
-    kept = {}
-    for row in trainer.run():
-        kept[row["step"]] = copy.deepcopy(generator)
-        assert (row["held_out"] is not None) == (row["step"] % 2 == 0)
-    result = trainer.result()
-    measured = {row["step"]: row["held_out"] for row in result.history if row["held_out"] is not None}
-    best = min(measured, key=measured.get)
-    assert result.stopped == "patience" and max(measured) == best + 4 < 50
-    assert (result.best_step, result.held_out) == (best, measured[best])
-    assert torch.equal(weights(result.generator), weights(kept[best]))
-    assert not torch.equal(weights(result.generator), weights(generator))
-
-
-def test_another_score():
-    loss = MMD(kernel="energy")
-    trainer = Trainer(gaussian(), target(50), distance, steps=2, held_out=target(30, 1), score=loss)
-    assert trainer.train().held_out == trainer.evaluate()
-    torch.manual_seed(seed_of(0, LATENTS, 2**31))
-    x = trainer.generator(trainer.generator.latent(30)).detach()
-    assert trainer.evaluate() == pytest.approx(loss(x, target(30, 1)).item(), rel=1e-6)
-
-
-# ----------------------------------------------------------------------- reports
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_logs(tmp_path, suffix):
-    path = tmp_path / f"numbers{suffix}"
-    fitted = fit(gaussian(), target(20), SinkhornDivergence(blur=1.0), steps=4, held_out=5, evaluate_every=3, log=path)
-    lines = path.read_text().splitlines()
-    names = ["step", "loss", "held_out", "blur", "gradient_norm", "marginal_error", "seconds"]
-    if suffix == ".csv":
-        assert lines[0] == ",".join(names)
-        rows = [[float(text) if text else None for text in line.split(",")] for line in lines[1:]]
-    else:
-        rows = [list(json.loads(line).values()) for line in lines]
-    assert rows == [[row[name] for name in names] for row in fitted.history]
-    assert [row[2] is not None for row in rows] == [False, False, True, True]
-
-
-def test_a_file_of_something_else_is_not_overwritten(tmp_path):
-    for name, text in (
-        ("a.csv", "x,y\n1,2\n"),
-        ("b.jsonl", "[1]\n"),
-        ("c.jsonl", "hello\n"),
-        ("d.jsonl", "[" * 10**5 + "\n"),
-    ):
-        path = tmp_path / name
-        path.write_text(text)
-        with pytest.raises(ValueError, match=f"^log: .*{name} is not a log of such a run"):
-            fit(gaussian(), target(20), distance, steps=1, log=path)
-        assert path.read_text() == text
-    with pytest.raises(ValueError, match=r"^log: .* expected a name that ends in \.csv or \.jsonl"):
-        fit(gaussian(), target(20), distance, steps=1, log=tmp_path / "log.txt")
-
-
-def test_the_bar_shows_the_loss_and_its_held_out_value(capsys):
-    pytest.importorskip("tqdm")
-    fitted = fit(gaussian(), target(20), distance, steps=3, held_out=5, evaluate_every=1, progress=True)
-    shown = capsys.readouterr().err
-    assert f"loss {fitted.loss:.3e}, held out {fitted.history[-1]['held_out']:.3e}" in shown and "step 3 of 3" in shown
-
-
-@pytest.mark.parametrize(("option", "package"), [("progress", "tqdm.auto"), ("tensorboard", "torch.utils.tensorboard")])
-def test_missing_packages_are_named(monkeypatch, tmp_path, option, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"^{option}=True needs the package .*: pip install 'geomsink\["):
-        fit(gaussian(), target(20), distance, steps=1, folder=tmp_path, **{option: True})
-
-
-def test_tensorboard(tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    fitted = fit(gaussian(), target(20), distance, steps=3, folder=tmp_path, tensorboard=True)
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
-    assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in fitted.history])
-
-
 def test_a_caller_may_leave_and_come_back():
     trainer, twin = (Trainer(gaussian(), target(50), distance, steps=6, batch=10) for _ in range(2))
     for row in trainer.run():
@@ -393,20 +284,3 @@ def test_fit_and_trainer_take_the_same_arguments():
     for call in (fit, Trainer):
         with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
             call(Ellipse(), target(20), distance, step=3)
-
-
-def test_held_out_data_are_scored_at_the_last_temperature():
-    """Of any loss with a blur, the caller's own object left as it was: one that was no module was set by each step."""
-
-    class Loss:
-        blur = 1.0
-
-        def __call__(self, x, y):
-            seen.append((self.blur, len(y)))
-            return SinkhornDivergence(blur=self.blur)(x, y)
-
-    loss, data, seen = Loss(), torch.rand(40, 2), []
-    generative.fit(MLP(2, 2, width=4), data, loss, batch=10, steps=3, blur=(1.0, 0.1), held_out=13, seed=0)
-    assert loss.blur == 1.0
-    assert {blur for blur, n in seen if n == 13} == {0.1}
-    assert [round(blur, 3) for blur, n in seen if n == 10] == [1.0, 0.316, 0.1]
