@@ -218,11 +218,13 @@ class Iterate:
         """log of the marginal that the potentials ask for, over the weight: 0 where it is fixed."""
 
         def wanted() -> Tensor:
-            penalty, known = self.problem.penalties[side], log_sums
+            penalty = self.problem.penalties[side]
+            if penalty.faintest > -math.inf:  # potentials do not tell fainter densities: what is there is asked for
+                told = penalty.log_density(potential)
+                faint = told + (log_sums - penalty.faintest).clamp(max=0.0)
+                return torch.where(told > penalty.faintest + TOLD, told, faint).clamp(max=700.0)
             left = residual(penalty, potential, log_sums, epsilon)
-            if penalty.faintest > -math.inf:  # where more is asked for than that, what is there is as good as it
-                known = torch.where(left < -TOLD, log_sums.clamp(min=penalty.faintest), log_sums)
-            return (known.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
+            return (log_sums.clamp(max=700.0) - left.clamp(max=700.0)).clamp(max=700.0)
 
         present = ((self.state.f, self.state.log_rows), (self.state.g, self.state.log_columns))[side]
         if potential is present[0] and log_sums is present[1]:

@@ -21,7 +21,7 @@ BUDGET = {
     "dense in float32": (1, 33),
     "a batch": (1, 32),
     "unbalanced": (1, 66),
-    "squared differences": (2, 139),
+    "squared differences": (2, 136),
     "a self problem": (2, 45),
     "keops": (1, 23),
     "a batch of keops": (1, 25),
