@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -137,6 +138,11 @@ def machine(device: str = "cpu") -> str:
     about = engine.describe()
     gpu = f", {about['GPU']}" if device == "cuda" else ""
     return f"{about['CPU']}, {about['threads']} threads{gpu}; torch {about['torch']}, KeOps {about.get('pykeops')}"
+
+
+def slug(text: str) -> str:
+    """For a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ python benchmarks/gpu_points.py FOLDER SHARED x 100000 1000000
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ points; at σ = 0.05 it would be a matching, at σ = 0.5 half of W₂² and less
 COORDINATES, CLUSTERS, LATENT = 64, 16, 4
 
 
+@functools.cache
 def surfaces(shared: str) -> tuple[str, str]:
     """The names of the two, as the folder of shapes allows."""
     common.SHARED = Path(shared)

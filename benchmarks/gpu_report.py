@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import number, table
+from common import number, slug, table
 from gpu_runner import CHECK, FAILED, NOT_RUN, OK, RATE, SOLVE
 
 LOG = "gpu-log.txt"
@@ -81,9 +80,7 @@ class Report:
     @property
     def path(self) -> Path:
         """Named after the chip, as soon as it is known."""
-        chip = self.facts.get("device", self.device)
-        slug = re.sub(r"[^a-z0-9]+", "-", chip.lower()).strip("-")
-        return self.folder / f"gpu-{slug}-{self.size}.json"
+        return self.folder / f"gpu-{slug(self.facts.get('device', self.device))}-{self.size}.json"
 
     @property
     def failures(self) -> int:

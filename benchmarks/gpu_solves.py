@@ -4,7 +4,6 @@ gpu.py's report."""
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import warnings
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import gpu_points
 import gpu_runner
 import numpy as np
 import torch
+from common import slug
 from gpu_machine import now
 from gpu_methods import Pair, method
 from gpu_runner import Missing
@@ -168,8 +168,7 @@ def _plan(folder: str, seconds: float, after: dict[str, Any] | None) -> None:
 
 
 def _path(folder: str, name: str, shape: str, n: int, end: str) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    return Path(folder) / f"found-{slug}-{shape}-{n}.{end}"
+    return Path(folder) / f"found-{slug(name)}-{shape}-{n}.{end}"
 
 
 def _compared(found: dict[str, Any], folder: str, shape: str, n: int, row: str) -> dict[str, float]:

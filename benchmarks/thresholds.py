@@ -10,10 +10,8 @@ in turns, in one process.
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, clouds, default_shapes, machine, table, write
+from common import RESULTS, clouds, default_shapes, machine, slug, table, write
+from gpu_machine import now
 
 import geomsink
 from geomsink import choose, costs, engine
@@ -44,13 +43,6 @@ class Where:
     device: str
 
 
-def now(where: Where) -> float:
-    """Seconds on a clock, when the device has done what it was given."""
-    if where.device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def in_turns(where: Where, *ways: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
     """Medians of seconds; each way has run once before."""
     for way in ways:
@@ -58,9 +50,9 @@ def in_turns(where: Where, *ways: Callable[[], Any], rounds: int = ROUNDS) -> li
     seconds: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds):
         for way, spent in zip(ways, seconds, strict=True):
-            start = now(where)
+            start = now(where.device)
             way()
-            spent.append(now(where) - start)
+            spent.append(now(where.device) - start)
     return [statistics.median(spent) for spent in seconds]
 
 
@@ -183,7 +175,8 @@ def main() -> int:
     named = {name: name for name in PARTS} if where.device == "cpu" else ON_GPU
     if unknown := [name for name in options.parts or () if name not in named]:
         parser.error(f"--parts: {', '.join(unknown)} for --device {options.device}, expected of {', '.join(named)}")
-    out = options.out or RESULTS / f"thresholds{chip(where)}.json"
+    chip = "" if where.device == "cpu" else "-" + slug(torch.cuda.get_device_name())
+    out = options.out or RESULTS / f"thresholds{chip}.json"
     report: dict[str, Any] = {"machine": about, "shapes": options.shapes, "rows": {}}
     text = [f"# Where choices turn\n\n{about}. Medians of seconds, in turns; a choice should turn at a ratio of 1."]
     for name in options.parts or named:
@@ -195,13 +188,6 @@ def main() -> int:
         print(text[-1], end="\n\n", flush=True)
         write(out, report, "\n\n".join(text))
     return 0
-
-
-def chip(where: Where) -> str:
-    """For a file's name."""
-    if where.device == "cpu":
-        return ""
-    return "-" + re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower())
 
 
 if __name__ == "__main__":
