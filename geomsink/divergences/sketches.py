@@ -186,7 +186,7 @@ class Sketch(Shown):
             raise ValueError(
                 f"cost: {name!r} is no cost that a file can name, expected one of {', '.join(costs.names())}."
             )
-        host = replace(self, **{key: _on_host(getattr(self, key)) for key in ("points", "weights", "nearby")})
+        host = replace(self, **{key: on_host(getattr(self, key)) for key in ("points", "weights", "nearby")})
         write_sketch(path, Stored(**{key: getattr(host, key) for key in Stored.__annotations__} | {"cost": name}))
 
     @classmethod
@@ -390,5 +390,6 @@ def _check_mergeable(one: Sketch, other: Any, name: str) -> None:
             raise ValueError(f"{name}: of a cloud {said[its]} {what}, expected one {said[mine]} {what}.")
 
 
-def _on_host(array: Any) -> Any:
+def on_host(array: Any) -> Any:
+    """As an array of NumPy's, which has no bfloat16."""
     return array.to(working(array.dtype)).cpu().numpy() if isinstance(array, Tensor) else array

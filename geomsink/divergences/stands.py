@@ -14,10 +14,10 @@ from torch import Tensor
 from .. import costs
 from ..costs import Cost, kernels
 from ..costs.kernels import Kernel
-from ..measures import Container, check_masses, pair_of_measures, working
+from ..measures import Container, check_masses, pair_of_measures
 from ..multiscale import width
 from .options import Options
-from .sketches import SAME, Sketch, as_measure, same_cost
+from .sketches import SAME, Sketch, as_measure, on_host, same_cost
 
 Stands = tuple[Sketch | None, Sketch | None]
 
@@ -158,4 +158,4 @@ def _like(array: Any, other: Any) -> Any:
     if isinstance(other, Tensor):
         found = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
         return found.to(other.device)
-    return array.to(working(array.dtype)).cpu().numpy() if isinstance(array, Tensor) else array
+    return on_host(array)

@@ -393,7 +393,8 @@ def _score(loss: Any, given: Any, schedule: Schedule | None, steps: int, wanted:
         raise ValueError(
             "score: None given with features, whose cost is another at each step; expected a loss for held-out data."
         )
+    if schedule is None:
+        return objective.forgetful("loss", loss)
     score = copy.copy(loss)  # with a temperature of its own
-    if schedule is not None:
-        setattr(score, schedule.name, schedule(steps - 1))
+    setattr(score, schedule.name, schedule(steps - 1))
     return score

@@ -77,7 +77,9 @@ class Levels:
 def _finest(cloud: Cloud, deep: bool) -> tuple[int, float] | None:
     """The level of a cloud whose cells are fine enough, or its last one, and their width; None for too few points."""
     n = len(cloud.measure.points)
-    finest = min(HIGHEST, cloud.tree.depth if deep else cloud.tree.depth - FULL) if n > 2**LOWEST else -1
+    if n <= 2**LOWEST:
+        return None
+    finest = min(HIGHEST, cloud.tree.depth if deep else cloud.tree.depth - FULL)
     if finest < LOWEST:
         return None
     level, width, step = LOWEST, float("inf"), -(-n // SAMPLE)

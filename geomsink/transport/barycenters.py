@@ -239,16 +239,16 @@ def quantize(
     flag("fit_weights", fit_weights)
     cloud, mass = cloud.detach(), mass.detach()
     centres, shares, length = _seeds(cloud, mass, int(k), seed)
-    total = mass.sum()
+    total = float(mass.sum())
     if not fit_weights:
         flow = gradient_flow(
-            centres, cloud, torch.full_like(shares, float(total) / k).to(cloud), mass.to(cloud),
+            centres, cloud, torch.full_like(shares, total / k).to(cloud), mass.to(cloud),
             blur=blur, steps=steps, tol=tol, frames=steps, progress=progress,
         )  # fmt: skip
-        equal = torch.full_like(shares, float(total) / k)
+        equal = torch.full_like(shares, total / k)
         return FittedMeasure(container.array(flow.points, 0), container.array(equal, 0), flow.history)
     # In units of the cells, about which the points are then spread: all parameters are about 1.
-    a, mass_of_all, centre = mass / total, float(total), cloud.double().mean(0)
+    a, centre = mass / total, cloud.double().mean(0)
     x, heat = (cloud.double() - centre) / length, epsilon / length**2
     c = ((centres.double() - centre) / length).requires_grad_()
     log_mu = shares.clamp(min=1e-3 / k).log().requires_grad_()
@@ -256,11 +256,11 @@ def quantize(
     def evaluate() -> Tensor:
         data: Tensor = _LogSums.apply(c, log_mu, x, a, heat)[0]
         kernel = (log_mu[:, None] + log_mu - ((c[:, None] - c) ** 2).sum(-1) / heat).exp().sum()
-        return mass_of_all * epsilon * (0.5 * (kernel - 1.0) - data)
+        return total * epsilon * (0.5 * (kernel - 1.0) - data)
 
     history = descend(
-        [c, log_mu], evaluate, optimizer="lbfgs", steps=steps, tol=tol, scale=k / (mass_of_all * length**2),
-        size=mass_of_all * length**2, span=math.sqrt(k), progress=progress, name="quantisation",
+        [c, log_mu], evaluate, optimizer="lbfgs", steps=steps, tol=tol, scale=k / (total * length**2),
+        size=total * length**2, span=math.sqrt(k), progress=progress, name="quantisation",
     )  # fmt: skip
     _, found = _LogSums.apply(c, log_mu, x, a, heat)
     return FittedMeasure(container.array((centre + length * c).detach(), 0), container.array(total * found, 0), history)

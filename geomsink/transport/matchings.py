@@ -102,11 +102,11 @@ class Matching(Valued, Constant):
     @property
     def matrix(self) -> Any:
         """The plan as a scipy.sparse.csr_array, shape (N, M), float64."""
+        mass = self.mass.double() if isinstance(self.mass, Tensor) else self.mass  # NumPy has no bfloat16
         mass, rows, columns = (
-            item.cpu() if isinstance(item, Tensor) else torch.from_numpy(np.asarray(item))
-            for item in (self.mass, self.rows, self.columns)
+            item.cpu().numpy() if isinstance(item, Tensor) else item for item in (mass, self.rows, self.columns)
         )
-        return scipy.sparse.csr_array((mass.double().numpy(), (rows.numpy(), columns.numpy())), shape=self.shape)
+        return scipy.sparse.csr_array((mass.astype(np.float64), (rows, columns)), shape=self.shape)
 
 
 @guarded
