@@ -22,6 +22,8 @@ MANY = 4096
 """Rows whose sums are nearly found, where that is cheap."""
 AUDIT = "audit of all points"
 """What processes are at while they do it together."""
+ROUNDED = 1e-14
+"""What rounding leaves of squares of differences that are all the same, less the square of their mean: no spread."""
 SMOOTH = 4.0
 """What an error of the sums does to the value, relative to the same errors of single points: it is smooth in part."""
 
@@ -221,8 +223,9 @@ def audit_of(found: Tensor) -> Audit:
     """From the moments of several kinds of differences, which add up, shape (K, 8)."""
     n, *drawn, share, total, size, square = found.unbind(1)
     n, rest = n.clamp(min=1.0), (1.0 - share).clamp(min=0.0)
-    variances = ((drawn[2] - s * s / n) / (n - 1.0).clamp(min=1.0) for s in (drawn[1], drawn[0]))
-    of_sizes, of_all = (rest.square() * variance.clamp(min=0.0) / n for variance in variances)
+    spreads = (drawn[2] - s * s / n for s in (drawn[1], drawn[0]))
+    spreads = (torch.where(spread > ROUNDED * drawn[2], spread, 0.0) for spread in spreads)
+    of_sizes, of_all = (rest.square() * spread / (n - 1.0).clamp(min=1.0) / n for spread in spreads)
     total, size, square = (heavy + rest * light / n for heavy, light in zip((total, size, square), drawn, strict=True))
     off = (size + 3.0 * of_sizes.sqrt()).sum()
     found = torch.stack((off, total.sum(), 3.0 * of_all.sum().sqrt(), square.sqrt().sum().square()))
