@@ -22,6 +22,16 @@ def extrapolated(x, a):
     return steps[..., -1, :] - (combination.mT @ differences)[..., 0, :]
 
 
+def both_have_derivatives():
+    """Whether this torch differentiates `torch.aminmax`; 2.6 does not."""
+    try:
+        torch.ones(2, requires_grad=True).aminmax().max.backward()
+    except RuntimeError:
+        return False
+    return True
+
+
+BOTH_HAVE_DERIVATIVES = both_have_derivatives()
 # From points (N, D) and weights (N,) to numbers of all, or to numbers of each point.
 OPERATIONS = {
     "weighted mean": lambda x, a: (a[..., None] * x).sum(-2),
@@ -29,7 +39,7 @@ OPERATIONS = {
     "all numbers": lambda x, a: x.sum() + x.mean(),
     "normalised": lambda x, a: a / a.sum(-1)[..., None],
     "extremes": lambda x, a: torch.cat((x.amax(0), x.amin(0), x.amax((-2, -1))[None], a.max()[None], a.min()[None])),
-    "both extremes": lambda x, a: torch.stack(a.detach().log().aminmax()),
+    "both extremes": lambda x, a: torch.stack((a if BOTH_HAVE_DERIVATIVES else a.detach()).log().aminmax()),
     "norms": lambda x, a: x.norm(dim=-1).amax(-1) + x.norm(),
     "logarithm of a sum": lambda x, a: (a.log() - x[..., 0]).logsumexp(-1),
     "spread": lambda x, a: (x.square().sum(-1) - 2.0 * (x @ x.mean(0))).clamp(min=0.1),
